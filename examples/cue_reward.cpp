@@ -1,0 +1,185 @@
+// Trains a plastic network on the cue-reward task and writes what it learned to a folder.
+
+#include "plastic/tasks/cue_reward.hpp"
+
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <atomic>
+#include <csignal>
+#include <cstdio>
+#include <exception>
+#include <filesystem>
+#include <iostream>
+#include <string>
+
+#include "plastic/cells/dispatch.hpp"
+#include "plastic/io/model_file.hpp"
+#include "plastic/optim/adamw.hpp"
+#include "plastic/train/csv_log.hpp"
+#include "plastic/train/keep_best.hpp"
+#include "plastic/train/progress_bar.hpp"
+#include "plastic/train/trainer.hpp"
+
+namespace {
+
+using namespace plastic;
+namespace fs = std::filesystem;
+
+struct RunSettings {
+  std::string rule = "hebbian";
+  std::string cell = "rnn";
+  CellOptions cell_options{.hidden = 0};
+  TrainerOptions training;
+  double learning_rate = 1e-3;
+  fs::path out = "cue_reward_out";
+};
+
+std::atomic<bool> interrupted = false;
+static_assert(std::atomic<bool>::is_always_lock_free);
+
+// The first Ctrl-C ends training after the present batch; a second one ends the program.
+extern "C" void on_interrupt(int) {
+  interrupted = true;
+  std::signal(SIGINT, SIG_DFL);
+}
+
+// The weights with a few test episodes beside them, so that `replay` can run the file.
+template <class Cell>
+void save(const Cell& cell, const CueReward& task, const fs::path& path) {
+  constexpr Index samples = 8;
+  Episodes<float> episodes;
+  task.generate({0, Random::Purpose::test}, 0, 0, samples, episodes);
+  TensorFile file = to_file(cell);
+  file.metadata["batch"] = std::to_string(samples);
+  file.metadata["steps"] = std::to_string(task.steps());
+  file.tensors["input"] = sequences_to(episodes.inputs, samples);
+  file.tensors["target"] = sequences_to(episodes.targets, samples);
+  write_safetensors(path, file);
+}
+
+// In gnuplot's double quotes.
+std::string quoted(const fs::path& path) {
+  std::string text = "\"";
+  for (const char c : path.string()) {
+    if (c == '"' || c == '\\') text += '\\';
+    text += c;
+  }
+  return text + "\"";
+}
+
+bool plot(const fs::path& csv, const fs::path& svg, const std::string& title) {
+  if (std::system("command -v gnuplot >/dev/null 2>&1") != 0) return false;
+  const fs::path unfinished = svg.string() + ".tmp";
+  std::FILE* gnuplot = ::popen("gnuplot", "w");
+  if (gnuplot == nullptr) return false;
+  const std::string script =
+      "set terminal svg size 800,500 background 'white'\nset output " + quoted(unfinished) +
+      "\nset datafile separator comma\nset title \"" + title +
+      "\"\nset xlabel \"batches\"\nset ylabel \"mean squared error\"\nset yrange [0:]\nset grid\n"
+      "plot " +
+      quoted(csv) + " using \"batch\":\"train_loss\" with lines lw 1 title \"training\", " +
+      quoted(csv) + " using \"batch\":\"validation_loss\" with lines lw 2 title \"validation\"\n";
+  const bool written = std::fputs(script.c_str(), gnuplot) >= 0;
+  if (::pclose(gnuplot) != 0 || !written) {
+    throw std::runtime_error("gnuplot could not draw " + svg.string());
+  }
+  fs::rename(unfinished, svg);
+  return true;
+}
+
+template <class Cell>
+void train(const RunSettings& settings) {
+  Cell cell(settings.cell_options);
+  const CueReward task;
+  AdamW<float> optimizer(cell.parameters(), {.learning_rate = settings.learning_rate});
+  Trainer<Cell, CueReward, AdamW<float>> trainer(cell, task, optimizer, settings.training);
+
+  fs::create_directories(settings.out);
+  const fs::path progress = settings.out / "progress.csv";
+  const fs::path best = settings.out / "best.safetensors";
+  const fs::path curve = settings.out / "learning_curve.svg";
+  const std::string title = "cue-reward, " + settings.cell + " " + settings.rule;
+  ProgressBar bar(std::cout, settings.cell + " " + settings.rule, ::isatty(STDOUT_FILENO) != 0);
+  CsvLog log(progress);
+  KeepBest<float> keep(cell.parameters(), [&] { save(cell, task, best); });
+  TrainingCallback* callbacks[] = {&keep, &log, &bar};
+
+  std::signal(SIGINT, on_interrupt);
+  const Progress end = trainer.run(callbacks, 0, [] { return interrupted.load(); });
+  if (end.batch < end.batches) std::cout << "Stopped after " << end.batch << " batches.\n";
+
+  if (!keep.found()) throw std::runtime_error("no validation loss was finite");
+  keep.restore();
+  const double test_loss = trainer.evaluate({0, Random::Purpose::test}, 100);
+  write_file_atomically(settings.out / "test.csv",
+                        "test_loss\n" + std::to_string(test_loss) + "\n");
+  std::cout << "Best after " << keep.batch() << " batches: validation loss " << keep.loss()
+            << ", test loss " << test_loss << "\n"
+            << "Weights:  " << best.string() << "\nProgress: " << progress.string() << "\n";
+  if (plot(progress, curve, title)) {
+    std::cout << "Plot:     " << curve.string() << "\n";
+  } else {
+    std::cout << "No plot: gnuplot is not installed.\n";
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  RunSettings settings;
+  CellOptions& cell = settings.cell_options;
+  TrainerOptions& training = settings.training;
+  CLI::App app(
+      "Trains a plastic recurrent network on the cue-reward task.\n\n"
+      "In each episode the network sees 5 new cues, each with a reward, for 10 steps; for 10 more\n"
+      "steps it sees the cues alone and must name the rewards. Its slow weights are the same in "
+      "all\n"
+      "episodes; what belongs together in this one it can only keep in its fast weights or its\n"
+      "hidden state. Guessing without the cue leaves an error of 0.137, a perfect memory 0.018.\n\n"
+      "Compare:  cue_reward --rule hebbian --out hebbian;  cue_reward --rule none --out none");
+  app.add_option("--rule", settings.rule,
+                 "plasticity rule: hebbian (what fires together), gradient (follows a target that\n"
+                 "the network sets itself), none (plain network)")
+      ->check(CLI::IsMember({"hebbian", "gradient", "none"}))
+      ->capture_default_str();
+  app.add_option("--cell", settings.cell, "recurrent cell")
+      ->check(CLI::IsMember({"rnn", "lstm"}))
+      ->capture_default_str();
+  app.add_option("--hidden", cell.hidden, "hidden units (default: 128, or 192 for rule none)");
+  app.add_option("--batches", training.batches, "training batches of 64 episodes")
+      ->capture_default_str();
+  app.add_option("--seed", cell.seed, "of the initial weights and the training episodes")
+      ->capture_default_str();
+  app.add_option("--threads", training.threads,
+                 "0: one per processor; the results do not depend on it")
+      ->capture_default_str();
+  app.add_option("--inner-scale", cell.inner_scale, "s of the gradient rule's own loss")
+      ->capture_default_str();
+  app.add_option("--learning-rate", settings.learning_rate, "of AdamW, for the slow weights")
+      ->capture_default_str();
+  app.add_option("--validate-every", training.validation_every,
+                 "batches between validations on 100 fresh batches")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  app.add_option("--out", settings.out,
+                 "folder for progress.csv, best.safetensors (for replay), test.csv and\n"
+                 "learning_curve.svg")
+      ->capture_default_str();
+  CLI11_PARSE(app, argc, argv);
+  try {
+    const CueReward task;
+    cell.inputs = task.inputs();
+    cell.outputs = task.outputs();
+    if (app.count("--hidden") == 0) cell.hidden = settings.rule == None::name ? 192 : 128;
+    training.seed = cell.seed;
+    with_cell_type<float>(settings.cell, settings.rule,
+                          [&]<class Cell>(std::type_identity<Cell>) { train<Cell>(settings); });
+  } catch (const std::bad_alloc&) {
+    std::cerr << "cue_reward: not enough memory\n";
+    return 1;
+  } catch (const std::exception& error) {
+    std::cerr << "cue_reward: " << error.what() << "\n";
+    return 1;
+  }
+}

@@ -1,0 +1,368 @@
+#pragma once
+
+#include <concepts>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "plastic/cells/episode.hpp"
+#include "plastic/cells/layer.hpp"
+#include "plastic/synapse/clipped_rate.hpp"
+
+namespace plastic {
+
+/// What distinguishes one recurrent cell from another: a policy class without state.
+///
+/// - `name`: as in files.
+/// - `states`: number of state matrices (state_size x samples), zero at the start; the first is the
+///   hidden state.
+/// - `layers(options)`: the shapes of the layers before the output layer.
+/// - `features(options)`: size of what `advance` returns; `state_size(options)` of the states.
+/// - `advance(step, x)`: one time step: applies each layer once through `step.layer`, declares each
+///   layer's activity, sets the states after the first, and returns the new hidden state, on which
+///   the output layer works and which becomes state 0 (after layer norm, if on).
+template <class D>
+concept CellDynamics = requires(const CellOptions& options, Step<float>& step, Var<float> x) {
+  { D::name } -> std::convertible_to<std::string_view>;
+  { D::states } -> std::convertible_to<std::size_t>;
+  { D::features(options) } -> std::convertible_to<Index>;
+  { D::layers(options) } -> std::convertible_to<std::vector<LayerShape>>;
+  { D::advance(step, x) } -> std::convertible_to<Var<float>>;
+};
+
+/// Results of one step or of a whole run. As variables, or, where nothing is differentiated, as
+/// views that stay until the next step.
+template <class Matrices>
+struct CellOutput {
+  Matrices output;  ///< the prediction, outputs x samples (x steps)
+  Matrices eta;  ///< learning rate of the fast weights before the norm clip, 1 x samples (x steps)
+};
+
+/// The state of a cell that runs without derivatives: hidden state, cell state, fast weights, and
+/// the memory that a step works in. Owned by the caller and bound to the cell that made it, which
+/// must outlive it and stay in place. One thread at a time.
+template <class Scalar>
+class CellState {
+ public:
+  Index samples() const { return episode_.samples; }
+
+  /// State matrix k, size x samples: 0 is the hidden state, 1 the LSTM's cell state.
+  MatrixMap<Scalar> state(std::size_t k) {
+    if (k >= states_) detail::reject("CellState::state", "k", "below the number of states", k);
+    return episode_.state[k].node().value_map();
+  }
+  MatrixMap<Scalar> hidden() { return state(0); }
+
+  /// Fast weights (outputs x inputs) and biases (outputs x 1) of layer l, in the order of
+  /// PlasticCell::layer_names; may be written to.
+  MatrixMap<Scalar> fast_weight(std::size_t l, Index sample) {
+    return layer(l).fast_weight(sample);
+  }
+  MatrixMap<Scalar> fast_bias(std::size_t l, Index sample) { return layer(l).fast_bias(sample); }
+
+ private:
+  template <class Dynamics, class Rule, class S>
+  friend class PlasticCell;
+
+  Synapse<Scalar>& layer(std::size_t l) {
+    if (l >= layers_) detail::reject("CellState", "the layer", "below the number of layers", l);
+    return episode_.synapses[l];
+  }
+
+  std::unique_ptr<Tape<Scalar>> tape_ = std::make_unique<Tape<Scalar>>();
+  Episode<Scalar> episode_;
+  std::size_t layers_ = 0;
+  std::size_t states_ = 0;
+};
+
+/// A recurrent network whose every weight has a slow part W, learned by gradient descent, and a
+/// fast part w, one per sample, rewritten at every step by a plasticity rule.
+///
+/// One step from input x: h' = Dynamics(x, state), layer norm if on, o = out_fc(h'); prediction
+/// o[0 : outputs]; m = 2 sigmoid(o[last]), eta = eta0 m, lambda = decay0 m; then every layer's
+/// w <- (1 - lambda) w + eta' A o (pre post^T) with the rule's proposal and eta' the norm-clipped
+/// eta. Source: Duan et al., ICLR 2023, section 3.
+///
+/// Const member functions may be called from several threads, each with its own tape or state.
+template <class Dynamics, class Rule, class Scalar>
+class PlasticCell {
+  static_assert(std::is_floating_point_v<Scalar>, "PlasticCell needs float or double");
+  static_assert(CellDynamics<Dynamics>,
+                "the cell's Dynamics lacks a member of CellDynamics: see cells/cell.hpp");
+  static_assert(PlasticityRule<Rule, Scalar>,
+                "the rule lacks a member of PlasticityRule: see rules/rule.hpp");
+
+ public:
+  using ScalarType = Scalar;
+  static constexpr std::string_view cell_name = Dynamics::name;
+  static constexpr std::string_view rule_name = Rule::name;
+  static constexpr bool plastic = Rule::plastic;
+  static constexpr std::size_t states = Dynamics::states;
+
+  /// Draws the initial slow weights. Throws std::invalid_argument on a setting out of its range.
+  explicit PlasticCell(const CellOptions& options) : options_(options) {
+    const std::vector<LayerShape> shapes = layer_shapes(options);
+    if (shapes.size() > max_layers) {
+      detail::reject("PlasticCell", "the number of layers", "at most " + std::to_string(max_layers),
+                     shapes.size());
+    }
+    for (const LayerShape& shape : shapes) {
+      layers_.emplace_back(parameters_, shape, options, Rule::plastic);
+      layer_names_.emplace_back(shape.name);
+    }
+    out_scale_ = parameters_.add("out_scale", options.all_outputs(), 1);
+    parameters_.matrix(out_scale_).setOnes();
+    if (options.layer_norm) {
+      norm_gain_ = parameters_.add("layer_norm.weight", Dynamics::features(options), 1);
+      norm_bias_ = parameters_.add("layer_norm.bias", Dynamics::features(options), 1);
+      parameters_.matrix(norm_gain_).setOnes();
+    }
+  }
+
+  /// The layers that a cell with these options has; the last is out_fc. Throws
+  /// std::invalid_argument on a setting out of its range.
+  static std::vector<LayerShape> layer_shapes(const CellOptions& options) {
+    options.validate();
+    std::vector<LayerShape> shapes = Dynamics::layers(options);
+    shapes.push_back({"out_fc", Dynamics::features(options), options.all_outputs(), 1});
+    return shapes;
+  }
+
+  const CellOptions& options() const { return options_; }
+  Parameters<Scalar>& parameters() { return parameters_; }
+  const Parameters<Scalar>& parameters() const { return parameters_; }
+  const std::vector<std::string>& layer_names() const { return layer_names_; }
+
+  /// A zero gradient with the layout of `parameters()`.
+  Vector<Scalar> zero_gradients() const { return Vector<Scalar>::Zero(parameters_.size()); }
+
+  /// An episode to be differentiated, from zero state and zero fast weights. Sweeps of the tape add
+  /// to `gradients` (nullptr: parameters are constants), which must outlive them.
+  Episode<Scalar> begin(Tape<Scalar>& tape, Index samples,
+                        Vector<Scalar>* gradients = nullptr) const {
+    return begin(tape, samples, gradients, true);
+  }
+
+  /// The same from the state and fast weights of `from`, which are constants of the gradient.
+  Episode<Scalar> begin(Tape<Scalar>& tape, CellState<Scalar>& from,
+                        Vector<Scalar>* gradients = nullptr) const {
+    check_owner("PlasticCell::begin", from.episode_);
+    Episode<Scalar> episode = begin(tape, from.samples(), gradients, true);
+    copy_state(from.episode_, episode);
+    return episode;
+  }
+
+  /// One time step on the tape. x: inputs x samples. `update` false leaves out the rule's work,
+  /// where nobody will look at the fast weights again.
+  CellOutput<Var<Scalar>> step(Episode<Scalar>& episode, const Var<Scalar>& x,
+                               bool update = true) const {
+    check_owner("PlasticCell::step", episode);
+    detail::check_shape("PlasticCell::step", "x", x.rows(), x.cols(), options_.inputs,
+                        episode.samples);
+    return advance(episode, x, update);
+  }
+
+  /// A whole episode, or a further part of one: inputs x (steps * samples), step by step; outputs
+  /// likewise. `inputs` is not copied and must outlive the sweep. With `last_update` false the fast
+  /// weights keep the state before the last step's update.
+  CellOutput<Var<Scalar>> run(Episode<Scalar>& episode, const Matrix<Scalar>& inputs,
+                              bool last_update = true) const {
+    check_owner("PlasticCell::run", episode);
+    const Index steps = count_steps(inputs, episode.samples);
+    Tape<Scalar>& tape = *episode.tape;
+    using Vars = Var<Scalar>;
+    Vars* outputs = tape.arena().template allocate_array<Vars>(static_cast<std::size_t>(2 * steps));
+    Vars* etas = outputs + steps;
+    for (Index t = 0; t < steps; ++t) {
+      const Vars x =
+          tape.borrow(inputs.col(t * episode.samples).data(), options_.inputs, episode.samples);
+      const CellOutput<Vars> result = advance(episode, x, last_update || t + 1 < steps);
+      outputs[t] = result.output;
+      etas[t] = result.eta;
+    }
+    const auto count = static_cast<std::size_t>(steps);
+    return {concatenate_samples(std::span<const Vars>(outputs, count)),
+            concatenate_samples(std::span<const Vars>(etas, count))};
+  }
+
+  /// State for stepping without derivatives, all zero.
+  CellState<Scalar> initial_state(Index samples) const {
+    CellState<Scalar> state;
+    restart(state, samples);
+    return state;
+  }
+
+  /// Makes a state zero, for `samples` samples of this cell, whatever it was before. Allocates
+  /// nothing where it has had that size before.
+  void reset(CellState<Scalar>& state, Index samples) const { restart(state, samples); }
+
+  /// One time step without derivatives; changes `state`. x: inputs x samples. Allocates nothing
+  /// after the first call, locks nothing.
+  CellOutput<ConstMatrixMap<Scalar>> step(CellState<Scalar>& state,
+                                          const Eigen::Ref<const Matrix<Scalar>>& x) const {
+    check_owner("PlasticCell::step", state.episode_);
+    detail::check_shape("PlasticCell::step", "x", x.rows(), x.cols(), options_.inputs,
+                        state.samples());
+    return advance_present(state.episode_, x);
+  }
+
+  /// Steps through inputs (inputs x (steps * samples)) and writes output and eta of every step to
+  /// matrices that are resized to fit.
+  void run(CellState<Scalar>& state, const Matrix<Scalar>& inputs, Matrix<Scalar>& output,
+           Matrix<Scalar>* eta = nullptr) const {
+    check_owner("PlasticCell::run", state.episode_);
+    const Index samples = state.samples();
+    const Index steps = count_steps(inputs, samples);
+    output.resize(options_.outputs, inputs.cols());
+    if (eta != nullptr) eta->resize(1, inputs.cols());
+    for (Index t = 0; t < steps; ++t) {
+      const auto result = advance_present(state.episode_, inputs.middleCols(t * samples, samples));
+      output.middleCols(t * samples, samples) = result.output;
+      if (eta != nullptr) eta->middleCols(t * samples, samples) = result.eta;
+    }
+  }
+
+  /// The state an episode has come to, to go on from without derivatives or on another tape.
+  CellState<Scalar> state_of(Episode<Scalar>& episode) const {
+    check_owner("PlasticCell::state_of", episode);
+    CellState<Scalar> state = initial_state(episode.samples);
+    copy_state(episode, state.episode_);
+    return state;
+  }
+
+ private:
+  Episode<Scalar> begin(Tape<Scalar>& tape, Index samples, Vector<Scalar>* gradients,
+                        bool differentiable) const {
+    detail::check_positive("PlasticCell::begin", "samples", samples);
+    if (gradients != nullptr && gradients->size() != parameters_.size()) {
+      detail::reject("PlasticCell::begin", "gradients",
+                     "a vector of " + std::to_string(parameters_.size()) + " (zero_gradients())",
+                     gradients->size());
+    }
+    Episode<Scalar> episode;
+    episode.tape = &tape;
+    episode.cell = this;
+    episode.samples = samples;
+    episode.differentiable = differentiable;
+    for (std::size_t l = 0; l < layers_.size(); ++l) {
+      episode.synapses[l] =
+          Synapse<Scalar>(tape, layers_[l].on(tape, parameters_, gradients),
+                          {samples, Rule::plastic, differentiable, options_.weight_clip});
+    }
+    for (std::size_t k = 0; k < Dynamics::states; ++k) {
+      episode.state[k] = tape.constant(Matrix<Scalar>::Zero(options_.hidden, samples));
+    }
+    episode.out_scale = borrow(tape, parameters_, out_scale_, gradients);
+    if (options_.layer_norm) {
+      episode.norm_gain = borrow(tape, parameters_, norm_gain_, gradients);
+      episode.norm_bias = borrow(tape, parameters_, norm_bias_, gradients);
+    }
+    if (!options_.modulation) {
+      const auto fixed = [&](double value) {
+        return tape.constant(Matrix<Scalar>::Constant(1, samples, static_cast<Scalar>(value)));
+      };
+      episode.fixed_eta = fixed(options_.eta0);
+      episode.fixed_decay = fixed(options_.decay0);
+    }
+    episode.step_begin = tape.position();
+    return episode;
+  }
+
+  CellOutput<Var<Scalar>> advance(Episode<Scalar>& episode, const Var<Scalar>& x,
+                                  bool update) const {
+    Step<Scalar> step(episode);
+    Var<Scalar> hidden = Dynamics::advance(step, x);
+    if (options_.layer_norm) hidden = layer_norm(hidden, episode.norm_gain, episode.norm_bias);
+    if constexpr (Dynamics::states > 0) step.set_state(0, hidden);
+    const std::size_t out_fc = layers_.size() - 1;
+    const Var<Scalar> all = step.layer(out_fc, hidden);
+    step.activity(out_fc, all);
+
+    Var<Scalar> eta = episode.fixed_eta;
+    Var<Scalar> decay = episode.fixed_decay;
+    if (options_.modulation) {
+      const Var<Scalar> half_m = sigmoid(rows(all, all.rows() - 1, 1));
+      eta = half_m * (2 * options_.eta0);
+      if (Rule::plastic && update) decay = half_m * (2 * options_.decay0);
+    }
+    if constexpr (Rule::plastic) {
+      if (update) change_weights(episode, step, all, eta, decay);
+    }
+    return {rows(all, 0, options_.outputs), eta};
+  }
+
+  void change_weights(Episode<Scalar>& episode, Step<Scalar>& step, const Var<Scalar>& all,
+                      const Var<Scalar>& eta, const Var<Scalar>& decay) const {
+    const std::size_t count = layers_.size();
+    StepView<Scalar> view{*episode.tape, step.connections(count), all, episode.out_scale,
+                          static_cast<Scalar>(options_.inner_scale)};
+    Rule::propose(view);
+    std::array<RankOne<Scalar>, max_layers> changes;
+    for (std::size_t l = 0; l < count; ++l) changes[l] = view.connections[l].change;
+    const Var<Scalar> rate = clipped_rate(
+        eta, std::span<const RankOne<Scalar>>(changes.data(), count), options_.max_norm);
+    for (std::size_t l = 0; l < count; ++l) episode.synapses[l].write(changes[l], rate, decay);
+  }
+
+  /// A step whose operations are forgotten before the next; the states stay in memory of their own.
+  CellOutput<ConstMatrixMap<Scalar>> advance_present(
+      Episode<Scalar>& episode, const Eigen::Ref<const Matrix<Scalar>>& x) const {
+    Tape<Scalar>& tape = *episode.tape;
+    tape.rewind(episode.step_begin);
+    const std::array<Var<Scalar>, max_states> places = episode.state;
+    const CellOutput<Var<Scalar>> result = advance(episode, tape.constant(x), true);
+    for (std::size_t k = 0; k < Dynamics::states; ++k) {
+      places[k].node().value_map() = episode.state[k].value();
+    }
+    episode.state = places;
+    return {result.output.value(), result.eta.value()};
+  }
+
+  void restart(CellState<Scalar>& state, Index samples) const {
+    state.tape_->clear();
+    state.episode_ = begin(*state.tape_, samples, nullptr, false);
+    state.layers_ = layers_.size();
+    state.states_ = Dynamics::states;
+  }
+
+  void copy_state(Episode<Scalar>& from, Episode<Scalar>& to) const {
+    for (std::size_t k = 0; k < Dynamics::states; ++k) {
+      to.state[k].node().value_map() = from.state[k].value();
+    }
+    if constexpr (Rule::plastic) {
+      for (std::size_t l = 0; l < layers_.size(); ++l) {
+        for (Index s = 0; s < from.samples; ++s) {
+          to.synapses[l].fast_weight(s) = from.synapses[l].fast_weight(s);
+          to.synapses[l].fast_bias(s) = from.synapses[l].fast_bias(s);
+        }
+      }
+    }
+  }
+
+  void check_owner(std::string_view function, const Episode<Scalar>& episode) const {
+    if (episode.cell != this) {
+      detail::reject(function, "the state or episode", "one that this cell began",
+                     episode.cell == nullptr ? "an empty one" : "one of another cell");
+    }
+  }
+
+  Index count_steps(const Matrix<Scalar>& inputs, Index samples) const {
+    if (inputs.rows() != options_.inputs || inputs.cols() == 0 || inputs.cols() % samples != 0) {
+      detail::reject(
+          "PlasticCell::run", "inputs",
+          std::to_string(options_.inputs) + " x (steps * " + std::to_string(samples) + ")",
+          detail::shape_text(inputs.rows(), inputs.cols()));
+    }
+    return inputs.cols() / samples;
+  }
+
+  CellOptions options_;
+  Parameters<Scalar> parameters_;
+  std::vector<Layer<Scalar>> layers_;
+  std::vector<std::string> layer_names_;
+  Index out_scale_ = -1;
+  Index norm_gain_ = -1;
+  Index norm_bias_ = -1;
+};
+
+}  // namespace plastic

@@ -1,0 +1,59 @@
+#pragma once
+
+#include <array>
+
+#include "plastic/rules/rule.hpp"
+
+namespace plastic {
+
+/// Largest number of state matrices that one cell may carry from step to step.
+inline constexpr std::size_t max_states = 4;
+
+/// A cell at work on a tape: its layers with their fast weights, and the state between two steps.
+/// Made by PlasticCell::begin; valid until the tape is rewound before that.
+template <class Scalar>
+struct Episode {
+  Tape<Scalar>* tape = nullptr;
+  const void* cell = nullptr;  ///< the cell that began it
+  Index samples = 0;
+  bool differentiable = true;
+  std::array<Synapse<Scalar>, max_layers> synapses;
+  std::array<Var<Scalar>, max_states> state;  ///< hidden (hidden x samples), for the LSTM also cell
+  Var<Scalar> out_scale;
+  Var<Scalar> norm_gain;
+  Var<Scalar> norm_bias;
+  Var<Scalar> fixed_eta;                       ///< without modulation: eta0, 1 x samples
+  Var<Scalar> fixed_decay;                     ///< without modulation: lambda0
+  typename Tape<Scalar>::Position step_begin;  ///< where a step that is not differentiated restarts
+};
+
+/// One time step as a cell's `advance` sees it.
+template <class Scalar>
+class Step {
+ public:
+  explicit Step(Episode<Scalar>& episode) : episode_(&episode) {}
+
+  /// Layer `l` of the cell applied to x: x (W + w) + b + beta.
+  Var<Scalar> layer(std::size_t l, const Var<Scalar>& x) {
+    const Var<Scalar> y = episode_->synapses[l].read(x);
+    connections_[l].input = x;
+    connections_[l].pre_activation = y;
+    return y;
+  }
+
+  /// Declares what the layer's units did, for rules that look at activity.
+  void activity(std::size_t l, const Var<Scalar>& a) { connections_[l].activity = a; }
+
+  const Var<Scalar>& state(std::size_t k) const { return episode_->state[k]; }
+  void set_state(std::size_t k, const Var<Scalar>& value) { episode_->state[k] = value; }
+
+  std::span<Connection<Scalar>> connections(std::size_t count) {
+    return std::span(connections_.data(), count);
+  }
+
+ private:
+  Episode<Scalar>* episode_;
+  std::array<Connection<Scalar>, max_layers> connections_;
+};
+
+}  // namespace plastic

@@ -1,0 +1,91 @@
+#pragma once
+
+#include <string>
+
+#include "plastic/cells/options.hpp"
+#include "plastic/random/random.hpp"
+#include "plastic/synapse/synapse.hpp"
+#include "plastic/tape/parameters.hpp"
+
+namespace plastic {
+
+/// A layer of a cell, before its parameters exist: y = x (W + w) + b + beta.
+struct LayerShape {
+  std::string_view name;
+  Index inputs = 1;
+  Index outputs = 1;
+  double spread = 1;  ///< slow weights start uniform in +-spread / sqrt(outputs)
+};
+
+/// Parameter `number` of `parameters` on a tape, without a copy. Sweeps add to its part of
+/// `gradients` unless that is nullptr or the parameter is frozen.
+template <class Scalar>
+Var<Scalar> borrow(Tape<Scalar>& tape, const Parameters<Scalar>& parameters, Index number,
+                   Vector<Scalar>* gradients) {
+  const ParameterBlock& block = parameters.block(number);
+  Scalar* gradient = gradients != nullptr && block.trainable
+                         ? parameters.view(*gradients, number).data()
+                         : nullptr;
+  return tape.borrow(parameters.matrix(number).data(), block.rows, block.cols, gradient);
+}
+
+/// Block numbers of one layer's parameters: NAME.weight, .bias, .weight_alpha, .bias_alpha.
+template <class Scalar>
+class Layer {
+ public:
+  Layer(Parameters<Scalar>& parameters, const LayerShape& shape, const CellOptions& options,
+        bool plastic) {
+    const std::string name(shape.name);
+    weight_ = parameters.add(name + ".weight", shape.outputs, shape.inputs);
+    bias_ = parameters.add(name + ".bias", shape.outputs, 1);
+    if (plastic && options.alpha_mode != AlphaMode::none) {
+      alpha_ = parameters.add(name + ".weight_alpha", shape.outputs, shape.inputs);
+      bias_alpha_ = parameters.add(name + ".bias_alpha", shape.outputs, 1);
+    }
+    const double k = shape.spread / std::sqrt(static_cast<double>(shape.outputs));
+    fill_uniform(parameters, weight_, k, options.seed);
+    fill_uniform(parameters, bias_, k, options.seed);
+    if (alpha_ >= 0) {
+      fill_alpha(parameters, alpha_, options);
+      fill_alpha(parameters, bias_alpha_, options);
+    }
+    if (options.random_network) {
+      parameters.freeze(weight_);
+      parameters.freeze(bias_);
+    }
+  }
+
+  SlowWeights<Scalar> on(Tape<Scalar>& tape, const Parameters<Scalar>& parameters,
+                         Vector<Scalar>* gradients) const {
+    const auto var = [&](Index number) {
+      return number < 0 ? Var<Scalar>() : borrow(tape, parameters, number, gradients);
+    };
+    return {var(weight_), var(bias_), var(alpha_), var(bias_alpha_)};
+  }
+
+ private:
+  static void fill_uniform(Parameters<Scalar>& parameters, Index number, double k,
+                           std::uint64_t seed) {
+    Random random({seed, Random::Purpose::initial_weights}, 0, static_cast<std::uint64_t>(number));
+    MatrixMap<Scalar> values = parameters.matrix(number);
+    for (Index i = 0; i < values.size(); ++i) {
+      values.data()[i] = static_cast<Scalar>(random.uniform(-k, k));
+    }
+  }
+
+  static void fill_alpha(Parameters<Scalar>& parameters, Index number, const CellOptions& options) {
+    if (options.alpha_mode == AlphaMode::random) {
+      fill_uniform(parameters, number, 1, options.seed);
+    } else {
+      parameters.matrix(number).setConstant(options.alpha_mode == AlphaMode::uniform ? Scalar(1)
+                                                                                     : Scalar(-1));
+    }
+  }
+
+  Index weight_ = -1;
+  Index bias_ = -1;
+  Index alpha_ = -1;
+  Index bias_alpha_ = -1;
+};
+
+}  // namespace plastic

@@ -1,0 +1,112 @@
+#pragma once
+
+#include <array>
+
+#include "plastic/cells/cell.hpp"
+
+namespace plastic {
+namespace detail {
+
+/// y = [sigmoid sigmoid tanh sigmoid] of the four equal parts of z. With offset 1 for tanh and 0
+/// for sigmoid both derivatives are (1 - y) (y + offset).
+template <class Scalar>
+class GateNode final : public Node<Scalar> {
+ public:
+  explicit GateNode(Node<Scalar>* z) : parents_{z} { this->needs_adjoint = z->needs_adjoint; }
+
+  std::span<Node<Scalar>* const> parents() const override { return parents_; }
+
+  void evaluate() {
+    const MatrixMap<Scalar> z = parents_[0]->value_map();
+    MatrixMap<Scalar> y = this->value_map();
+    const Index size = this->rows / 4;
+    y.topRows(2 * size) = z.topRows(2 * size).array().logistic();
+    y.middleRows(2 * size, size) = z.middleRows(2 * size, size).array().tanh();
+    y.bottomRows(size) = z.bottomRows(size).array().logistic();
+  }
+
+  void propagate(Tape<Scalar>& tape) override {
+    const bool begun = parents_[0]->adjoint != nullptr;
+    if (!begun) parents_[0]->adjoint = tape.allocate(this->rows * this->cols);
+    MatrixMap<Scalar> dz = parents_[0]->adjoint_map();
+    const Index size = this->rows / 4;
+    const auto add = [&](Index first, Index count, Scalar offset) {
+      const auto term = derivative(this->adjoint_map().middleRows(first, count).array(),
+                                   this->value_map().middleRows(first, count).array(), offset);
+      if (begun) {
+        dz.middleRows(first, count).array() += term;
+      } else {
+        dz.middleRows(first, count).array() = term;
+      }
+    };
+    add(0, 2 * size, 0);
+    add(2 * size, size, 1);
+    add(3 * size, size, 0);
+  }
+
+  void record(Tape<Scalar>& tape) override {
+    if (!parents_[0]->wanted) return;
+    const Index size = this->rows / 4;
+    const Var<Scalar> offset = tape.constant(Matrix<Scalar>::Zero(this->rows, this->cols));
+    offset.node().value_map().middleRows(2 * size, size).setOnes();
+    add_recorded(tape, *parents_[0],
+                 derivative(Var<Scalar>(&tape, this->recorded), Var<Scalar>(&tape, this), offset));
+  }
+
+ private:
+  static auto derivative(const auto& dy, const auto& y, const auto& offset) {
+    return dy * ((1 - y) * (y + offset));
+  }
+
+  std::array<Node<Scalar>*, 1> parents_;
+};
+
+template <class Scalar>
+Var<Scalar> gate_activation(const Var<Scalar>& z) {
+  Tape<Scalar>& tape = z.tape();
+  Scalar* memory = tape.allocate(z.rows() * z.cols());
+  auto* node = tape.template emplace<GateNode<Scalar>>(&z.node());
+  node->value = memory;
+  node->rows = z.rows();
+  node->cols = z.cols();
+  node->evaluate();
+  return {&tape, node};
+}
+
+}  // namespace detail
+
+/// e = relu(in_fc(x)); [i f g o] = h_fc(h) + i_fc(e);
+/// c' = sigmoid(f) c + sigmoid(i) tanh(g); h' = sigmoid(o) tanh(c').
+struct Lstm {
+  static constexpr std::string_view name = "lstm";
+  static constexpr std::size_t states = 2;
+  enum Layers : std::size_t { in_fc, h_fc, i_fc };
+
+  static Index features(const CellOptions& o) { return o.hidden; }
+
+  static std::vector<LayerShape> layers(const CellOptions& o) {
+    return {{"in_fc", o.inputs, o.hidden, 1},
+            {"h_fc", o.hidden, 4 * o.hidden, 2},
+            {"i_fc", o.hidden, 4 * o.hidden, 2}};
+  }
+
+  template <class Scalar>
+  static Var<Scalar> advance(Step<Scalar>& step, const Var<Scalar>& x) {
+    const Var<Scalar> e = relu(step.layer(in_fc, x));
+    const Var<Scalar> gates =
+        detail::gate_activation(step.layer(h_fc, step.state(0)) + step.layer(i_fc, e));
+    const Index size = e.rows();
+    const auto gate = [&](Index k) { return rows(gates, k * size, size); };
+    const Var<Scalar> c = gate(1) * step.state(1) + gate(0) * gate(2);
+    step.activity(in_fc, e);
+    step.activity(h_fc, gates);
+    step.activity(i_fc, gates);
+    step.set_state(1, c);
+    return gate(3) * tanh(c);
+  }
+};
+
+template <class Rule, class Scalar>
+using PlasticLSTM = PlasticCell<Lstm, Rule, Scalar>;
+
+}  // namespace plastic

@@ -1,0 +1,59 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string_view>
+
+#include "plastic/tape/check.hpp"
+#include "plastic/tape/types.hpp"
+
+namespace plastic {
+
+/// How the coefficients A of the fast weights start: uniform in [-1, 1], all 1, all -1 (learned in
+/// each case), or fixed at 1.
+enum class AlphaMode { random, uniform, neg_uniform, none };
+
+inline constexpr std::array<std::string_view, 4> alpha_mode_names = {"random", "uniform",
+                                                                     "neg_uniform", "none"};
+
+/// Settings of a plastic cell; the defaults are the paper's.
+struct CellOptions {
+  Index inputs = 1;
+  Index hidden = 128;
+  Index outputs = 1;
+  Index extra = 4;          ///< further outputs that only the inner loss and the rule see
+  bool modulation = true;   ///< one more output sets eta and lambda: m = 2 sigmoid(o[last])
+  double eta0 = 0.1;        ///< learning rate of the fast weights at m = 1
+  double decay0 = 0.1;      ///< decay lambda of the fast weights per step at m = 1
+  double max_norm = 1;      ///< of all layers' proposed change together
+  double weight_clip = 0;   ///< bound on each fast weight; 0 is off
+  bool layer_norm = false;  ///< of the hidden state
+  AlphaMode alpha_mode = AlphaMode::random;
+  bool random_network = false;    ///< slow weights and biases stay at their start
+  double inner_scale = 1.0 / 64;  ///< s of the gradient rule's loss, per sample
+  std::uint64_t seed = 0;         ///< of the initial slow weights
+
+  /// Rows of the output layer: outputs + extra + (1 if modulated).
+  Index all_outputs() const { return outputs + extra + (modulation ? 1 : 0); }
+
+  /// Throws std::invalid_argument on the first setting out of its range.
+  void validate() const {
+    constexpr std::string_view here = "CellOptions";
+    constexpr double huge = 1e15;
+    detail::check_positive(here, "inputs", inputs);
+    detail::check_positive(here, "hidden", hidden);
+    detail::check_positive(here, "outputs", outputs);
+    if (extra < 0) detail::reject(here, "extra", "at least 0", extra);
+    detail::check_range(here, "eta0", eta0, 0, huge);
+    detail::check_range(here, "decay0", decay0, 0, huge);
+    detail::check_range(here, "max_norm", max_norm, 1e-15, huge);
+    detail::check_range(here, "weight_clip", weight_clip, 0, huge);
+    detail::check_range(here, "inner_scale", inner_scale, 0, huge);
+    const auto mode = static_cast<std::size_t>(alpha_mode);
+    if (mode >= alpha_mode_names.size()) {
+      detail::reject(here, "alpha_mode", "one of AlphaMode", mode);
+    }
+  }
+};
+
+}  // namespace plastic

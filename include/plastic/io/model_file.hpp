@@ -1,0 +1,114 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "plastic/cells/cell.hpp"
+#include "plastic/io/safetensors.hpp"
+#include "plastic/io/settings.hpp"
+
+namespace plastic {
+
+namespace detail {
+
+/// Shape in a file: a weight is [inputs, outputs], row-major as it lies in memory; a column is
+/// [size].
+inline std::vector<Index> file_shape(const ParameterBlock& block) {
+  if (block.cols == 1 && !block.name.ends_with(".weight_alpha") &&
+      (!block.name.ends_with(".weight") || block.name.starts_with("layer_norm"))) {
+    return {block.rows};
+  }
+  return {block.cols, block.rows};
+}
+
+}  // namespace detail
+
+/// Adds a vector of the parameters' layout (values, a gradient) to a file, a tensor per block,
+/// named PREFIX.BLOCK.
+template <class Scalar>
+void add_tensors(TensorFile& file, const std::string& prefix, const Parameters<Scalar>& parameters,
+                 const Vector<Scalar>& values) {
+  for (const ParameterBlock& block : parameters.blocks()) {
+    file.tensors[prefix + "." + block.name] =
+        Tensor::from<Scalar>(detail::file_shape(block), values.data() + block.offset);
+  }
+}
+
+/// A cell's settings and parameters (param.LAYER.weight and so on), as files hold them.
+template <class Cell>
+TensorFile to_file(const Cell& cell) {
+  TensorFile file;
+  file.metadata = to_settings(cell.options());
+  file.metadata["cell"] = Cell::cell_name;
+  file.metadata["rule"] = Cell::rule_name;
+  add_tensors(file, "param", cell.parameters(), cell.parameters().values());
+  return file;
+}
+
+/// The cell that a file describes. Throws std::invalid_argument if the file is of another cell,
+/// rule or number type, if a tensor param.* is missing, unknown or of another shape than the
+/// settings say. The file's other tensors are the caller's business.
+template <class Cell>
+Cell from_file(const TensorFile& file) {
+  using Scalar = typename Cell::ScalarType;
+  const auto expect = [&](const std::string& name, std::string_view expected) {
+    const std::string& got = detail::setting(file.metadata, name);
+    if (got != expected) detail::reject("from_file", "\"" + name + "\"", expected, got);
+  };
+  expect("cell", Cell::cell_name);
+  expect("rule", Cell::rule_name);
+  const CellOptions options = from_settings(file.metadata);
+  // Before the cell takes memory for the sizes that the settings claim.
+  for (const LayerShape& layer : Cell::layer_shapes(options)) {
+    const std::string name = "param." + std::string(layer.name) + ".weight";
+    file.tensor(name).expect_shape(name, {layer.inputs, layer.outputs});
+  }
+  Cell cell(options);
+  Parameters<Scalar>& parameters = cell.parameters();
+  for (const ParameterBlock& block : parameters.blocks()) {
+    const std::string name = "param." + block.name;
+    const auto values = file.values<Scalar>(name, detail::file_shape(block));
+    std::copy(values.begin(), values.end(), parameters.values().data() + block.offset);
+  }
+  for (const auto& [name, tensor] : file.tensors) {
+    if (name.starts_with("param.") && !parameters.contains(name.substr(6))) {
+      detail::reject("from_file", "every tensor param.*", "a parameter of the cell", name);
+    }
+  }
+  return cell;
+}
+
+/// Sequences [samples, steps, features] of a file as a matrix features x (steps * samples), column
+/// t * samples + s.
+template <class Scalar>
+Matrix<Scalar> sequences_from(std::span<const Scalar> values, Index samples, Index steps,
+                              Index features) {
+  Matrix<Scalar> matrix(features, steps * samples);
+  for (Index s = 0; s < samples; ++s) {
+    for (Index t = 0; t < steps; ++t) {
+      matrix.col(t * samples + s) =
+          ConstMatrixMap<Scalar>(values.data() + (s * steps + t) * features, features, 1);
+    }
+  }
+  return matrix;
+}
+
+/// The reverse. `squeeze` leaves the last side out where there is one feature.
+template <class Scalar>
+Tensor sequences_to(const Matrix<Scalar>& matrix, Index samples, bool squeeze = false) {
+  const Index features = matrix.rows();
+  const Index steps = matrix.cols() / samples;
+  std::vector<Index> shape{samples, steps, features};
+  if (squeeze) shape.pop_back();
+  Tensor tensor(dtype_of<Scalar>(), shape);
+  const auto values = tensor.values<Scalar>();
+  for (Index s = 0; s < samples; ++s) {
+    for (Index t = 0; t < steps; ++t) {
+      MatrixMap<Scalar>(values.data() + (s * steps + t) * features, features, 1) =
+          matrix.col(t * samples + s);
+    }
+  }
+  return tensor;
+}
+
+}  // namespace plastic

@@ -1,0 +1,433 @@
+#pragma once
+
+#include <algorithm>
+#include <bit>
+#include <cerrno>
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <fstream>
+#include <ios>
+#include <limits>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <set>
+#include <span>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "plastic/io/atomic_file.hpp"
+#include "plastic/tape/check.hpp"
+#include "plastic/tape/types.hpp"
+
+namespace plastic {
+
+static_assert(std::endian::native == std::endian::little,
+              "safetensors files are little-endian and are copied as they are");
+
+/// Type of the values of a tensor: float or double.
+enum class DType { F32, F64 };
+
+/// F32 for float, F64 for double; anything else does not compile.
+template <class Scalar>
+constexpr DType dtype_of() {
+  static_assert(std::same_as<Scalar, float> || std::same_as<Scalar, double>,
+                "a tensor holds values of type float or double");
+  return std::same_as<Scalar, float> ? DType::F32 : DType::F64;
+}
+
+namespace detail {
+
+inline std::string dtype_text(DType dtype) {
+  return dtype == DType::F32 ? "F32 (float)" : "F64 (double)";
+}
+
+inline std::size_t dtype_width(DType dtype) {
+  return dtype == DType::F32 ? sizeof(float) : sizeof(double);
+}
+
+inline std::string shape_text(std::span<const Index> shape) {
+  std::string text = "[";
+  for (const Index size : shape) text += (text.size() > 1 ? ", " : "") + std::to_string(size);
+  return text + "]";
+}
+
+inline std::string tensor_text(std::string_view name) {
+  return name.empty() ? "the tensor" : "tensor \"" + std::string(name) + "\"";
+}
+
+// The product of the sizes; nothing where one is negative or 8 bytes a value exceed an Index.
+inline std::optional<Index> value_count(std::span<const Index> shape) {
+  if (std::ranges::any_of(shape, [](Index size) { return size < 0; })) return std::nullopt;
+  if (std::ranges::find(shape, 0) != shape.end()) return 0;
+  Index count = 1;
+  for (const Index size : shape) {
+    if (size > std::numeric_limits<Index>::max() / 8 / count) return std::nullopt;
+    count *= size;
+  }
+  return count;
+}
+
+}  // namespace detail
+
+/// Values of one type in one shape, row-major. The shape [] is one value, a size of 0 is none.
+///
+/// Copies are deep. Const access is safe from several threads.
+class Tensor {
+ public:
+  /// No values: the shape [0] in F32.
+  Tensor() : Tensor(DType::F32, {0}) {}
+
+  /// Zeros. Throws std::invalid_argument on a negative size or more values than memory can have.
+  Tensor(DType dtype, std::vector<Index> shape) : shape_(std::move(shape)) {
+    const std::optional<Index> count = detail::value_count(shape_);
+    if (!count) {
+      detail::reject("Tensor", "shape", "sizes of at least 0 with a product that fits in memory",
+                     detail::shape_text(shape_));
+    }
+    if (dtype == DType::F64) values_.emplace<std::vector<double>>();
+    std::visit([&](auto& values) { values.resize(static_cast<std::size_t>(*count)); }, values_);
+  }
+
+  /// A copy of the values at `values`, as many as the shape says.
+  template <class Scalar>
+  static Tensor from(std::vector<Index> shape, const Scalar* values) {
+    Tensor tensor(dtype_of<Scalar>(), std::move(shape));
+    std::ranges::copy_n(values, tensor.size(), tensor.values<Scalar>().begin());
+    return tensor;
+  }
+
+  DType dtype() const {
+    return std::holds_alternative<std::vector<float>>(values_) ? DType::F32 : DType::F64;
+  }
+  const std::vector<Index>& shape() const { return shape_; }
+
+  /// Number of values.
+  Index size() const { return static_cast<Index>(bytes().size() / detail::dtype_width(dtype())); }
+
+  /// The values, to read or to write in place. Throws std::invalid_argument if the tensor is not of
+  /// type Scalar: nothing is ever converted.
+  template <class Scalar>
+  std::span<const Scalar> values() const {
+    expect_type<Scalar>("");
+    return *std::get_if<std::vector<Scalar>>(&values_);
+  }
+  template <class Scalar>
+  std::span<Scalar> values() {
+    expect_type<Scalar>("");
+    return *std::get_if<std::vector<Scalar>>(&values_);
+  }
+
+  /// The memory of the values, to read or to write in place.
+  std::span<const std::byte> bytes() const {
+    return std::visit([](const auto& values) { return std::as_bytes(std::span(values)); }, values_);
+  }
+  std::span<std::byte> bytes() {
+    return std::visit([](auto& values) { return std::as_writable_bytes(std::span(values)); },
+                      values_);
+  }
+
+  /// Throws std::invalid_argument, calling the tensor `name`, if its values have another type.
+  template <class Scalar>
+  void expect_type(std::string_view name) const {
+    if (dtype() != dtype_of<Scalar>()) {
+      detail::reject("Tensor", "the type of " + detail::tensor_text(name),
+                     detail::dtype_text(dtype_of<Scalar>()), detail::dtype_text(dtype()));
+    }
+  }
+
+  /// Throws std::invalid_argument, calling the tensor `name`, if it has another shape.
+  void expect_shape(std::string_view name, const std::vector<Index>& shape) const {
+    if (shape_ != shape) {
+      detail::reject("Tensor", "the shape of " + detail::tensor_text(name),
+                     detail::shape_text(shape), detail::shape_text(shape_));
+    }
+  }
+
+ private:
+  std::vector<Index> shape_;
+  std::variant<std::vector<float>, std::vector<double>> values_;
+};
+
+/// What a safetensors file holds: named tensors, and texts that describe them.
+struct TensorFile {
+  std::map<std::string, std::string> metadata;
+  std::map<std::string, Tensor> tensors;
+
+  /// Throws std::invalid_argument if there is no tensor of that name.
+  const Tensor& tensor(std::string_view name) const {
+    const auto found = tensors.find(std::string(name));
+    if (found == tensors.end()) {
+      detail::reject("TensorFile", detail::tensor_text(name), "in the file", "none of that name");
+    }
+    return found->second;
+  }
+
+  /// The values of the tensor `name`, row-major. Throws std::invalid_argument if there is none, or
+  /// if it has another type or shape.
+  template <class Scalar>
+  std::span<const Scalar> values(std::string_view name, const std::vector<Index>& shape) const {
+    const Tensor& found = tensor(name);
+    found.expect_type<Scalar>(name);
+    found.expect_shape(name, shape);
+    return found.values<Scalar>();
+  }
+};
+
+namespace detail {
+
+// The limit of the format's own implementation.
+inline constexpr std::uint64_t longest_tensor_header = 100'000'000;
+
+struct TensorEntry {
+  std::string name;
+  DType dtype;
+  std::vector<Index> shape;
+  std::uint64_t begin;
+  std::uint64_t end;
+};
+
+// A header may be 100 MB long; what a message quotes of it is not.
+inline std::string excerpt(const std::string& text) {
+  constexpr std::size_t longest = 150;
+  return text.size() <= longest ? text : text.substr(0, longest) + "...";
+}
+
+inline std::string excerpt(const nlohmann::json& value) {
+  return excerpt(value.dump(-1, ' ', true));
+}
+
+[[noreturn]] inline void refuse(const std::string& part, const std::string& expected,
+                                const std::string& got) {
+  throw std::runtime_error(part + " must be " + expected + ", got " + got);
+}
+
+inline nlohmann::json parse_tensor_header(const std::string& text) {
+  using nlohmann::json;
+  using Event = json::parse_event_t;
+  // The parser itself keeps the last of several equal keys.
+  std::vector<std::set<std::string>> keys;
+  const auto check = [&keys](int depth, Event event, const json& parsed) {
+    if (depth > 2 && (event == Event::object_start || event == Event::array_start)) {
+      refuse("the header", "at most three levels deep", "more");
+    }
+    if (event == Event::object_start) keys.emplace_back();
+    if (event == Event::object_end) keys.pop_back();
+    if (event == Event::key && !keys.back().insert(parsed.get<std::string>()).second) {
+      refuse("every key of the header", "unique", excerpt(parsed) + " twice");
+    }
+    return true;
+  };
+  if (text.empty() || text.front() != '{') {
+    refuse("the header", "a JSON object", "another first character than {");
+  }
+  // The parser itself stops at a zero byte as if the text ended there.
+  if (text.find('\0') != std::string::npos) refuse("the header", "JSON", "a zero byte");
+  try {
+    return json::parse(text, check);
+  } catch (const json::exception& error) {
+    refuse("the header", "JSON", excerpt(std::string(error.what())));
+  }
+}
+
+inline std::map<std::string, std::string> read_metadata(const nlohmann::json& value) {
+  const auto is_text = [](const nlohmann::json& item) { return item.is_string(); };
+  if (!value.is_object() || !std::all_of(value.begin(), value.end(), is_text)) {
+    refuse("__metadata__", "an object of strings", excerpt(value));
+  }
+  return value.get<std::map<std::string, std::string>>();
+}
+
+inline std::vector<Index> read_sizes(const std::string& part, const nlohmann::json& value) {
+  constexpr auto largest = static_cast<std::uint64_t>(std::numeric_limits<Index>::max());
+  const auto is_size = [](const nlohmann::json& item) {
+    return item.is_number_unsigned() && item.get<std::uint64_t>() <= largest;
+  };
+  if (!value.is_array() || !std::all_of(value.begin(), value.end(), is_size)) {
+    refuse(part, "a list of whole numbers from 0 to 2^63 - 1", excerpt(value));
+  }
+  return value.get<std::vector<Index>>();
+}
+
+inline TensorEntry read_tensor_entry(const std::string& name, const nlohmann::json& value,
+                                     std::uint64_t data_size) {
+  const std::string tensor = "tensor " + excerpt(nlohmann::json(name));
+  if (!value.is_object() || !value.contains("dtype") || !value.contains("shape") ||
+      !value.contains("data_offsets")) {
+    refuse(tensor, "an object with dtype, shape and data_offsets", excerpt(value));
+  }
+  const nlohmann::json& dtype = value["dtype"];
+  if (dtype != "F32" && dtype != "F64") {
+    refuse("the dtype of " + tensor, "F32 or F64", excerpt(dtype));
+  }
+  TensorEntry entry{.name = name,
+                    .dtype = dtype == "F32" ? DType::F32 : DType::F64,
+                    .shape = read_sizes("the shape of " + tensor, value["shape"]),
+                    .begin = 0,
+                    .end = 0};
+  const std::optional<Index> count = value_count(entry.shape);
+  if (!count) {
+    refuse("the size of " + tensor, "below 2^63 bytes", "the shape " + excerpt(value["shape"]));
+  }
+
+  const nlohmann::json& offsets = value["data_offsets"];
+  const std::vector<Index> ends = read_sizes("the data_offsets of " + tensor, offsets);
+  if (ends.size() != 2 || ends[0] > ends[1] || static_cast<std::uint64_t>(ends[1]) > data_size) {
+    refuse("the data_offsets of " + tensor,
+           "a range in the " + std::to_string(data_size) + " bytes of data", excerpt(offsets));
+  }
+  entry.begin = static_cast<std::uint64_t>(ends[0]);
+  entry.end = static_cast<std::uint64_t>(ends[1]);
+  const std::uint64_t expected = static_cast<std::uint64_t>(*count) * dtype_width(entry.dtype);
+  if (entry.end - entry.begin != expected) {
+    refuse("the data_offsets of " + tensor,
+           std::to_string(expected) + " bytes apart for the shape " + excerpt(value["shape"]),
+           excerpt(offsets));
+  }
+  return entry;
+}
+
+// Sorts the entries by place and sees to it that they fill the data without gap or overlap.
+inline void order_tensor_entries(std::vector<TensorEntry>& entries, std::uint64_t data_size) {
+  std::ranges::sort(entries, {}, [](const TensorEntry& e) { return std::pair(e.begin, e.end); });
+  std::uint64_t end = 0;
+  for (const TensorEntry& entry : entries) {
+    if (entry.begin != end) {
+      refuse("the data of tensor " + excerpt(nlohmann::json(entry.name)),
+             "right behind the tensor before, at byte " + std::to_string(end),
+             (entry.begin < end ? "an overlap at byte " : "a hole up to byte ") +
+                 std::to_string(entry.begin));
+    }
+    end = entry.end;
+  }
+  if (end != data_size) {
+    refuse("the data", "the " + std::to_string(end) + " bytes of the tensors",
+           std::to_string(data_size) + " bytes");
+  }
+}
+
+inline void read_bytes(std::ifstream& in, std::span<std::byte> bytes) {
+  in.read(reinterpret_cast<char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
+  if (!in) throw std::runtime_error("its bytes cannot be read to the end");
+}
+
+inline TensorFile read_tensor_file(const std::filesystem::path& path) {
+  namespace fs = std::filesystem;
+  const fs::file_status status = fs::status(path);
+  if (!fs::exists(status)) throw std::runtime_error("there is no such file");
+  if (fs::is_directory(status)) throw std::runtime_error("it is a directory");
+  if (!fs::is_regular_file(status)) throw std::runtime_error("it is not a regular file");
+  const std::uint64_t file_size = fs::file_size(path);
+  errno = 0;
+  std::ifstream in(path, std::ios::binary);
+  if (!in) throw std::runtime_error(std::generic_category().message(errno));
+
+  std::uint64_t length = 0;
+  if (file_size < sizeof(length)) {
+    refuse("the file", "at least 8 bytes long", std::to_string(file_size));
+  }
+  read_bytes(in, std::as_writable_bytes(std::span(&length, 1)));
+  const std::uint64_t rest = file_size - sizeof(length);
+  if (length > rest || length > longest_tensor_header) {
+    refuse("the header's length",
+           "at most " + std::to_string(std::min(rest, longest_tensor_header)) + " bytes",
+           std::to_string(length));
+  }
+  std::string text(length, ' ');
+  read_bytes(in, std::as_writable_bytes(std::span(text)));
+
+  TensorFile file;
+  std::vector<TensorEntry> entries;
+  const nlohmann::json header = parse_tensor_header(text);
+  for (const auto& [name, value] : header.items()) {
+    if (name == "__metadata__") {
+      file.metadata = read_metadata(value);
+    } else {
+      entries.push_back(read_tensor_entry(name, value, rest - length));
+    }
+  }
+  order_tensor_entries(entries, rest - length);
+  for (const TensorEntry& entry : entries) {
+    read_bytes(
+        in, file.tensors.try_emplace(entry.name, entry.dtype, entry.shape).first->second.bytes());
+  }
+  return file;
+}
+
+}  // namespace detail
+
+/// Reads a safetensors file whose tensors are F32 or F64; see
+/// https://huggingface.co/docs/safetensors. Values may be anything, NaN too.
+///
+/// Throws std::runtime_error naming the file and what is wrong with it, and then returns nothing of
+/// it: a file that is missing, cut short or too long; a header that is not JSON, above 100 MB, or
+/// has a key twice; a tensor whose type, shape and place do not fit each other and the file. Needs
+/// memory for the header and the values; what a header claims is checked before memory is taken.
+inline TensorFile read_safetensors(const std::filesystem::path& path) {
+  try {
+    return detail::read_tensor_file(path);
+  } catch (const std::runtime_error& error) {
+    throw std::runtime_error("read_safetensors: cannot read " + path.string() + ": " +
+                             error.what());
+  }
+}
+
+/// Writes a safetensors file through write_file_atomically. Equal contents give equal bytes, on any
+/// machine: F64 tensors come first, then by name, so that every value lies at a multiple of its
+/// size.
+///
+/// Throws std::invalid_argument, touching no file, if a tensor is called __metadata__, a name or
+/// text is not UTF-8, or the header would be above 100 MB; and as write_file_atomically does. Needs
+/// memory for a copy of all values.
+inline void write_safetensors(const std::filesystem::path& path, const TensorFile& file) {
+  const std::string function = "write_safetensors: cannot write " + path.string();
+  nlohmann::json header = nlohmann::json::object();
+  std::vector<const Tensor*> order;
+  std::uint64_t end = 0;
+  for (const DType dtype : {DType::F64, DType::F32}) {
+    for (const auto& [name, tensor] : file.tensors) {
+      if (tensor.dtype() != dtype) continue;
+      const std::uint64_t begin = end;
+      end += tensor.bytes().size();
+      header[name] = {{"dtype", dtype == DType::F64 ? "F64" : "F32"},
+                      {"shape", tensor.shape()},
+                      {"data_offsets", {begin, end}}};
+      order.push_back(&tensor);
+    }
+  }
+  if (header.contains("__metadata__")) {
+    detail::reject(function, "the name of a tensor", "another than __metadata__", "__metadata__");
+  }
+  if (!file.metadata.empty()) header["__metadata__"] = file.metadata;
+
+  std::string text;
+  try {
+    text = header.dump();
+  } catch (const nlohmann::json::type_error& error) {
+    detail::reject(function, "every name and text", "UTF-8", error.what());
+  }
+  text.append((8 - text.size() % 8) % 8, ' ');
+  const std::uint64_t length = text.size();
+  if (length > detail::longest_tensor_header) {
+    detail::reject(function, "the header", "at most 100 MB", std::to_string(length) + " bytes");
+  }
+
+  std::string bytes;
+  bytes.reserve(sizeof(length) + length + end);
+  const auto append = [&bytes](std::span<const std::byte> part) {
+    bytes.append(reinterpret_cast<const char*>(part.data()), part.size());
+  };
+  append(std::as_bytes(std::span(&length, 1)));
+  append(std::as_bytes(std::span(text)));
+  for (const Tensor* tensor : order) append(tensor->bytes());
+  write_file_atomically(path, bytes);
+}
+
+}  // namespace plastic

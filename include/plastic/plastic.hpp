@@ -1,0 +1,17 @@
+#pragma once
+
+#include "plastic/cells/linear.hpp"
+#include "plastic/cells/lstm.hpp"
+#include "plastic/cells/rnn.hpp"
+#include "plastic/optim/adamw.hpp"
+#include "plastic/optim/gradient_clip.hpp"
+#include "plastic/optim/schedule.hpp"
+#include "plastic/optim/sgd.hpp"
+#include "plastic/rules/gradient.hpp"
+#include "plastic/rules/hebbian.hpp"
+#include "plastic/rules/none.hpp"
+#include "plastic/tasks/cue_reward.hpp"
+#include "plastic/train/csv_log.hpp"
+#include "plastic/train/keep_best.hpp"
+#include "plastic/train/progress_bar.hpp"
+#include "plastic/train/trainer.hpp"

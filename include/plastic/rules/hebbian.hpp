@@ -1,0 +1,23 @@
+#pragma once
+
+#include "plastic/rules/rule.hpp"
+
+namespace plastic {
+
+/// What fires together wires together: pre = the layer's input, post = its output activity, no bias
+/// change. Source: Duan et al., ICLR 2023; Miconi, Stanley, Clune 2018.
+struct Hebbian {
+  static constexpr std::string_view name = "hebbian";
+  static constexpr bool plastic = true;
+
+  template <class Scalar>
+  static void propose(StepView<Scalar>& step) {
+    for (Connection<Scalar>& layer : step.connections) {
+      layer.change = {layer.input, layer.activity, 0};
+    }
+  }
+};
+
+static_assert(PlasticityRule<Hebbian, float>);
+
+}  // namespace plastic

@@ -1,0 +1,50 @@
+#pragma once
+
+#include <concepts>
+#include <span>
+#include <string_view>
+
+#include "plastic/synapse/synapse.hpp"
+#include "plastic/tape/functions.hpp"
+
+namespace plastic {
+
+/// Largest number of layers that one cell may have.
+inline constexpr std::size_t max_layers = 8;
+
+/// One layer's part in a time step, as a rule sees it; all are features x samples.
+template <class Scalar>
+struct Connection {
+  Var<Scalar> input;           ///< activity before the layer
+  Var<Scalar> pre_activation;  ///< input (W + w) + b + beta
+  Var<Scalar> activity;        ///< activity after the layer, as the cell declares it
+  RankOne<Scalar> change;      ///< the rule's proposal
+};
+
+/// What a rule works from: one time step of a cell.
+template <class Scalar>
+struct StepView {
+  Tape<Scalar>& tape;
+  std::span<Connection<Scalar>> connections;  ///< in the order of the cell's layers
+  Var<Scalar> output;                         ///< o, all outputs x samples
+  Var<Scalar> out_scale;                      ///< v, outputs x 1, learned
+  Scalar inner_scale;                         ///< s
+};
+
+/// A plasticity rule: a policy class without state that proposes one rank-one change per layer and
+/// time step.
+///
+/// - `name`: as in settings and files.
+/// - `plastic`: false if there are no fast weights at all; `propose` is then never called.
+/// - `propose(step)`: sets `change` of every connection. It records its arithmetic on the step's
+///   tape, so that the outer gradient goes through it, and reads nothing from outside the step.
+///   It is called once per step, after the output and before the weights change; the norm clip, the
+///   learning rate and A come afterwards.
+template <class Rule, class Scalar>
+concept PlasticityRule = requires(StepView<Scalar>& step) {
+  { Rule::name } -> std::convertible_to<std::string_view>;
+  { Rule::plastic } -> std::convertible_to<bool>;
+  Rule::propose(step);
+};
+
+}  // namespace plastic

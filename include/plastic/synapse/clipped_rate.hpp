@@ -1,0 +1,126 @@
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <span>
+
+#include "plastic/synapse/synapse_data.hpp"
+
+namespace plastic {
+namespace detail {
+
+/// One proposal's share of the norm, and what its adjoint needs.
+template <class Scalar>
+struct NormTerm {
+  Node<Scalar>* pre;
+  Node<Scalar>* post;
+  Scalar bias_pre;
+  Scalar* pre_square;   // |pre|^2 + bias_pre^2 of each sample
+  Scalar* post_square;  // |post|^2 of each sample
+};
+
+template <class Scalar>
+class ClippedRateNode final : public Node<Scalar> {
+ public:
+  ClippedRateNode(Node<Scalar>* rate, std::span<NormTerm<Scalar>> terms, Scalar* norm,
+                  Scalar max_norm, std::span<Node<Scalar>*> parents)
+      : rate_(rate), terms_(terms), norm_(norm), max_norm_(max_norm), parents_(parents) {
+    for (const Node<Scalar>* parent : parents_) {
+      this->needs_adjoint = this->needs_adjoint || parent->needs_adjoint;
+    }
+  }
+
+  std::span<Node<Scalar>* const> parents() const override { return parents_; }
+
+  void propagate(Tape<Scalar>& tape) override {
+    if (rate_->needs_adjoint) {
+      MatrixMap<Scalar> rate_adjoint = tape.open_adjoint(*rate_);
+      for (Index s = 0; s < this->cols; ++s) rate_adjoint(0, s) += this->adjoint[s] * factor(s);
+    }
+    if (std::none_of(norm_, norm_ + this->cols, [&](Scalar n) { return n > max_norm_; })) return;
+    for (const NormTerm<Scalar>& term : terms_) {
+      for (Index s = 0; s < this->cols; ++s) {
+        if (!(norm_[s] > max_norm_)) continue;
+        const Scalar k = -this->adjoint[s] * this->value[s] / (norm_[s] * norm_[s]);
+        if (term.pre->needs_adjoint) {
+          tape.open_adjoint(*term.pre).col(s) +=
+              k * term.post_square[s] * term.pre->value_map().col(s);
+        }
+        if (term.post->needs_adjoint) {
+          tape.open_adjoint(*term.post).col(s) +=
+              k * term.pre_square[s] * term.post->value_map().col(s);
+        }
+      }
+    }
+  }
+
+  void record(Tape<Scalar>&) override {
+    reject("Tape::gradient", "the path to the loss", "free of clipped_rate", "one that uses it");
+  }
+
+ private:
+  Scalar factor(Index s) const { return max_norm_ / std::max(norm_[s], max_norm_); }
+
+  Node<Scalar>* rate_;
+  std::span<NormTerm<Scalar>> terms_;
+  Scalar* norm_;
+  Scalar max_norm_;
+  std::span<Node<Scalar>*> parents_;
+};
+
+}  // namespace detail
+
+/// rate' = rate max_norm / max(n, max_norm), with n = sqrt(sum_l |pre_l|^2 |post_l|^2 + |bias_pre
+/// post_l|^2) the norm of each sample's proposed changes. rate: 1 x samples. At n = 0 nothing is
+/// clipped and the derivative is that of `rate`. Costs O(inputs + outputs) of every layer. Once
+/// differentiable. Source: Duan et al. 2023, section 3.
+template <class Scalar>
+Var<Scalar> clipped_rate(const Var<Scalar>& rate, std::span<const RankOne<Scalar>> changes,
+                         double max_norm) {
+  Tape<Scalar>& tape = rate.tape();
+  const Index samples = rate.cols();
+  detail::check_shape("clipped_rate", "rate", rate.rows(), rate.cols(), 1, samples);
+  detail::check_range("clipped_rate", "max_norm", max_norm, 1e-30, 1e30);
+  using Term = detail::NormTerm<Scalar>;
+  Term* terms = tape.arena().template allocate_array<Term>(changes.size());
+  auto** parents = tape.arena().template allocate_array<Node<Scalar>*>(1 + 2 * changes.size());
+  Scalar* squares = tape.allocate(samples * (2 * static_cast<Index>(changes.size()) + 2));
+  Scalar* norm = squares;
+  Scalar* value = norm + samples;
+  squares = value + samples;
+  std::fill_n(norm, samples, Scalar(0));
+  parents[0] = &rate.node();
+  for (std::size_t l = 0; l < changes.size(); ++l) {
+    const RankOne<Scalar>& change = changes[l];
+    tape.check_mine("clipped_rate", change.pre);
+    tape.check_mine("clipped_rate", change.post);
+    detail::check_shape("clipped_rate", "pre", change.pre.rows(), change.pre.cols(),
+                        change.pre.rows(), samples);
+    detail::check_shape("clipped_rate", "post", change.post.rows(), change.post.cols(),
+                        change.post.rows(), samples);
+    const Scalar bias_pre = static_cast<Scalar>(change.bias_pre);
+    terms[l] = {&change.pre.node(), &change.post.node(), bias_pre, squares, squares + samples};
+    squares += 2 * samples;
+    for (Index s = 0; s < samples; ++s) {
+      terms[l].pre_square[s] = change.pre.value().col(s).squaredNorm() + bias_pre * bias_pre;
+      terms[l].post_square[s] = change.post.value().col(s).squaredNorm();
+      norm[s] += terms[l].pre_square[s] * terms[l].post_square[s];
+    }
+    parents[1 + 2 * l] = terms[l].pre;
+    parents[2 + 2 * l] = terms[l].post;
+  }
+  const Scalar bound = static_cast<Scalar>(max_norm);
+  for (Index s = 0; s < samples; ++s) {
+    norm[s] = std::sqrt(norm[s]);
+    value[s] = rate.value()(0, s) * bound / std::max(norm[s], bound);
+  }
+  auto* node = tape.template emplace<detail::ClippedRateNode<Scalar>>(
+      &rate.node(), std::span<Term>(terms, changes.size()), norm, bound,
+      std::span<Node<Scalar>*>(parents, 1 + 2 * changes.size()));
+  node->value = value;
+  node->rows = 1;
+  node->cols = samples;
+  return {&tape, node};
+}
+
+}  // namespace plastic

@@ -1,0 +1,182 @@
+#pragma once
+
+#include <array>
+#include <span>
+
+#include "plastic/synapse/synapse_data.hpp"
+
+/// The tape nodes of a synapse. Each version of the fast weights is read by one node or more; the
+/// reads form a chain, so that a sweep which reaches a late read undoes every update before it.
+namespace plastic::detail {
+
+/// The first node of a synapse: swept last, it adds the gathered slow gradient.
+template <class Scalar>
+class SynapseStart final : public Node<Scalar> {
+ public:
+  explicit SynapseStart(SynapseData<Scalar>* data) : data_(data) { this->needs_adjoint = true; }
+  void propagate(Tape<Scalar>& tape) override {
+    Node<Scalar>& weight = data_->slow.weight.node();
+    if (weight.needs_adjoint) data_->slow_gradient.flush(tape.open_adjoint(weight));
+  }
+
+ private:
+  SynapseData<Scalar>* data_;
+};
+
+/// Reads one version of the weights; the first of a version also undoes the updates that led to it.
+template <class Scalar>
+class SynapseRead : public Node<Scalar> {
+ public:
+  using Entry = UpdateEntry<Scalar>;
+
+  SynapseRead(SynapseData<Scalar>* data, Node<Scalar>* argument)
+      : data_(data), argument_{argument}, entry_(data->history.newest()) {
+    this->needs_adjoint = data->options.differentiable;
+    first_ = data->last_first_read == nullptr || data->read_entry != entry_;
+    previous_ = data->last_first_read;
+    down_to_ = data->read_entry;
+    if (first_) {
+      data->last_first_read = this;
+      data->read_entry = entry_;
+    }
+  }
+
+  std::span<Node<Scalar>* const> parents() const override { return argument_; }
+
+ protected:
+  ~SynapseRead() = default;
+
+  Node<Scalar>& argument() const { return *argument_[0]; }
+  SynapseData<Scalar>& data() const { return *data_; }
+  bool has_update() const { return entry_ != nullptr; }
+  bool undoes() const { return first_ && has_update(); }
+  Scalar* state() const { return data_->history.state_after(entry_); }
+  Scalar* argument_adjoint(Tape<Scalar>& tape) const {
+    return argument().needs_adjoint ? tape.open_adjoint(argument()).data() : nullptr;
+  }
+
+  void enter(Tape<Scalar>& tape) const {
+    data_->begin_sweep(tape);
+    if (previous_ != nullptr) tape.open_adjoint(*previous_);
+  }
+
+  /// The use x, dy came first after the newest of the updates to undo.
+  void undo(Tape<Scalar>& tape, const Scalar* x, const Scalar* dy, bool uses_bias,
+            Scalar* dx) const {
+    data_->undo(tape, *entry_, x, dy, uses_bias, dx);
+    for (Entry* e = entry_->previous; e != down_to_; e = e->previous) {
+      data_->undo(tape, *e, data_->zeros, data_->zeros, false, nullptr);
+    }
+  }
+
+ private:
+  SynapseData<Scalar>* data_;
+  std::array<Node<Scalar>*, 1> argument_;
+  Entry* entry_;    // the update before the version, nullptr for the initial weights
+  Entry* down_to_;  // the update before the version that was read before
+  bool first_ = false;
+  Node<Scalar>* previous_ = nullptr;
+};
+
+template <class Read, class Scalar>
+Var<Scalar> append_read(SynapseData<Scalar>& data, const Var<Scalar>& argument, Index rows) {
+  Tape<Scalar>& tape = argument.tape();
+  Scalar* memory = tape.allocate(rows * argument.cols());
+  auto* node = tape.template emplace<Read>(&data, &argument.node());
+  node->value = memory;
+  node->rows = rows;
+  node->cols = argument.cols();
+  return {&tape, node};
+}
+
+/// u = (W + w) d.
+template <class Scalar>
+class TransposedRead final : public SynapseRead<Scalar> {
+ public:
+  using SynapseRead<Scalar>::SynapseRead;
+
+  void propagate(Tape<Scalar>& tape) override {
+    this->enter(tape);
+    SynapseData<Scalar>& data = this->data();
+    const Scalar* d = this->argument().value;
+    const Scalar* du = this->adjoint;
+    data.add_slow(tape, du, d);
+    Scalar* dd = this->argument_adjoint(tape);
+    if (!data.options.plastic) {
+      if (dd == nullptr) return;
+      MatrixMap<Scalar>(dd, data.outputs(), data.options.samples).noalias() +=
+          data.slow.weight.value() * this->adjoint_map();
+      return;
+    }
+    if (dd != nullptr) data.history.add_weight_product(this->state(), du, dd);
+    if (this->has_update()) data.add_fast(du, d);
+    if (this->undoes()) this->undo(tape, data.zeros, data.zeros, false, nullptr);
+  }
+
+  void record(Tape<Scalar>&) override {
+    reject("Tape::gradient", "the path to the loss", "differentiated at most twice",
+           "a third derivative of a plastic layer");
+  }
+};
+
+template <class Scalar>
+Var<Scalar> read_transposed(SynapseData<Scalar>& data, const Var<Scalar>& d) {
+  const Var<Scalar> u = append_read<TransposedRead<Scalar>>(data, d, data.inputs());
+  if (data.options.plastic) {
+    u.node().value_map().setZero();
+    data.history.add_transposed_product(data.history.latest(), d.node().value, u.node().value);
+  } else {
+    u.node().value_map().noalias() = data.slow.weight.value().transpose() * d.value();
+  }
+  return u;
+}
+
+/// y = x (W + w) + b + beta.
+template <class Scalar>
+class ProductRead final : public SynapseRead<Scalar> {
+ public:
+  using SynapseRead<Scalar>::SynapseRead;
+
+  void propagate(Tape<Scalar>& tape) override {
+    this->enter(tape);
+    SynapseData<Scalar>& data = this->data();
+    const Scalar* x = this->argument().value;
+    const Scalar* dy = this->adjoint;
+    data.add_slow(tape, x, dy);
+    data.add_slow_bias(tape, dy);
+    Scalar* dx = this->argument_adjoint(tape);
+    if (!data.options.plastic) {
+      if (dx == nullptr) return;
+      MatrixMap<Scalar>(dx, data.inputs(), data.options.samples).noalias() +=
+          data.slow.weight.value().transpose() * this->adjoint_map();
+    } else if (this->undoes()) {
+      this->undo(tape, x, dy, true, dx);
+    } else {
+      if (dx != nullptr) data.history.add_transposed_product(this->state(), dy, dx);
+      if (this->has_update()) {
+        data.add_fast(x, dy);
+        data.add_fast_bias(dy);
+      }
+    }
+  }
+
+  void record(Tape<Scalar>& tape) override {
+    if (!this->argument().wanted) return;
+    add_recorded(tape, this->argument(),
+                 read_transposed(this->data(), Var<Scalar>(&tape, this->recorded)));
+  }
+};
+
+template <class Scalar>
+Var<Scalar> read_product(SynapseData<Scalar>& data, const Var<Scalar>& x) {
+  const Var<Scalar> y = append_read<ProductRead<Scalar>>(data, x, data.outputs());
+  if (data.options.plastic) {
+    data.history.read(x.node().value, y.node().value);
+  } else {
+    y.node().value_map().noalias() = data.slow.weight.value() * x.value();
+    y.node().value_map().colwise() += data.slow.bias.value().col(0);
+  }
+  return y;
+}
+
+}  // namespace plastic::detail

@@ -1,0 +1,208 @@
+#pragma once
+
+#include "plastic/synapse/reads.hpp"
+
+namespace plastic {
+
+/// The weights of one layer over one episode, W + w_t for each sample, on a tape.
+///
+/// w_t is a history of rank-one updates (`write`), replayed where it is needed: memory and time of
+/// an episode of T steps grow as O(T (inputs + outputs)) and O(sqrt T inputs outputs) per sample.
+/// `read` and `read_transposed` see the newest version. An update is carried out by the next read,
+/// in one pass with its product. A handle: copies refer to the same synapse; valid until the tape
+/// is rewound before its beginning.
+template <class Scalar>
+class Synapse {
+ public:
+  Synapse() = default;
+
+  /// Fast weights start at zero. Throws std::invalid_argument on shapes that do not fit.
+  Synapse(Tape<Scalar>& tape, const SlowWeights<Scalar>& slow, const SynapseOptions& options)
+      : tape_(&tape) {
+    check(slow, options);
+    data_ = new (tape.arena().allocate(sizeof(Data))) Data;
+    data_->options = options;
+    data_->slow = slow;
+    const Index inputs = slow.weight.cols();
+    const Index outputs = slow.weight.rows();
+    const Index samples = options.samples;
+    if (options.plastic) {
+      const Scalar* alpha = slow.alpha.empty() ? ones(inputs * outputs) : slow.alpha.node().value;
+      const Scalar* bias_alpha =
+          slow.bias_alpha.empty() ? ones(outputs) : slow.bias_alpha.node().value;
+      data_->history.open(tape.arena(), {slow.weight.node().value, alpha, inputs, outputs},
+                          {slow.bias.node().value, bias_alpha, 1, outputs}, samples,
+                          static_cast<Scalar>(options.weight_clip), options.differentiable);
+    }
+    if (options.differentiable) {
+      data_->slow_gradient.open(tape.arena(), inputs, outputs, std::max(samples, Index{64}));
+      data_->zeros = filled(std::max(inputs, outputs) * samples, Scalar(0));
+      data_->scratch = tape.allocate(2 * inputs + outputs);
+      data_->start = tape.template emplace<detail::SynapseStart<Scalar>>(data_);
+    } else if (options.plastic) {
+      open_present(inputs, outputs, samples);
+    }
+  }
+
+  bool empty() const { return data_ == nullptr; }
+  Index inputs() const { return data_->inputs(); }
+  Index outputs() const { return data_->outputs(); }
+  Index samples() const { return data_->options.samples; }
+
+  /// y = x (W + w) + b + beta of each sample. x: inputs x samples; y: outputs x samples.
+  /// Differentiable twice in x.
+  Var<Scalar> read(const Var<Scalar>& x) {
+    tape_->check_mine("Synapse::read", x);
+    detail::check_shape("Synapse::read", "x", x.rows(), x.cols(), inputs(), samples());
+    return detail::read_product(*data_, x);
+  }
+
+  /// u = (W + w) d of each sample: how the layer passes an adjoint back. d: outputs x samples; u:
+  /// inputs x samples.
+  Var<Scalar> read_transposed(const Var<Scalar>& d) {
+    tape_->check_mine("Synapse::read_transposed", d);
+    detail::check_shape("Synapse::read_transposed", "d", d.rows(), d.cols(), outputs(), samples());
+    return detail::read_transposed(*data_, d);
+  }
+
+  /// w <- (1 - decay) w + rate A o (pre post^T), beta <- (1 - decay) beta + rate a o (bias_pre
+  /// post), then clamps to the weight clip. rate, decay: 1 x samples. Costs O(inputs + outputs)
+  /// until the next read. Differentiable once in every argument.
+  void write(const RankOne<Scalar>& change, const Var<Scalar>& rate, const Var<Scalar>& decay) {
+    check(change, rate, decay);
+    if (!data_->options.differentiable) return write_present(change, rate, decay);
+    auto* entry = new (tape_->arena().allocate(sizeof(Entry))) Entry;
+    entry->pre = &change.pre.node();
+    entry->post = &change.post.node();
+    entry->rate = &rate.node();
+    entry->decay = &decay.node();
+    entry->bias_pre = static_cast<Scalar>(change.bias_pre);
+    data_->history.append(entry);
+  }
+
+  /// The fast weights now, outputs x inputs, and the fast biases, outputs x 1, of one sample: views
+  /// that the next write or read changes. Writing to them sets the initial state of an episode;
+  /// they are constants of its gradient.
+  MatrixMap<Scalar> fast_weight(Index sample) {
+    check_state("Synapse::fast_weight", sample);
+    return {data_->history.weight_part(data_->history.latest(), sample), outputs(), inputs()};
+  }
+  MatrixMap<Scalar> fast_bias(Index sample) {
+    check_state("Synapse::fast_bias", sample);
+    return {data_->history.bias_part(data_->history.latest(), sample), outputs(), 1};
+  }
+
+  /// Number of updates so far.
+  Index version() const { return data_->history.versions(); }
+
+  /// The fast weights after `version` updates, outputs x inputs, replayed from the history of a
+  /// differentiable synapse. Costs O(sqrt T) passes over one layer.
+  Matrix<Scalar> fast_weight_at(Index version, Index sample) {
+    check_state("Synapse::fast_weight_at", sample);
+    if (!data_->options.differentiable) {
+      detail::reject("Synapse::fast_weight_at", "the synapse", "one that keeps its history",
+                     "one that is not differentiable");
+    }
+    if (version < 0 || version > this->version()) {
+      detail::reject("Synapse::fast_weight_at", "version",
+                     "in 0 .. " + std::to_string(this->version()), version);
+    }
+    data_->history.advance();
+    Entry* entry = data_->history.newest();
+    while (entry != nullptr && entry->version >= version) entry = entry->previous;
+    Scalar* state = data_->history.state_after(entry);
+    const Matrix<Scalar> weight =
+        MatrixMap<Scalar>(data_->history.weight_part(state, sample), outputs(), inputs());
+    for (Entry* e = data_->history.after(entry); e != nullptr; e = e->previous) {
+      data_->history.release(*e);
+    }
+    return weight;
+  }
+
+ private:
+  using Data = detail::SynapseData<Scalar>;
+  using Entry = detail::UpdateEntry<Scalar>;
+
+  Scalar* filled(Index count, Scalar value) {
+    Scalar* memory = tape_->allocate(count);
+    std::fill_n(memory, count, value);
+    return memory;
+  }
+  Scalar* ones(Index count) { return filled(count, Scalar(1)); }
+
+  /// Memory for the factors of the update that waits, where no tape keeps them.
+  void open_present(Index inputs, Index outputs, Index samples) {
+    present_ = new (tape_->arena().allocate(sizeof(Entry))) Entry;
+    const auto leaf = [&](Index rows) {
+      return &tape_->borrow(tape_->allocate(rows * samples), rows, samples).node();
+    };
+    present_->pre = leaf(inputs);
+    present_->post = leaf(outputs);
+    present_->rate = leaf(1);
+    present_->decay = leaf(1);
+  }
+
+  void write_present(const RankOne<Scalar>& change, const Var<Scalar>& rate,
+                     const Var<Scalar>& decay) {
+    data_->history.advance();
+    present_->pre->value_map() = change.pre.value();
+    present_->post->value_map() = change.post.value();
+    present_->rate->value_map() = rate.value();
+    present_->decay->value_map() = decay.value();
+    present_->bias_pre = static_cast<Scalar>(change.bias_pre);
+    data_->history.replace(present_);
+  }
+
+  void check_state(std::string_view function, Index sample) const {
+    if (!data_->options.plastic) {
+      detail::reject(function, "the synapse", "plastic", "one without fast weights");
+    }
+    if (sample < 0 || sample >= samples()) {
+      detail::reject(function, "sample", "in 0 .. " + std::to_string(samples() - 1), sample);
+    }
+  }
+
+  void check(const SlowWeights<Scalar>& slow, const SynapseOptions& options) const {
+    constexpr std::string_view here = "Synapse";
+    tape_->check_mine(here, slow.weight);
+    tape_->check_mine(here, slow.bias);
+    const Index rows = slow.weight.rows();
+    const Index cols = slow.weight.cols();
+    detail::check_positive(here, "samples", options.samples);
+    detail::check_range(here, "weight_clip", options.weight_clip, 0.0, 1e30);
+    detail::check_shape(here, "bias", slow.bias.rows(), slow.bias.cols(), rows, 1);
+    if (!slow.alpha.empty()) {
+      tape_->check_mine(here, slow.alpha);
+      detail::check_shape(here, "alpha", slow.alpha.rows(), slow.alpha.cols(), rows, cols);
+    }
+    if (!slow.bias_alpha.empty()) {
+      tape_->check_mine(here, slow.bias_alpha);
+      detail::check_shape(here, "bias_alpha", slow.bias_alpha.rows(), slow.bias_alpha.cols(), rows,
+                          1);
+    }
+  }
+
+  void check(const RankOne<Scalar>& change, const Var<Scalar>& rate,
+             const Var<Scalar>& decay) const {
+    constexpr std::string_view here = "Synapse::write";
+    if (!data_->options.plastic) {
+      detail::reject(here, "the synapse", "plastic", "one without fast weights");
+    }
+    tape_->check_mine(here, change.pre);
+    tape_->check_mine(here, change.post);
+    tape_->check_mine(here, rate);
+    tape_->check_mine(here, decay);
+    detail::check_shape(here, "change.pre", change.pre.rows(), change.pre.cols(), inputs(),
+                        samples());
+    detail::check_shape(here, "change.post", change.post.rows(), change.post.cols(), outputs(),
+                        samples());
+    detail::check_shape(here, "rate", rate.rows(), rate.cols(), 1, samples());
+    detail::check_shape(here, "decay", decay.rows(), decay.cols(), 1, samples());
+  }
+
+  Tape<Scalar>* tape_ = nullptr;
+  Data* data_ = nullptr;
+  Entry* present_ = nullptr;
+};
+
+}  // namespace plastic

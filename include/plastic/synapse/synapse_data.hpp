@@ -1,0 +1,196 @@
+#pragma once
+
+#include "plastic/synapse/history.hpp"
+#include "plastic/synapse/outer_products.hpp"
+#include "plastic/tape/operation.hpp"
+
+namespace plastic {
+
+/// Slow parameters of a layer on a tape. weight: outputs x inputs, bias: outputs x 1; alpha and
+/// bias_alpha likewise, or empty for a fixed 1.
+template <class Scalar>
+struct SlowWeights {
+  Var<Scalar> weight;
+  Var<Scalar> bias;
+  Var<Scalar> alpha;
+  Var<Scalar> bias_alpha;
+};
+
+struct SynapseOptions {
+  Index samples = 1;
+  bool plastic = true;         ///< false: no fast weights, `write` must not be called
+  bool differentiable = true;  ///< false: keeps the present weights only, and no adjoints
+  double weight_clip = 0;  ///< clamps the fast weights to +-weight_clip after an update; 0 is off
+};
+
+/// What a plasticity rule proposes for a layer: the change pre post^T of the weights (before A and
+/// the learning rate), and bias_pre * post of the bias. pre: inputs x samples, post: outputs x
+/// samples. A bias_pre of 1 treats the bias as the weight from a constant activity, 0 leaves it.
+template <class Scalar>
+struct RankOne {
+  Var<Scalar> pre;
+  Var<Scalar> post;
+  double bias_pre = 0;
+};
+
+namespace detail {
+
+/// What the nodes of one synapse share; lives in the tape's arena.
+template <class Scalar>
+struct SynapseData {
+  using Entry = UpdateEntry<Scalar>;
+
+  SynapseOptions options;
+  SlowWeights<Scalar> slow;
+  History<Scalar> history;
+  OuterProducts<Scalar> slow_gradient;
+  Node<Scalar>* start = nullptr;
+  Node<Scalar>* last_first_read = nullptr;  // of the newest version that has been read
+  Entry* read_entry = nullptr;              // the update before that version
+
+  // A sweep's own.
+  std::size_t sweep = ~std::size_t{0};
+  Scalar* fast_adjoint = nullptr;  // of the version that the sweep has come down to
+  const Scalar* waiting_x = nullptr;
+  const Scalar* waiting_dy = nullptr;  // a use whose outer product fast_adjoint still lacks
+  Scalar* zeros = nullptr;             // inputs, outputs, or samples of them, whichever is largest
+  Scalar* scratch = nullptr;           // per sample: inputs, inputs, outputs
+
+  Index inputs() const { return slow.weight.cols(); }
+  Index outputs() const { return slow.weight.rows(); }
+
+  void begin_sweep(Tape<Scalar>& tape) {
+    if (sweep == tape.sweep_number()) return;
+    sweep = tape.sweep_number();
+    waiting_x = nullptr;
+    slow_gradient.drop();
+    if (options.plastic) {
+      if (fast_adjoint == nullptr) fast_adjoint = history.take_state();
+      std::fill_n(fast_adjoint, history.state_size(), Scalar(0));
+    }
+    tape.open_adjoint(*start);
+  }
+
+  /// The slow weights' part of a use y = x W: gathered, added up by the start node.
+  void add_slow(Tape<Scalar>& tape, const Scalar* x, const Scalar* dy) {
+    Node<Scalar>& weight = slow.weight.node();
+    if (weight.needs_adjoint) {
+      slow_gradient.add(x, dy, options.samples, tape.open_adjoint(weight));
+    }
+  }
+
+  void add_slow_bias(Tape<Scalar>& tape, const Scalar* dy) {
+    Node<Scalar>& bias = slow.bias.node();
+    if (!bias.needs_adjoint) return;
+    tape.accumulate(bias, ConstMatrixMap<Scalar>(dy, outputs(), options.samples).rowwise().sum());
+  }
+
+  /// Takes x dy^T into the adjoint of the fast weights, at the latest before the next update.
+  void add_fast(const Scalar* x, const Scalar* dy) {
+    settle();
+    waiting_x = x;
+    waiting_dy = dy;
+  }
+
+  void add_fast_bias(const Scalar* dy) {
+    for (Index s = 0; s < options.samples; ++s) {
+      MatrixMap<Scalar>(history.bias_part(fast_adjoint, s), outputs(), 1) +=
+          ConstMatrixMap<Scalar>(dy + s * outputs(), outputs(), 1);
+    }
+  }
+
+  void settle() {
+    if (waiting_x == nullptr) return;
+    for (Index s = 0; s < options.samples; ++s) {
+      MatrixMap<Scalar>(history.weight_part(fast_adjoint, s), outputs(), inputs()).noalias() +=
+          ConstMatrixMap<Scalar>(waiting_dy + s * outputs(), outputs(), 1) *
+          ConstMatrixMap<Scalar>(waiting_x + s * inputs(), 1, inputs());
+    }
+    waiting_x = nullptr;
+  }
+
+  /// Adjoint of the update `entry` and of the use y = x (W + w') + b + beta' that came first after
+  /// it; dx (inputs x samples) takes the use's share.
+  void undo(Tape<Scalar>& tape, Entry& entry, const Scalar* x, const Scalar* dy, bool uses_bias,
+            Scalar* dx) {
+    const bool second = waiting_x != nullptr;
+    if (history.clip() > 0) {
+      second ? undo<true, true>(tape, entry, x, dy, uses_bias, dx)
+             : undo<false, true>(tape, entry, x, dy, uses_bias, dx);
+    } else {
+      second ? undo<true, false>(tape, entry, x, dy, uses_bias, dx)
+             : undo<false, false>(tape, entry, x, dy, uses_bias, dx);
+    }
+    waiting_x = nullptr;
+    history.release(entry);
+  }
+
+ private:
+  static Scalar* trained(Tape<Scalar>& tape, const Var<Scalar>& alpha) {
+    return !alpha.empty() && alpha.node().needs_adjoint ? tape.open_adjoint(alpha.node()).data()
+                                                        : nullptr;
+  }
+
+  static Scalar* adjoint_or_null(Tape<Scalar>& tape, Node<Scalar>& node) {
+    return node.needs_adjoint ? tape.open_adjoint(node).data() : nullptr;
+  }
+
+  template <bool Second, bool Clip>
+  void undo(Tape<Scalar>& tape, Entry& entry, const Scalar* x, const Scalar* dy, bool uses_bias,
+            Scalar* dx) {
+    Scalar* state = history.before(entry);
+    Scalar* alpha = trained(tape, slow.alpha);
+    Scalar* bias_alpha = trained(tape, slow.bias_alpha);
+    Scalar* pre_adjoint = adjoint_or_null(tape, *entry.pre);
+    Scalar* post_adjoint = adjoint_or_null(tape, *entry.post);
+    Scalar* rate_adjoint = adjoint_or_null(tape, *entry.rate);
+    Scalar* decay_adjoint = adjoint_or_null(tape, *entry.decay);
+    const Index n = inputs();
+    const Index m = outputs();
+    using Array = Eigen::Array<Scalar, Eigen::Dynamic, 1>;
+    using Column = Eigen::Map<Array>;
+    using ConstColumn = Eigen::Map<const Array>;
+    for (Index s = 0; s < options.samples; ++s) {
+      Scalar* input_sum = scratch;
+      Scalar* pre_sum = input_sum + n;
+      Scalar* post_sum = pre_sum + n;
+      std::fill_n(scratch, 2 * n + m, Scalar(0));
+
+      const kernels::OuterProduct<Scalar> use{x + s * n, dy + s * m};
+      const kernels::OuterProduct<Scalar> other{Second ? waiting_x + s * n : nullptr,
+                                                Second ? waiting_dy + s * m : nullptr};
+      const kernels::Update<Scalar> update = entry.factors(s, history.clip());
+      kernels::UpdateAdjoint<Scalar> adjoint{
+          history.weight_part(fast_adjoint, s), alpha, input_sum, pre_sum, post_sum, Scalar(0)};
+      kernels::update_product_adjoint<Second, Clip>(
+          history.weights(), history.weight_part(state, s), update, use, other, adjoint);
+
+      Scalar rate_sum = ConstColumn(update.pre, n).matrix().dot(ConstColumn(pre_sum, n).matrix());
+      Scalar bias_input = 0, bias_pre = 0;
+      const Scalar bias_x = uses_bias ? 1 : 0;
+      kernels::UpdateAdjoint<Scalar> bias_adjoint{history.bias_part(fast_adjoint, s),
+                                                  bias_alpha,
+                                                  &bias_input,
+                                                  &bias_pre,
+                                                  post_sum,
+                                                  adjoint.keep};
+      kernels::update_product_adjoint<false, Clip>(history.bias(), history.bias_part(state, s),
+                                                   entry.bias_factors(s, history.clip()),
+                                                   {&bias_x, use.dy}, {}, bias_adjoint);
+      rate_sum += entry.bias_pre * bias_pre;
+
+      if (dx != nullptr) Column(dx + s * n, n) += ConstColumn(input_sum, n);
+      if (pre_adjoint != nullptr) {
+        Column(pre_adjoint + s * n, n) += update.rate * ConstColumn(pre_sum, n);
+      }
+      if (post_adjoint != nullptr) {
+        Column(post_adjoint + s * m, m) += update.rate * ConstColumn(post_sum, m);
+      }
+      if (rate_adjoint != nullptr) rate_adjoint[s] += rate_sum;
+      if (decay_adjoint != nullptr) decay_adjoint[s] -= bias_adjoint.keep;
+    }
+  }
+};
+
+}  // namespace detail
+}  // namespace plastic

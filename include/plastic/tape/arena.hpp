@@ -1,0 +1,73 @@
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <memory>
+#include <new>
+#include <vector>
+
+namespace plastic {
+
+/// Bump memory in chunks. Rewinding keeps the chunks, so that a loop which allocates the same
+/// amount every time asks the system for memory in its first turn only.
+class Arena {
+ public:
+  static constexpr std::size_t alignment = 64;
+
+  struct Mark {
+    std::size_t chunk = 0;
+    std::size_t used = 0;
+  };
+
+  /// Uninitialised memory on a 64-byte boundary, valid until the arena is rewound before it.
+  void* allocate(std::size_t bytes) {
+    bytes = (bytes + alignment - 1) / alignment * alignment;
+    while (at_.chunk < chunks_.size() && at_.used + bytes > chunks_[at_.chunk].size) {
+      at_ = {at_.chunk + 1, 0};
+    }
+    if (at_.chunk == chunks_.size()) grow(bytes);
+    std::byte* place = chunks_[at_.chunk].memory.get() + at_.used;
+    at_.used += bytes;
+    return place;
+  }
+
+  template <class T>
+  T* allocate_array(std::size_t count) {
+    return static_cast<T*>(allocate(count * sizeof(T)));
+  }
+
+  Mark mark() const { return at_; }
+  void rewind(Mark mark) { at_ = mark; }
+
+  /// Bytes held, used or not.
+  std::size_t capacity() const {
+    std::size_t total = 0;
+    for (const Chunk& chunk : chunks_) total += chunk.size;
+    return total;
+  }
+
+ private:
+  struct Free {
+    void operator()(std::byte* memory) const {
+      ::operator delete[](memory, std::align_val_t(alignment));
+    }
+  };
+  struct Chunk {
+    std::unique_ptr<std::byte[], Free> memory;
+    std::size_t size;
+  };
+
+  void grow(std::size_t bytes) {
+    constexpr std::size_t first = std::size_t{1} << 16;
+    constexpr std::size_t largest = std::size_t{1} << 21;
+    const std::size_t doubled = chunks_.empty() ? first : 2 * chunks_.back().size;
+    const std::size_t size = std::max(bytes, std::min(doubled, largest));
+    auto* memory = static_cast<std::byte*>(::operator new[](size, std::align_val_t(alignment)));
+    chunks_.push_back({std::unique_ptr<std::byte[], Free>(memory), size});
+  }
+
+  std::vector<Chunk> chunks_;
+  Mark at_;
+};
+
+}  // namespace plastic

@@ -1,0 +1,47 @@
+#pragma once
+
+#include <cmath>
+#include <sstream>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+
+#include "plastic/tape/types.hpp"
+
+namespace plastic::detail {
+
+/// Throws std::invalid_argument: "function: argument must be EXPECTED, got GOT".
+template <class Got>
+[[noreturn]] void reject(std::string_view function, std::string_view argument,
+                         std::string_view expected, const Got& got) {
+  std::ostringstream message;
+  message << function << ": " << argument << " must be " << expected << ", got " << got;
+  throw std::invalid_argument(message.str());
+}
+
+inline std::string shape_text(Index rows, Index cols) {
+  return std::to_string(rows) + " x " + std::to_string(cols);
+}
+
+inline void check_shape(std::string_view function, std::string_view argument, Index rows,
+                        Index cols, Index expected_rows, Index expected_cols) {
+  if (rows != expected_rows || cols != expected_cols) {
+    reject(function, argument, shape_text(expected_rows, expected_cols), shape_text(rows, cols));
+  }
+}
+
+inline void check_positive(std::string_view function, std::string_view argument, Index value) {
+  if (value <= 0) reject(function, argument, "at least 1", value);
+}
+
+/// NaN and infinities fail as well as values outside [lowest, highest].
+inline void check_range(std::string_view function, std::string_view argument, double value,
+                        double lowest, double highest) {
+  if (!(std::isfinite(value) && value >= lowest && value <= highest)) {
+    std::ostringstream expected;
+    expected << "a finite number in [" << lowest << ", " << highest << "]";
+    reject(function, argument, expected.str(), value);
+  }
+}
+
+}  // namespace plastic::detail

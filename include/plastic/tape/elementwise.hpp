@@ -1,0 +1,353 @@
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <concepts>
+
+#include "plastic/tape/broadcast.hpp"
+
+/// Elementwise operations. Binary ones broadcast: a side of 1 repeats to the other's size.
+namespace plastic {
+namespace detail {
+
+template <class Derived>
+auto sigmoid(const Eigen::ArrayBase<Derived>& x) {
+  return x.derived().logistic();
+}
+
+template <class Derived>
+auto step(const Eigen::ArrayBase<Derived>& x) {
+  using S = typename Derived::Scalar;
+  return (x.derived() > S(0)).template cast<S>();
+}
+
+/// 1 inside [low, high], else 0.
+template <class Derived, class S>
+auto inside(const Eigen::ArrayBase<Derived>& x, S low, S high) {
+  return (x.derived() >= low && x.derived() <= high).template cast<S>();
+}
+
+struct Elementwise {
+  static constexpr bool elementwise = true;
+};
+
+struct Add : Elementwise {
+  static constexpr std::string_view name = "operator+";
+  auto value(const auto& a, const auto& b) const { return a + b; }
+  template <std::size_t I>
+  auto adjoint(At<I>, const auto& dy, const auto&, const auto&, const auto&) const {
+    return dy;
+  }
+};
+
+struct Subtract : Elementwise {
+  static constexpr std::string_view name = "operator-";
+  auto value(const auto& a, const auto& b) const { return a - b; }
+  auto adjoint(At<0>, const auto& dy, const auto&, const auto&, const auto&) const { return dy; }
+  auto adjoint(At<1>, const auto& dy, const auto&, const auto&, const auto&) const { return -dy; }
+};
+
+struct Multiply : Elementwise {
+  static constexpr std::string_view name = "operator*";
+  auto value(const auto& a, const auto& b) const { return a * b; }
+  auto adjoint(At<0>, const auto& dy, const auto&, const auto&, const auto& b) const {
+    return dy * b;
+  }
+  auto adjoint(At<1>, const auto& dy, const auto&, const auto& a, const auto&) const {
+    return dy * a;
+  }
+};
+
+struct Divide : Elementwise {
+  static constexpr std::string_view name = "operator/";
+  auto value(const auto& a, const auto& b) const { return a / b; }
+  auto adjoint(At<0>, const auto& dy, const auto&, const auto&, const auto& b) const {
+    return dy / b;
+  }
+  auto adjoint(At<1>, const auto& dy, const auto& y, const auto&, const auto& b) const {
+    return -(dy * y / b);
+  }
+};
+
+struct Negate : Elementwise {
+  static constexpr std::string_view name = "operator-";
+  auto value(const auto& x) const { return -x; }
+  auto adjoint(At<0>, const auto& dy, const auto&, const auto&) const { return -dy; }
+};
+
+template <class S>
+struct Scale : Elementwise {
+  static constexpr std::string_view name = "operator*";
+  S factor;
+  explicit Scale(S f) : factor(f) {}
+  auto value(const auto& x) const { return x * factor; }
+  auto adjoint(At<0>, const auto& dy, const auto&, const auto&) const { return dy * factor; }
+};
+
+template <class S>
+struct Shift : Elementwise {
+  static constexpr std::string_view name = "operator+";
+  S offset;
+  explicit Shift(S o) : offset(o) {}
+  auto value(const auto& x) const { return x + offset; }
+  auto adjoint(At<0>, const auto& dy, const auto&, const auto&) const { return dy; }
+};
+
+struct Exp : Elementwise {
+  static constexpr std::string_view name = "exp";
+  auto value(const auto& x) const { return x.exp(); }
+  auto adjoint(At<0>, const auto& dy, const auto& y, const auto&) const { return dy * y; }
+};
+
+struct Log : Elementwise {
+  static constexpr std::string_view name = "log";
+  auto value(const auto& x) const { return x.log(); }
+  auto adjoint(At<0>, const auto& dy, const auto&, const auto& x) const { return dy / x; }
+};
+
+struct Sqrt : Elementwise {
+  static constexpr std::string_view name = "sqrt";
+  auto value(const auto& x) const { return x.sqrt(); }
+  auto adjoint(At<0>, const auto& dy, const auto& y, const auto&) const { return dy / (y + y); }
+};
+
+struct Square : Elementwise {
+  static constexpr std::string_view name = "square";
+  auto value(const auto& x) const { return x * x; }
+  auto adjoint(At<0>, const auto& dy, const auto&, const auto& x) const { return dy * (x + x); }
+};
+
+struct Sin : Elementwise {
+  static constexpr std::string_view name = "sin";
+  auto value(const auto& x) const { return x.sin(); }
+  auto adjoint(At<0>, const auto& dy, const auto&, const auto& x) const { return dy * cos(x); }
+};
+
+struct Cos : Elementwise {
+  static constexpr std::string_view name = "cos";
+  auto value(const auto& x) const { return x.cos(); }
+  auto adjoint(At<0>, const auto& dy, const auto&, const auto& x) const { return -(dy * sin(x)); }
+};
+
+struct Tanh : Elementwise {
+  static constexpr std::string_view name = "tanh";
+  auto value(const auto& x) const { return x.tanh(); }
+  auto adjoint(At<0>, const auto& dy, const auto& y, const auto&) const { return dy * (1 - y * y); }
+};
+
+struct Sigmoid : Elementwise {
+  static constexpr std::string_view name = "sigmoid";
+  auto value(const auto& x) const { return sigmoid(x); }
+  auto adjoint(At<0>, const auto& dy, const auto& y, const auto&) const {
+    return dy * (y * (1 - y));
+  }
+};
+
+/// log(1 + exp(x)), without overflow.
+struct Softplus : Elementwise {
+  static constexpr std::string_view name = "softplus";
+  template <class X>
+  auto value(const X& x) const {
+    using S = typename X::Scalar;
+    return x.cwiseMax(S(0)) + (-x.abs()).exp().log1p();
+  }
+  auto adjoint(At<0>, const auto& dy, const auto&, const auto& x) const { return dy * sigmoid(x); }
+};
+
+struct Step : Elementwise {
+  static constexpr std::string_view name = "step";
+  auto value(const auto& x) const { return step(x); }
+  auto adjoint(At<0>, const auto& dy, const auto&, const auto&) const { return dy * 0; }
+};
+
+struct Relu : Elementwise {
+  static constexpr std::string_view name = "relu";
+  template <class X>
+  auto value(const X& x) const {
+    return x.cwiseMax(typename X::Scalar(0));
+  }
+  auto adjoint(At<0>, const auto& dy, const auto&, const auto& x) const { return dy * step(x); }
+};
+
+struct Abs : Elementwise {
+  static constexpr std::string_view name = "abs";
+  auto value(const auto& x) const { return x.abs(); }
+  auto adjoint(At<0>, const auto& dy, const auto&, const auto& x) const {
+    return dy * (step(x) - step(-x));
+  }
+};
+
+template <class S>
+struct Inside : Elementwise {
+  static constexpr std::string_view name = "inside";
+  S low, high;
+  Inside(S l, S h) : low(l), high(h) {}
+  auto value(const auto& x) const { return inside(x, low, high); }
+  auto adjoint(At<0>, const auto& dy, const auto&, const auto&) const { return dy * 0; }
+};
+
+template <class S>
+struct Clamp : Elementwise {
+  static constexpr std::string_view name = "clamp";
+  S low, high;
+  Clamp(S l, S h) : low(l), high(h) {}
+  auto value(const auto& x) const { return x.cwiseMax(low).cwiseMin(high); }
+  auto adjoint(At<0>, const auto& dy, const auto&, const auto& x) const {
+    return dy * inside(x, low, high);
+  }
+};
+
+template <class S>
+struct Power : Elementwise {
+  static constexpr std::string_view name = "pow";
+  S exponent;
+  explicit Power(S e) : exponent(e) {}
+  auto value(const auto& x) const { return x.pow(exponent); }
+  auto adjoint(At<0>, const auto& dy, const auto&, const auto& x) const {
+    return dy * (pow(x, S(exponent - 1)) * exponent);
+  }
+};
+
+template <class Op, class Scalar>
+Var<Scalar> apply_broadcast(const Op& op, const Var<Scalar>& a, const Var<Scalar>& b) {
+  const Index rows = std::max(a.rows(), b.rows());
+  const Index cols = std::max(a.cols(), b.cols());
+  const auto repeats = [&](const Var<Scalar>& v) {
+    return (v.rows() == rows || v.rows() == 1) && (v.cols() == cols || v.cols() == 1);
+  };
+  if (!repeats(a) || !repeats(b)) {
+    reject(Op::name, "the right side",
+           "of the left side's shape " + shape_text(a.rows(), a.cols()) +
+               ", or of one that repeats into it",
+           shape_text(b.rows(), b.cols()));
+  }
+  return apply(op, broadcast(a, rows, cols), broadcast(b, rows, cols));
+}
+
+}  // namespace detail
+
+template <class Scalar>
+Var<Scalar> operator+(const Var<Scalar>& a, const Var<Scalar>& b) {
+  return detail::apply_broadcast(detail::Add{}, a, b);
+}
+template <class Scalar>
+Var<Scalar> operator-(const Var<Scalar>& a, const Var<Scalar>& b) {
+  return detail::apply_broadcast(detail::Subtract{}, a, b);
+}
+/// Entry by entry; the matrix product is `matmul`.
+template <class Scalar>
+Var<Scalar> operator*(const Var<Scalar>& a, const Var<Scalar>& b) {
+  return detail::apply_broadcast(detail::Multiply{}, a, b);
+}
+template <class Scalar>
+Var<Scalar> operator/(const Var<Scalar>& a, const Var<Scalar>& b) {
+  return detail::apply_broadcast(detail::Divide{}, a, b);
+}
+template <class Scalar>
+Var<Scalar> operator-(const Var<Scalar>& x) {
+  return apply(detail::Negate{}, x);
+}
+
+template <class T>
+concept Number = std::integral<T> || std::floating_point<T>;
+
+template <class Scalar, Number N>
+Var<Scalar> operator*(const Var<Scalar>& x, N factor) {
+  return apply(detail::Scale<Scalar>(static_cast<Scalar>(factor)), x);
+}
+template <class Scalar, Number N>
+Var<Scalar> operator*(N factor, const Var<Scalar>& x) {
+  return x * factor;
+}
+template <class Scalar, Number N>
+Var<Scalar> operator/(const Var<Scalar>& x, N divisor) {
+  return x * (Scalar(1) / static_cast<Scalar>(divisor));
+}
+template <class Scalar, Number N>
+Var<Scalar> operator+(const Var<Scalar>& x, N offset) {
+  return apply(detail::Shift<Scalar>(static_cast<Scalar>(offset)), x);
+}
+template <class Scalar, Number N>
+Var<Scalar> operator+(N offset, const Var<Scalar>& x) {
+  return x + offset;
+}
+template <class Scalar, Number N>
+Var<Scalar> operator-(const Var<Scalar>& x, N offset) {
+  return x + (-static_cast<Scalar>(offset));
+}
+template <class Scalar, Number N>
+Var<Scalar> operator-(N offset, const Var<Scalar>& x) {
+  return -x + offset;
+}
+
+template <class Scalar>
+Var<Scalar> exp(const Var<Scalar>& x) {
+  return apply(detail::Exp{}, x);
+}
+template <class Scalar>
+Var<Scalar> log(const Var<Scalar>& x) {
+  return apply(detail::Log{}, x);
+}
+template <class Scalar>
+Var<Scalar> sqrt(const Var<Scalar>& x) {
+  return apply(detail::Sqrt{}, x);
+}
+template <class Scalar>
+Var<Scalar> square(const Var<Scalar>& x) {
+  return apply(detail::Square{}, x);
+}
+template <class Scalar>
+Var<Scalar> sin(const Var<Scalar>& x) {
+  return apply(detail::Sin{}, x);
+}
+template <class Scalar>
+Var<Scalar> cos(const Var<Scalar>& x) {
+  return apply(detail::Cos{}, x);
+}
+template <class Scalar>
+Var<Scalar> tanh(const Var<Scalar>& x) {
+  return apply(detail::Tanh{}, x);
+}
+/// 1 / (1 + exp(-x)).
+template <class Scalar>
+Var<Scalar> sigmoid(const Var<Scalar>& x) {
+  return apply(detail::Sigmoid{}, x);
+}
+/// log(1 + exp(x)), without overflow.
+template <class Scalar>
+Var<Scalar> softplus(const Var<Scalar>& x) {
+  return apply(detail::Softplus{}, x);
+}
+/// max(x, 0); the derivative at 0 is 0.
+template <class Scalar>
+Var<Scalar> relu(const Var<Scalar>& x) {
+  return apply(detail::Relu{}, x);
+}
+/// 1 where x > 0, else 0; the derivative is 0.
+template <class Scalar>
+Var<Scalar> step(const Var<Scalar>& x) {
+  return apply(detail::Step{}, x);
+}
+/// 1 where low <= x <= high, else 0; the derivative is 0.
+template <class Scalar>
+Var<Scalar> inside(const Var<Scalar>& x, Scalar low, Scalar high) {
+  return apply(detail::Inside<Scalar>(low, high), x);
+}
+/// |x|; the derivative at 0 is 0.
+template <class Scalar>
+Var<Scalar> abs(const Var<Scalar>& x) {
+  return apply(detail::Abs{}, x);
+}
+/// x raised to a constant; where the exponent is no whole number, for x >= 0.
+template <class Scalar, Number N>
+Var<Scalar> pow(const Var<Scalar>& x, N exponent) {
+  return apply(detail::Power<Scalar>(static_cast<Scalar>(exponent)), x);
+}
+/// min(max(x, low), high); the derivative is 1 on the bounds themselves.
+template <class Scalar, Number L, Number H>
+Var<Scalar> clamp(const Var<Scalar>& x, L low, H high) {
+  if (!(low <= high)) detail::reject("clamp", "low", "at most high", low);
+  return apply(detail::Clamp<Scalar>(static_cast<Scalar>(low), static_cast<Scalar>(high)), x);
+}
+
+}  // namespace plastic

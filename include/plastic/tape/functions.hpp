@@ -1,0 +1,90 @@
+#pragma once
+
+#include "plastic/tape/elementwise.hpp"
+#include "plastic/tape/linear.hpp"
+
+/// Functions composed of operations: as differentiable as those.
+namespace plastic {
+
+/// Mean of all entries, 1 x 1.
+template <class Scalar>
+Var<Scalar> mean(const Var<Scalar>& x) {
+  return sum(x) / (x.rows() * x.cols());
+}
+
+/// y = (x - mean) / sqrt(variance + epsilon) * gain + bias over the features of each sample.
+/// x: features x samples; gain, bias: features x 1. Source: Ba, Kiros, Hinton 2016.
+template <class Scalar>
+Var<Scalar> layer_norm(const Var<Scalar>& x, const Var<Scalar>& gain, const Var<Scalar>& bias,
+                       double epsilon = 1e-5) {
+  detail::check_shape("layer_norm", "gain", gain.rows(), gain.cols(), x.rows(), 1);
+  detail::check_shape("layer_norm", "bias", bias.rows(), bias.cols(), x.rows(), 1);
+  detail::check_range("layer_norm", "epsilon", epsilon, 0.0, 1.0);
+  const Var<Scalar> centred = x - sum_features(x) / x.rows();
+  const Var<Scalar> variance = sum_features(square(centred)) / x.rows();
+  return centred / sqrt(variance + epsilon) * gain + bias;
+}
+
+namespace detail {
+
+/// log(sum(exp(x))) of each column, safe from overflow.
+template <class X>
+struct ColumnLogSumExp {
+  X x;
+  typename X::Scalar operator()(Index, Index j) const {
+    const auto largest = x.col(j).maxCoeff();
+    return largest + std::log((x.col(j) - largest).exp().sum());
+  }
+};
+
+struct LogSumExp : Elementwise {
+  static constexpr std::string_view name = "log_sum_exp";
+  template <class X>
+  auto value(const X& x) const {
+    return Eigen::Array<typename X::Scalar, Eigen::Dynamic, Eigen::Dynamic>::NullaryExpr(
+        1, x.cols(), ColumnLogSumExp<X>{x});
+  }
+  auto adjoint(At<0>, const auto& dy, const auto& y, const auto& x) const {
+    return broadcast(dy, x.rows(), x.cols()) * exp(x - broadcast(y, x.rows(), x.cols()));
+  }
+};
+
+}  // namespace detail
+
+/// log(sum(exp(x))) over the features of each sample, 1 x samples.
+template <class Scalar>
+Var<Scalar> log_sum_exp(const Var<Scalar>& x) {
+  return apply(detail::LogSumExp{}, x);
+}
+
+/// Probabilities exp(x) / sum(exp(x)) over the features of each sample.
+template <class Scalar>
+Var<Scalar> softmax(const Var<Scalar>& x) {
+  return exp(x - log_sum_exp(x));
+}
+
+/// Weighted mean of squared errors, 1 x 1: sum(weights * (x - target)^2) / (features *
+/// sum(weights)). x, target: features x samples; weights: 1 x samples, >= 0, or empty for all 1.
+template <class Scalar>
+Var<Scalar> mean_squared_error(const Var<Scalar>& x, const Var<Scalar>& target,
+                               const Var<Scalar>& weights = {}) {
+  detail::check_shape("mean_squared_error", "target", target.rows(), target.cols(), x.rows(),
+                      x.cols());
+  if (weights.empty()) return mean(square(x - target));
+  detail::check_shape("mean_squared_error", "weights", weights.rows(), weights.cols(), 1, x.cols());
+  return sum(sum_features(square(x - target)) * weights) /
+         (static_cast<Scalar>(x.rows()) * weights.value().sum());
+}
+
+/// Mean over samples of -sum_k q_k log softmax(x)_k, q = (1 - smoothing) target + smoothing / K,
+/// 1 x 1. x: K logits x samples; target: K x samples, columns that sum to 1 (one-hot or
+/// probabilities); smoothing in [0, 1].
+template <class Scalar>
+Var<Scalar> cross_entropy(const Var<Scalar>& x, const Var<Scalar>& target, double smoothing = 0) {
+  detail::check_shape("cross_entropy", "target", target.rows(), target.cols(), x.rows(), x.cols());
+  detail::check_range("cross_entropy", "smoothing", smoothing, 0.0, 1.0);
+  const Var<Scalar> q = target * (1 - smoothing) + smoothing / static_cast<double>(x.rows());
+  return mean(log_sum_exp(x) - sum_features(q * x));
+}
+
+}  // namespace plastic

@@ -1,0 +1,176 @@
+#pragma once
+
+#include <span>
+
+#include "plastic/tape/operation.hpp"
+
+/// Matrix products and rearrangements.
+namespace plastic {
+namespace detail {
+
+template <class A, class B>
+auto matmul(const Eigen::MatrixBase<A>& a, const Eigen::MatrixBase<B>& b) {
+  return a.derived() * b.derived();
+}
+
+template <class Derived>
+auto transpose(const Eigen::MatrixBase<Derived>& x) {
+  return x.derived().transpose();
+}
+
+/// Rows first, first + 1, ... of the result are x; the others are zero.
+template <class X>
+struct PaddedRows {
+  X x;
+  Index first;
+  typename X::Scalar operator()(Index i, Index j) const {
+    return i >= first && i < first + x.rows() ? x(i - first, j) : typename X::Scalar(0);
+  }
+};
+
+template <class Derived>
+auto pad_rows(const Eigen::MatrixBase<Derived>& x, Index first, Index total) {
+  return Matrix<typename Derived::Scalar>::NullaryExpr(total, x.cols(),
+                                                       PaddedRows<Derived>{x.derived(), first});
+}
+
+template <class Derived>
+auto rows(const Eigen::MatrixBase<Derived>& x, Index first, Index count) {
+  return x.derived().middleRows(first, count);
+}
+
+struct MatrixOperation {
+  static constexpr bool elementwise = false;
+};
+
+struct Matmul : MatrixOperation {
+  static constexpr std::string_view name = "matmul";
+  auto value(const auto& a, const auto& b) const { return matmul(a, b); }
+  auto adjoint(At<0>, const auto& dy, const auto&, const auto&, const auto& b) const {
+    return matmul(dy, transpose(b));
+  }
+  auto adjoint(At<1>, const auto& dy, const auto&, const auto& a, const auto&) const {
+    return matmul(transpose(a), dy);
+  }
+};
+
+struct Transpose : MatrixOperation {
+  static constexpr std::string_view name = "transpose";
+  auto value(const auto& x) const { return transpose(x); }
+  auto adjoint(At<0>, const auto& dy, const auto&, const auto&) const { return transpose(dy); }
+};
+
+struct Rows : MatrixOperation {
+  static constexpr std::string_view name = "rows";
+  Index first, count;
+  Rows(Index f, Index n) : first(f), count(n) {}
+  auto value(const auto& x) const { return rows(x, first, count); }
+  auto adjoint(At<0>, const auto& dy, const auto&, const auto& x) const {
+    return pad_rows(dy, first, x.rows());
+  }
+};
+
+struct PadRows : MatrixOperation {
+  static constexpr std::string_view name = "pad_rows";
+  Index first, total;
+  PadRows(Index f, Index n) : first(f), total(n) {}
+  auto value(const auto& x) const { return pad_rows(x, first, total); }
+  auto adjoint(At<0>, const auto& dy, const auto&, const auto& x) const {
+    return rows(dy, first, x.rows());
+  }
+};
+
+/// [x_0 x_1 ...] side by side; a sweep hands each its columns.
+template <class Scalar>
+class ConcatenateNode final : public Node<Scalar> {
+ public:
+  explicit ConcatenateNode(std::span<Node<Scalar>* const> parents) : parents_(parents) {
+    for (const Node<Scalar>* parent : parents_) {
+      this->needs_adjoint = this->needs_adjoint || parent->needs_adjoint;
+    }
+  }
+  std::span<Node<Scalar>* const> parents() const override { return parents_; }
+  void propagate(Tape<Scalar>& tape) override {
+    Index first = 0;
+    for (Node<Scalar>* parent : parents_) {
+      if (parent->needs_adjoint) {
+        tape.accumulate(*parent, this->adjoint_map().middleCols(first, parent->cols));
+      }
+      first += parent->cols;
+    }
+  }
+  void record(Tape<Scalar>&) override {
+    reject("Tape::gradient", "the path to the loss", "free of concatenate_samples",
+           "one that uses it");
+  }
+
+ private:
+  std::span<Node<Scalar>* const> parents_;
+};
+
+}  // namespace detail
+
+/// Matrix product (m x k)(k x n).
+template <class Scalar>
+Var<Scalar> matmul(const Var<Scalar>& a, const Var<Scalar>& b) {
+  if (a.cols() != b.rows()) {
+    detail::reject("matmul", "b", "a matrix of " + std::to_string(a.cols()) + " rows",
+                   detail::shape_text(b.rows(), b.cols()));
+  }
+  return apply(detail::Matmul{}, a, b);
+}
+
+template <class Scalar>
+Var<Scalar> transpose(const Var<Scalar>& x) {
+  return apply(detail::Transpose{}, x);
+}
+
+/// Features first, ..., first + count - 1 of x, copied.
+template <class Scalar>
+Var<Scalar> rows(const Var<Scalar>& x, Index first, Index count) {
+  if (first < 0 || count <= 0 || first + count > x.rows()) {
+    detail::reject("rows", "the range", "inside 0 .. " + std::to_string(x.rows()),
+                   std::to_string(first) + " .. " + std::to_string(first + count));
+  }
+  return first == 0 && count == x.rows() ? x : apply(detail::Rows(first, count), x);
+}
+
+/// A matrix of `total` rows: x from row `first` on, zeros around it.
+template <class Scalar>
+Var<Scalar> pad_rows(const Var<Scalar>& x, Index first, Index total) {
+  if (first < 0 || first + x.rows() > total) {
+    detail::reject("pad_rows", "first", "in 0 .. " + std::to_string(total - x.rows()), first);
+  }
+  return apply(detail::PadRows(first, total), x);
+}
+
+/// The matrices of equal row count in `parts`, side by side. Once differentiable.
+template <class Scalar>
+Var<Scalar> concatenate_samples(std::span<const Var<Scalar>> parts) {
+  if (parts.empty()) detail::reject("concatenate_samples", "parts", "at least one matrix", 0);
+  Tape<Scalar>& tape = parts.front().tape();
+  const Index rows = parts.front().rows();
+  Index cols = 0;
+  auto** parents = tape.arena().template allocate_array<Node<Scalar>*>(parts.size());
+  for (std::size_t i = 0; i < parts.size(); ++i) {
+    tape.check_mine("concatenate_samples", parts[i]);
+    detail::check_shape("concatenate_samples", "parts", parts[i].rows(), parts[i].cols(), rows,
+                        parts[i].cols());
+    parents[i] = &parts[i].node();
+    cols += parts[i].cols();
+  }
+  Scalar* memory = tape.allocate(rows * cols);
+  Index first = 0;
+  for (const Var<Scalar>& part : parts) {
+    MatrixMap<Scalar>(memory + first * rows, rows, part.cols()) = part.value();
+    first += part.cols();
+  }
+  auto* node = tape.template emplace<detail::ConcatenateNode<Scalar>>(
+      std::span<Node<Scalar>* const>(parents, parts.size()));
+  node->value = memory;
+  node->rows = rows;
+  node->cols = cols;
+  return {&tape, node};
+}
+
+}  // namespace plastic

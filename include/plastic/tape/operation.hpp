@@ -1,0 +1,128 @@
+#pragma once
+
+#include <array>
+#include <string_view>
+#include <utility>
+
+#include "plastic/tape/tape.hpp"
+
+namespace plastic {
+
+/// Names the argument whose adjoint a formula computes.
+template <std::size_t I>
+struct At {};
+
+/// An operation, by its value and one adjoint formula per argument.
+///
+///     struct Square {
+///       static constexpr std::string_view name = "square";
+///       static constexpr bool elementwise = true;
+///       auto value(const auto& x) const { return x * x; }
+///       auto adjoint(At<0>, const auto& dy, const auto& y, const auto& x) const {
+///         return dy * (x + x);
+///       }
+///     };
+///     template <class Scalar>
+///     Var<Scalar> square(const Var<Scalar>& x) { return apply(Square{}, x); }
+///
+/// The same formula runs on plain matrices in a sweep and on Var in Tape::gradient, so that an
+/// operation is differentiable as often as the operations its formula uses. It sees Eigen arrays
+/// (maps) if `elementwise`, else Eigen matrices, or Var; it must not return references to locals. A
+/// sweep evaluates the returned expression straight into the adjoint.
+namespace detail {
+
+template <class Op, class Scalar>
+auto eigen_view(const Node<Scalar>& node, Scalar* data) {
+  if constexpr (Op::elementwise) {
+    using Array = Eigen::Array<Scalar, Eigen::Dynamic, Eigen::Dynamic>;
+    return Eigen::Map<const Array>(data, node.rows, node.cols);
+  } else {
+    return ConstMatrixMap<Scalar>(data, node.rows, node.cols);
+  }
+}
+
+/// Adds a term to a parent's recorded adjoint.
+template <class Scalar>
+void add_recorded(Tape<Scalar>& tape, Node<Scalar>& parent, const Var<Scalar>& term) {
+  parent.recorded = parent.recorded == nullptr
+                        ? &term.node()
+                        : &(Var<Scalar>(&tape, parent.recorded) + term).node();
+}
+
+template <class Scalar, class Op, std::size_t N>
+class OperationNode final : public Node<Scalar> {
+ public:
+  OperationNode(const Op& op, const std::array<Node<Scalar>*, N>& parents)
+      : op_(op), parents_(parents) {
+    for (const Node<Scalar>* parent : parents_) {
+      this->needs_adjoint = this->needs_adjoint || parent->needs_adjoint;
+    }
+  }
+
+  std::span<Node<Scalar>* const> parents() const override { return parents_; }
+
+  void propagate(Tape<Scalar>& tape) override {
+    each([&]<std::size_t I>(At<I> at, auto... k) {
+      Node<Scalar>& parent = *parents_[I];
+      if (!parent.needs_adjoint) return;
+      tape.accumulate(parent, op_.adjoint(at, eigen_view<Op>(*this, this->adjoint),
+                                          eigen_view<Op>(*this, this->value),
+                                          eigen_view<Op>(*parents_[k], parents_[k]->value)...));
+    });
+  }
+
+  void record(Tape<Scalar>& tape) override {
+    each([&]<std::size_t I>(At<I> at, auto... k) {
+      Node<Scalar>& parent = *parents_[I];
+      if (!parent.wanted) return;
+      const Var<Scalar> term =
+          op_.adjoint(at, Var<Scalar>(&tape, this->recorded), Var<Scalar>(&tape, this),
+                      Var<Scalar>(&tape, parents_[k])...);
+      add_recorded(tape, parent, term);
+    });
+  }
+
+ private:
+  template <class F>
+  void each(F&& f) {
+    [&]<std::size_t... I>(std::index_sequence<I...>) {
+      const auto one = [&]<std::size_t J>(At<J> at) {
+        f(at, std::integral_constant<std::size_t, I>{}...);
+      };
+      (one(At<I>{}), ...);
+    }
+    (std::make_index_sequence<N>{});
+  }
+
+  Op op_;
+  std::array<Node<Scalar>*, N> parents_;
+};
+
+}  // namespace detail
+
+/// Records op(x, ...) on the tape of its arguments. Throws std::invalid_argument if they lie on
+/// different tapes. Allocates from the arena only.
+template <class Op, class Scalar, class... More>
+Var<Scalar> apply(const Op& op, const Var<Scalar>& first, const More&... more) {
+  Tape<Scalar>& tape = first.tape();
+  (tape.check_mine(Op::name, more), ...);
+  const auto expression = op.value(detail::eigen_view<Op>(first.node(), first.node().value),
+                                   detail::eigen_view<Op>(more.node(), more.node().value)...);
+  const Index rows = expression.rows();
+  const Index cols = expression.cols();
+  Scalar* memory = tape.allocate(rows * cols);
+  if constexpr (Op::elementwise) {
+    MatrixMap<Scalar>(memory, rows, cols).array() = expression;
+  } else {
+    MatrixMap<Scalar>(memory, rows, cols).noalias() = expression;
+  }
+  using OpNode = detail::OperationNode<Scalar, Op, 1 + sizeof...(More)>;
+  auto* node = tape.template emplace<OpNode>(
+      op, std::array<Node<Scalar>*, 1 + sizeof...(More)>{&first.node(), &more.node()...});
+  node->value = memory;
+  node->rows = rows;
+  node->cols = cols;
+  return {&tape, node};
+}
+
+}  // namespace plastic

@@ -1,0 +1,112 @@
+#pragma once
+
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "plastic/tape/check.hpp"
+#include "plastic/tape/types.hpp"
+
+namespace plastic {
+
+/// One named matrix inside the flat vector of a Parameters set.
+struct ParameterBlock {
+  std::string name;
+  Index rows = 0;
+  Index cols = 0;
+  Index offset = 0;  ///< of its first value in the flat vector
+  bool trainable = true;
+
+  Index size() const { return rows * cols; }
+};
+
+/// The slow parameters of a model: named column-major matrices in one flat vector.
+///
+/// One vector makes gradients, optimizers, clipping and files operations on vectors of the same
+/// layout. Every block starts on a 64-byte boundary of the vector; the gap before the next block
+/// holds zeros and stays zero under every optimizer. `add` invalidates maps, nothing else does.
+/// Copies are deep. Const access is safe from several threads.
+template <class Scalar>
+class Parameters {
+ public:
+  /// Appends a block of zeros and returns its number. Throws std::invalid_argument on an empty
+  /// shape or a name already taken.
+  Index add(std::string_view name, Index rows, Index cols) {
+    detail::check_positive("Parameters::add", "rows", rows);
+    detail::check_positive("Parameters::add", "cols", cols);
+    if (contains(name)) detail::reject("Parameters::add", "name", "new", name);
+    constexpr Index boundary = 64 / static_cast<Index>(sizeof(Scalar));
+    const Index offset = values_.size();
+    const Index padded = (rows * cols + boundary - 1) / boundary * boundary;
+    values_.conservativeResize(offset + padded);
+    values_.tail(padded).setZero();
+    blocks_.push_back({std::string(name), rows, cols, offset, true});
+    return static_cast<Index>(blocks_.size()) - 1;
+  }
+
+  std::span<const ParameterBlock> blocks() const { return blocks_; }
+  const ParameterBlock& block(Index number) const {
+    return blocks_[static_cast<std::size_t>(number)];
+  }
+
+  bool contains(std::string_view name) const { return position(name) >= 0; }
+
+  /// The number of the block called `name`; throws std::invalid_argument if there is none.
+  Index find(std::string_view name) const {
+    const Index found = position(name);
+    if (found < 0) detail::reject("Parameters::find", "name", "the name of a parameter", name);
+    return found;
+  }
+
+  MatrixMap<Scalar> matrix(Index number) { return view(values_, number); }
+  ConstMatrixMap<Scalar> matrix(Index number) const { return view(values_, number); }
+  MatrixMap<Scalar> matrix(std::string_view name) { return matrix(find(name)); }
+  ConstMatrixMap<Scalar> matrix(std::string_view name) const { return matrix(find(name)); }
+
+  /// The block's part of a vector that has this set's layout, a gradient for example.
+  MatrixMap<Scalar> view(Vector<Scalar>& flat, Index number) const {
+    const ParameterBlock& b = checked_block(flat.size(), number);
+    return {flat.data() + b.offset, b.rows, b.cols};
+  }
+  ConstMatrixMap<Scalar> view(const Vector<Scalar>& flat, Index number) const {
+    const ParameterBlock& b = checked_block(flat.size(), number);
+    return {flat.data() + b.offset, b.rows, b.cols};
+  }
+
+  /// All blocks and the zeros between them; its length is the length of every gradient.
+  Vector<Scalar>& values() { return values_; }
+  const Vector<Scalar>& values() const { return values_; }
+  Index size() const { return values_.size(); }
+
+  /// Number of learned values: the sizes of the trainable blocks.
+  Index trainable_count() const {
+    Index count = 0;
+    for (const ParameterBlock& b : blocks_) count += b.trainable ? b.size() : 0;
+    return count;
+  }
+
+  /// A frozen block keeps its values: optimizers and gradients pass over it.
+  void freeze(Index number) { blocks_[static_cast<std::size_t>(number)].trainable = false; }
+  void unfreeze(Index number) { blocks_[static_cast<std::size_t>(number)].trainable = true; }
+
+ private:
+  Index position(std::string_view name) const {
+    for (std::size_t i = 0; i < blocks_.size(); ++i) {
+      if (blocks_[i].name == name) return static_cast<Index>(i);
+    }
+    return -1;
+  }
+
+  const ParameterBlock& checked_block(Index length, Index number) const {
+    if (length != size()) {
+      detail::reject("Parameters::view", "the vector's length", std::to_string(size()), length);
+    }
+    return block(number);
+  }
+
+  Vector<Scalar> values_;
+  std::vector<ParameterBlock> blocks_;
+};
+
+}  // namespace plastic

@@ -1,0 +1,290 @@
+#pragma once
+
+#include <span>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "plastic/tape/arena.hpp"
+#include "plastic/tape/check.hpp"
+#include "plastic/tape/node.hpp"
+#include "plastic/tape/types.hpp"
+
+namespace plastic {
+
+template <class Scalar>
+class Tape;
+
+/// Handle of a matrix on a tape: cheap to copy, immutable, valid until the tape is cleared or
+/// rewound before it.
+template <class ScalarType>
+class Var {
+ public:
+  using Scalar = ScalarType;
+
+  Var() = default;
+  Var(Tape<Scalar>* tape, Node<Scalar>* node) : tape_(tape), node_(node) {}
+
+  bool empty() const { return node_ == nullptr; }
+  Index rows() const { return node_->rows; }
+  Index cols() const { return node_->cols; }
+  Tape<Scalar>& tape() const { return *tape_; }
+  Node<Scalar>& node() const { return *node_; }
+
+  ConstMatrixMap<Scalar> value() const { return {node_->value, node_->rows, node_->cols}; }
+
+  /// d loss / d this, as the latest sweep left it. Throws std::invalid_argument if no sweep has
+  /// reached the variable: run backward first, and note that constants have none.
+  ConstMatrixMap<Scalar> adjoint() const {
+    if (node_->adjoint == nullptr) {
+      detail::reject("Var::adjoint", "the variable", "reached by Tape::backward (run it first)",
+                     node_->needs_adjoint ? "one that no sweep has reached" : "a constant");
+    }
+    return {node_->adjoint, node_->rows, node_->cols};
+  }
+
+ private:
+  Tape<Scalar>* tape_ = nullptr;
+  Node<Scalar>* node_ = nullptr;
+};
+
+/// Reverse-mode differentiation of matrix programs: operations on Var append to the tape, a sweep
+/// walks it backwards in a loop.
+///
+/// Memory comes from an arena; `clear` keeps it, so that a program which repeats itself allocates
+/// only in its first round. One tape belongs to one thread at a time. Variables of two tapes do not
+/// mix (std::invalid_argument).
+///
+///     Tape<double> tape;
+///     auto x = tape.variable(Matrix<double>::Random(3, 5));
+///     auto loss = sum(square(tanh(x)));
+///     tape.backward(loss);
+///     x.adjoint();   // 3 x 5
+template <class Scalar>
+class Tape {
+  static_assert(std::is_floating_point_v<Scalar>, "Tape needs float or double");
+
+ public:
+  Tape() = default;
+  Tape(const Tape&) = delete;
+  Tape& operator=(const Tape&) = delete;
+
+  /// A place on the tape: everything recorded before it.
+  struct Position {
+    std::size_t nodes = 0;
+    Arena::Mark memory;
+  };
+
+  Position position() const { return {nodes_.size(), arena_.mark()}; }
+
+  /// Forgets everything recorded after `position`; its memory is used again.
+  void rewind(Position position) {
+    if (position.nodes > nodes_.size()) {
+      detail::reject("Tape::rewind", "position", "on the tape", "one behind its end");
+    }
+    nodes_.resize(position.nodes);
+    arena_.rewind(position.memory);
+  }
+
+  /// Forgets everything and keeps the memory.
+  void clear() { rewind({}); }
+
+  /// A copy of `value` that no derivative reaches.
+  template <class Derived>
+  Var<Scalar> constant(const Eigen::MatrixBase<Derived>& value) {
+    return copied_leaf(value, false);
+  }
+
+  /// A copy of `value` whose adjoint a sweep computes.
+  template <class Derived>
+  Var<Scalar> variable(const Eigen::MatrixBase<Derived>& value) {
+    return copied_leaf(value, true);
+  }
+
+  /// Uses the caller's memory without a copy: it must outlive the recording and not change. Sweeps
+  /// add to `gradient` (same shape, zeroed by the caller); nullptr makes it a constant.
+  Var<Scalar> borrow(const Scalar* value, Index rows, Index cols, Scalar* gradient = nullptr) {
+    auto& node = *emplace<detail::LeafNode<Scalar>>();
+    node.value = const_cast<Scalar*>(value);  // leaves are never written
+    node.adjoint = gradient;
+    node.rows = rows;
+    node.cols = cols;
+    node.leaf = gradient != nullptr;
+    node.needs_adjoint = gradient != nullptr;
+    return {this, &node};
+  }
+
+  /// Adjoints of the sum of `loss`'s entries for everything before it. Leaves that borrow their
+  /// gradient add to it; all others start from zero. Cost: about twice the recorded operations.
+  void backward(const Var<Scalar>& loss) { backward(loss, Position{}); }
+
+  /// The same down to `until`; adjoints of older variables hold what came to them so far. Go on
+  /// with `sweep(until, Position{})`.
+  void backward(const Var<Scalar>& loss, Position until) {
+    check_mine("Tape::backward", loss);
+    forget_adjoints();
+    seed(loss, Matrix<Scalar>::Constant(loss.rows(), loss.cols(), Scalar(1)));
+    sweep(position(), until);
+  }
+
+  /// Adds `adjoint` to the adjoint of `variable`, for a sweep that starts from several places or
+  /// from a derivative that another program has computed.
+  template <class Derived>
+  void seed(const Var<Scalar>& variable, const Eigen::MatrixBase<Derived>& adjoint) {
+    check_mine("Tape::seed", variable);
+    detail::check_shape("Tape::seed", "adjoint", adjoint.rows(), adjoint.cols(), variable.rows(),
+                        variable.cols());
+    accumulate(variable.node(), adjoint.derived());
+  }
+
+  /// Drops the adjoints of all variables; borrowed gradients stay as they are.
+  void forget_adjoints() {
+    ++sweep_;
+    for (Node<Scalar>* node : nodes_) {
+      if (!node->leaf) node->adjoint = nullptr;
+    }
+  }
+
+  /// Walks backwards from `from` to `until` and passes on every adjoint met.
+  void sweep(Position from, Position until) {
+    for (std::size_t i = from.nodes; i > until.nodes; --i) {
+      Node<Scalar>& node = *nodes_[i - 1];
+      if (node.adjoint != nullptr && node.needs_adjoint) node.propagate(*this);
+    }
+  }
+
+  /// Records the gradient of the sum of `loss`'s entries as new variables, which can be used and
+  /// differentiated like any other: an inner loss inside an outer one. gradients[i] has the shape
+  /// of wrt[i] and is zero where the loss does not depend on it. What is older than every `wrt`
+  /// is a constant of this gradient. Throws std::invalid_argument if an operation on the way has
+  /// no recorded adjoint.
+  void gradient(const Var<Scalar>& loss, std::span<const Var<Scalar>> wrt,
+                std::span<Var<Scalar>> gradients) {
+    check_mine("Tape::gradient", loss);
+    if (wrt.size() != gradients.size()) {
+      detail::reject("Tape::gradient", "gradients", std::to_string(wrt.size()) + " places",
+                     gradients.size());
+    }
+    const Index last = loss.node().index;
+    Index first = last;
+    for (const Var<Scalar>& v : wrt) {
+      check_mine("Tape::gradient", v);
+      first = std::min(first, v.node().index);
+      v.node().wanted = true;
+    }
+    mark_wanted(first, last);
+    if (loss.node().wanted) {
+      loss.node().recorded =
+          &constant(Matrix<Scalar>::Constant(loss.rows(), loss.cols(), Scalar(1))).node();
+    }
+    for (Index i = last; i >= first; --i) {
+      Node<Scalar>& node = *nodes_[static_cast<std::size_t>(i)];
+      if (node.wanted && node.recorded != nullptr) node.record(*this);
+    }
+    for (std::size_t i = 0; i < wrt.size(); ++i) {
+      Node<Scalar>* found = wrt[i].node().recorded;
+      gradients[i] = found != nullptr
+                         ? Var<Scalar>(this, found)
+                         : constant(Matrix<Scalar>::Zero(wrt[i].rows(), wrt[i].cols()));
+    }
+    for (const Var<Scalar>& v : wrt) unmark(v.node());
+    for (Index i = first; i <= last; ++i) unmark(*nodes_[static_cast<std::size_t>(i)]);
+  }
+
+  /// One `wrt` of the above.
+  Var<Scalar> gradient(const Var<Scalar>& loss, const Var<Scalar>& wrt) {
+    Var<Scalar> result;
+    gradient(loss, std::span(&wrt, 1), std::span(&result, 1));
+    return result;
+  }
+
+  std::size_t size() const { return nodes_.size(); }
+  std::size_t memory() const { return arena_.capacity(); }
+
+  // What operations are built from.
+
+  /// Appends a node made in the arena.
+  template <class NodeType, class... Args>
+  NodeType* emplace(Args&&... args) {
+    static_assert(std::is_trivially_destructible_v<NodeType>,
+                  "a node lives in the arena and is never destroyed");
+    auto* node = new (arena_.allocate(sizeof(NodeType))) NodeType(std::forward<Args>(args)...);
+    node->index = static_cast<Index>(nodes_.size());
+    nodes_.push_back(node);
+    return node;
+  }
+
+  Scalar* allocate(Index count) {
+    return arena_.allocate_array<Scalar>(static_cast<std::size_t>(count));
+  }
+
+  Arena& arena() { return arena_; }
+
+  /// Adds an expression to a node's adjoint, which it starts where nothing has come yet.
+  template <class Expression>
+  void accumulate(Node<Scalar>& node, const Expression& adjoint) {
+    const bool begun = node.adjoint != nullptr;
+    if (!begun) node.adjoint = allocate(node.rows * node.cols);
+    if constexpr (std::is_same_v<typename Eigen::internal::traits<Expression>::XprKind,
+                                 Eigen::ArrayXpr>) {
+      if (begun) {
+        node.adjoint_map().array() += adjoint;
+      } else {
+        node.adjoint_map().array() = adjoint;
+      }
+    } else {
+      if (begun) {
+        node.adjoint_map().noalias() += adjoint;
+      } else {
+        node.adjoint_map().noalias() = adjoint;
+      }
+    }
+  }
+
+  /// The node's adjoint, zero where nothing has come yet, to be added to in place.
+  MatrixMap<Scalar> open_adjoint(Node<Scalar>& node) {
+    if (node.adjoint == nullptr) {
+      node.adjoint = allocate(node.rows * node.cols);
+      node.adjoint_map().setZero();
+    }
+    return node.adjoint_map();
+  }
+
+  /// Number of the present sweep: it tells an operation that spans several nodes when to reset.
+  std::size_t sweep_number() const { return sweep_; }
+
+  void check_mine(std::string_view function, const Var<Scalar>& v) const {
+    if (v.empty()) detail::reject(function, "the variable", "on this tape", "an empty one");
+    if (&v.tape() != this) {
+      detail::reject(function, "the variable", "on this tape", "one of another tape");
+    }
+  }
+
+ private:
+  template <class Derived>
+  Var<Scalar> copied_leaf(const Eigen::MatrixBase<Derived>& value, bool needs_adjoint) {
+    Scalar* memory = allocate(value.size());
+    MatrixMap<Scalar>(memory, value.rows(), value.cols()) = value;
+    Var<Scalar> leaf = borrow(memory, value.rows(), value.cols());
+    leaf.node().needs_adjoint = needs_adjoint;
+    return leaf;
+  }
+
+  void mark_wanted(Index first, Index last) {
+    for (Index i = first; i <= last; ++i) {
+      Node<Scalar>& node = *nodes_[static_cast<std::size_t>(i)];
+      for (Node<Scalar>* parent : node.parents()) node.wanted = node.wanted || parent->wanted;
+    }
+  }
+
+  static void unmark(Node<Scalar>& node) {
+    node.wanted = false;
+    node.recorded = nullptr;
+  }
+
+  Arena arena_;
+  std::vector<Node<Scalar>*> nodes_;
+  std::size_t sweep_ = 0;
+};
+
+}  // namespace plastic

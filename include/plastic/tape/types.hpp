@@ -1,0 +1,26 @@
+#pragma once
+
+#include <Eigen/Core>
+
+namespace plastic {
+
+/// Signed size and index type of the whole library.
+using Index = Eigen::Index;
+
+/// Column-major matrix: features x samples, or for a weight, outputs x inputs.
+///
+/// A weight's memory is therefore row-major [inputs, outputs], the order of the row-vector
+/// convention y = x W and of the files.
+template <class Scalar>
+using Matrix = Eigen::Matrix<Scalar, Eigen::Dynamic, Eigen::Dynamic>;
+
+template <class Scalar>
+using Vector = Eigen::Matrix<Scalar, Eigen::Dynamic, 1>;
+
+template <class Scalar>
+using MatrixMap = Eigen::Map<Matrix<Scalar>>;
+
+template <class Scalar>
+using ConstMatrixMap = Eigen::Map<const Matrix<Scalar>>;
+
+}  // namespace plastic

@@ -1,0 +1,112 @@
+#pragma once
+
+#include <cstdint>
+#include <limits>
+#include <string_view>
+
+#include "plastic/random/random.hpp"
+#include "plastic/tape/check.hpp"
+#include "plastic/tape/types.hpp"
+#include "plastic/tasks/episodes.hpp"
+
+namespace plastic {
+
+struct CueRewardOptions {
+  Index cues = 5;            ///< cues of an episode
+  Index features = 14;       ///< length of a cue
+  Index storage_steps = 10;  ///< steps that show a reward beside the cue
+  Index recall_steps = 10;   ///< steps that ask for it
+  double noise = 0.1;        ///< standard deviation of the noise on a shown cue
+};
+
+/// Cue-reward association: remember within one episode which reward belongs to which cue.
+///
+/// An episode has `cues` cues, each uniform in [0, 1]^features with a reward uniform in [-1, 1].
+/// Every step shows one of them, drawn uniformly, with Gaussian noise on its features:
+///
+///     step            input 0 .. features-1   input features   input features+1   target
+///     storage         noisy cue               its reward       0                  its reward
+///     recall          noisy cue               0                1                  its reward
+///
+/// All steps count in the loss. Source: Duan, Jia, Li, Zhong, Ma, "Hebbian and Gradient-based
+/// Plasticity Enables Robust Memory and Rapid Learning in RNNs", ICLR 2023. Const and safe from
+/// several threads.
+class CueReward {
+ public:
+  /// Throws std::invalid_argument if a count is not in [1, 2^31) or the noise is negative or not
+  /// finite.
+  explicit CueReward(const CueRewardOptions& options = {}) : options_(options) {
+    check_count("cues", options.cues);
+    check_count("features", options.features);
+    check_count("storage_steps", options.storage_steps);
+    check_count("recall_steps", options.recall_steps);
+    detail::check_range("CueReward", "noise", options.noise, 0, std::numeric_limits<double>::max());
+  }
+
+  const CueRewardOptions& options() const { return options_; }
+
+  Index inputs() const { return options_.features + 2; }
+  Index outputs() const { return 1; }
+  Index steps() const { return options_.storage_steps + options_.recall_steps; }
+
+  /// Fills `episodes` with samples first, ..., first + samples - 1 of a batch; see Task.
+  ///
+  /// Values are drawn in double and rounded to Scalar. Allocates only where the sizes of `episodes`
+  /// do not fit. Throws std::invalid_argument unless samples >= 1, 0 <= first,
+  /// first + samples <= 2^32 and batch < 2^56.
+  template <class Scalar>
+  void generate(const Random::Stream& stream, std::uint64_t batch, Index first, Index samples,
+                Episodes<Scalar>& episodes) const {
+    constexpr Index sample_limit = Index{1} << 32;
+    detail::check_positive("CueReward::generate", "samples", samples);
+    if (first < 0) detail::reject("CueReward::generate", "first", "at least 0", first);
+    if (samples > sample_limit || first > sample_limit - samples) {
+      detail::reject("CueReward::generate", "first", "at most 2^32 - samples", first);
+    }
+    const Index columns = steps() * samples;
+    episodes.inputs.resize(inputs(), columns);
+    episodes.targets.resize(outputs(), columns);
+    episodes.weights.setOnes(1, columns);
+    for (Index s = 0; s < samples; ++s) {
+      fill(Random(stream, batch, static_cast<std::uint64_t>(first + s)), s, samples, episodes);
+    }
+  }
+
+ private:
+  static void check_count(std::string_view name, Index value) {
+    if (value < 1 || value >= Index{1} << 31) {
+      detail::reject("CueReward", name, "an integer in [1, 2^31)", value);
+    }
+  }
+
+  // The cues come first in the sample's words. They are drawn again wherever they are shown:
+  // storing them in double would take memory that `episodes` does not have.
+  template <class Scalar>
+  void fill(const Random& cues, Index s, Index samples, Episodes<Scalar>& episodes) const {
+    const Index features = options_.features;
+    const auto cue_words = static_cast<std::uint64_t>(2 * (features + 1));
+    Random show = cues;
+    show.skip(static_cast<std::uint64_t>(options_.cues) * cue_words);
+    for (Index t = 0; t < steps(); ++t) {
+      Random cue = cues;
+      cue.skip(show.below(static_cast<std::uint32_t>(options_.cues)) * cue_words);
+      const Index column = t * samples + s;
+      for (Index i = 0; i < features; ++i) {
+        const double clean = cue.uniform();
+        episodes.inputs(i, column) = static_cast<Scalar>(clean + options_.noise * show.normal());
+      }
+      const auto reward = static_cast<Scalar>(cue.uniform(-1, 1));
+      const bool storage = t < options_.storage_steps;
+      episodes.inputs(features, column) = storage ? reward : Scalar(0);
+      episodes.inputs(features + 1, column) = storage ? Scalar(0) : Scalar(1);
+      episodes.targets(0, column) = reward;
+    }
+  }
+
+  CueRewardOptions options_;
+};
+
+static_assert(Task<CueReward, float>);
+static_assert(Task<CueReward, double>);
+
+}  // namespace plastic

@@ -1,0 +1,99 @@
+#pragma once
+
+#include <cerrno>
+#include <cstdio>
+#include <filesystem>
+#include <iomanip>
+#include <locale>
+#include <sstream>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <system_error>
+
+#include "plastic/tape/check.hpp"
+#include "plastic/train/callback.hpp"
+
+namespace plastic {
+
+/// Writes a file with the header `batch,train_loss,validation_loss,seconds` and one row per
+/// validation; losses that do not exist are `nan`.
+///
+/// The file is complete after every row, also if the process is killed: each row goes into a new
+/// file PATH.tmp that then takes the place of PATH. An existing file is replaced when the first
+/// batch of a run is done, not before. Any failure throws std::runtime_error naming the path and
+/// the reason, and leaves the last complete file. After `on_end` the object serves another run,
+/// which replaces the file. A row costs a rewrite of all rows.
+class CsvLog : public TrainingCallback {
+ public:
+  /// Touches no file. Throws std::invalid_argument if `path` is empty or exists and is not a
+  /// regular file (after symbolic links).
+  explicit CsvLog(const std::filesystem::path& path) {
+    namespace fs = std::filesystem;
+    std::error_code error;
+    path_ = fs::weakly_canonical(path, error);
+    const fs::file_type type =
+        path.empty() || error ? fs::file_type::none : fs::status(path_, error).type();
+    if (type != fs::file_type::regular && type != fs::file_type::not_found) {
+      detail::reject("CsvLog", "path", "a regular file or the name of a new one", path.string());
+    }
+    temporary_ = path_;
+    temporary_ += ".tmp";
+  }
+
+  void on_batch(const Progress&) override { begin(); }
+
+  void on_validation(const Progress& progress) override {
+    std::ostringstream row;
+    row.imbue(std::locale::classic());
+    row << std::setprecision(9) << progress.batch << ',' << progress.train_loss << ','
+        << progress.validation_loss << ',' << progress.seconds << '\n';
+    if (text_.empty()) text_ = header;
+    text_ += row.str();
+    write();
+  }
+
+  void on_end(const Progress&) override {
+    begin();
+    text_.clear();
+  }
+
+ private:
+  static constexpr std::string_view header = "batch,train_loss,validation_loss,seconds\n";
+
+  void begin() {
+    if (!text_.empty()) return;
+    text_ = header;
+    write();
+  }
+
+  // Appending to the file could leave half a row on a full disk or at a kill; a rename cannot.
+  void write() const {
+    errno = 0;
+    std::FILE* file = std::fopen(temporary_.string().c_str(), "wb");
+    if (file == nullptr) fail(errno);
+    const bool written =
+        std::fwrite(text_.data(), 1, text_.size(), file) == text_.size() && std::fflush(file) == 0;
+    const int reason = errno;
+    const bool closed = std::fclose(file) == 0;
+    std::error_code error;
+    if (!written || !closed) {
+      const int code = written ? errno : reason;
+      std::filesystem::remove(temporary_, error);
+      fail(code);
+    }
+    std::filesystem::rename(temporary_, path_, error);
+    if (error) fail(error.value());
+  }
+
+  [[noreturn]] void fail(int reason) const {
+    throw std::runtime_error("CsvLog: cannot write " + path_.string() + ": " +
+                             std::generic_category().message(reason));
+  }
+
+  std::filesystem::path path_;
+  std::filesystem::path temporary_;
+  std::string text_;
+};
+
+}  // namespace plastic

@@ -1,0 +1,47 @@
+#pragma once
+
+#include <functional>
+#include <limits>
+#include <utility>
+
+#include "plastic/tape/parameters.hpp"
+#include "plastic/train/callback.hpp"
+
+namespace plastic {
+
+/// Remembers the parameters of the lowest validation loss, and calls `save` (if any) each time they
+/// are bettered. `parameters` must outlive the callback.
+template <class Scalar>
+class KeepBest : public TrainingCallback {
+ public:
+  explicit KeepBest(Parameters<Scalar>& parameters, std::function<void()> save = {})
+      : parameters_(&parameters), save_(std::move(save)) {}
+
+  void on_validation(const Progress& progress) override {
+    if (!(progress.validation_loss < best_loss_)) return;
+    best_loss_ = progress.validation_loss;
+    best_batch_ = progress.batch;
+    best_ = parameters_->values();
+    if (save_) save_();
+  }
+
+  bool found() const { return best_batch_ > 0; }
+  double loss() const { return best_loss_; }
+  Index batch() const { return best_batch_; }
+
+  /// Puts the best parameters back; throws std::invalid_argument if none have been seen.
+  void restore() const {
+    if (!found())
+      detail::reject("KeepBest::restore", "the run", "validated before", "no validation");
+    parameters_->values() = best_;
+  }
+
+ private:
+  Parameters<Scalar>* parameters_;
+  std::function<void()> save_;
+  double best_loss_ = std::numeric_limits<double>::infinity();
+  Index best_batch_ = 0;
+  Vector<Scalar> best_;
+};
+
+}  // namespace plastic

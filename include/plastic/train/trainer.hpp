@@ -1,0 +1,260 @@
+#pragma once
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <functional>
+#include <memory>
+#include <span>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "plastic/cells/cell.hpp"
+#include "plastic/optim/gradient_clip.hpp"
+#include "plastic/tasks/episodes.hpp"
+#include "plastic/train/callback.hpp"
+#include "plastic/train/parallel.hpp"
+
+namespace plastic {
+
+/// Settings of a training run; the defaults are those of the paper's experiments.
+struct TrainerOptions {
+  Index batch = 64;  ///< episodes per batch
+  Index batches = 5000;
+  double clip_norm = 5;          ///< of the whole gradient
+  Index validation_every = 200;  ///< batches; 0 never validates
+  Index validation_batches = 100;
+  std::uint64_t seed = 0;  ///< of the episodes
+  int threads = 0;         ///< 0: as many as the machine has; the results do not depend on it
+  Index shard = 0;         ///< episodes on one tape at a time; 0 chooses
+
+  /// Throws std::invalid_argument on the first setting out of its range.
+  void validate() const {
+    constexpr std::string_view here = "TrainerOptions";
+    detail::check_positive(here, "batch", batch);
+    detail::check_positive(here, "batches", batches);
+    detail::check_range(here, "clip_norm", clip_norm, 1e-15, 1e15);
+    if (validation_every < 0) {
+      detail::reject(here, "validation_every", "at least 0", validation_every);
+    }
+    detail::check_positive(here, "validation_batches", validation_batches);
+    if (threads < 0) detail::reject(here, "threads", "at least 0", threads);
+    if (shard < 0) detail::reject(here, "shard", "at least 0", shard);
+  }
+};
+
+/// A loss or gradient that is not finite; the parameters are those before the batch.
+class NonFiniteLoss : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+/// Trains a cell on a task by gradient descent through whole episodes.
+///
+/// The loss of an episode is the mean squared error over the steps that count, that of a batch the
+/// mean over its episodes. A batch is cut into shards; each is generated, run forward and backward
+/// on the tape of whichever thread takes it. Shards belong to a fixed number of lanes, whose
+/// gradients are summed in a fixed order, so that the same seed gives the same bits with any number
+/// of threads. After the first batch a training step allocates nothing.
+template <class Cell, class TaskType, class Optimizer>
+class Trainer {
+  using Scalar = typename Cell::ScalarType;
+  static_assert(Task<TaskType, Scalar>, "the task lacks a member of Task: see tasks/episodes.hpp");
+
+ public:
+  /// `cell` and `optimizer` must outlive the trainer. Throws std::invalid_argument if task and cell
+  /// disagree on the number of inputs or outputs.
+  Trainer(Cell& cell, TaskType task, Optimizer& optimizer, const TrainerOptions& options)
+      : cell_(&cell), task_(std::move(task)), optimizer_(&optimizer), options_(options) {
+    options.validate();
+    detail::check_shape("Trainer", "the cell's inputs and outputs", cell.options().inputs,
+                        cell.options().outputs, task_.inputs(), task_.outputs());
+    if (options_.threads == 0) options_.threads = available_threads();
+    if (options_.shard == 0) options_.shard = default_shard();
+    options_.shard = std::min(options_.shard, options_.batch);
+    shards_ = (options_.batch + options_.shard - 1) / options_.shard;
+    lanes_ = std::min(shards_, Index{16});
+    lane_gradients_.assign(static_cast<std::size_t>(lanes_), cell.zero_gradients());
+    losses_.resize(static_cast<std::size_t>(shards_));
+    gradients_ = cell.zero_gradients();
+    for (int t = 0; t < options_.threads; ++t) workers_.push_back(std::make_unique<Worker>());
+  }
+
+  const TrainerOptions& options() const { return options_; }
+
+  /// One batch: forward, backward, clip, optimizer. Returns the batch's loss before the step.
+  /// Throws NonFiniteLoss, and changes nothing, if loss or gradient is not finite.
+  double step(Index batch) {
+    const double loss = gradient(batch);
+    const double norm = clip_gradient_norm(gradients_, options_.clip_norm);
+    if (!std::isfinite(loss) || !std::isfinite(norm)) {
+      throw NonFiniteLoss("Trainer::step: batch " + std::to_string(batch) + " has loss " +
+                          std::to_string(loss) + " and gradient norm " + std::to_string(norm) +
+                          "; the parameters are those before it");
+    }
+    optimizer_->step(cell_->parameters(), gradients_);
+    return loss;
+  }
+
+  /// Loss of a training batch; leaves its gradient in `gradients()`.
+  double gradient(Index batch) {
+    parallel_for(lanes_, options_.threads, [&](Index lane, int thread) {
+      Vector<Scalar>& total = lane_gradients_[static_cast<std::size_t>(lane)];
+      total.setZero();
+      for (Index shard = first_shard(lane); shard < first_shard(lane + 1); ++shard) {
+        losses_[static_cast<std::size_t>(shard)] =
+            run_shard(*workers_[static_cast<std::size_t>(thread)], batch, shard, total);
+      }
+    });
+    sum_lanes();
+    double loss = 0;
+    for (const double part : losses_) loss += part;
+    return loss;
+  }
+
+  const Vector<Scalar>& gradients() const { return gradients_; }
+
+  /// Mean loss over `batches` fresh batches of a stream, without derivatives.
+  double evaluate(Random::Stream stream, Index batches) {
+    detail::check_positive("Trainer::evaluate", "batches", batches);
+    evaluation_losses_.assign(static_cast<std::size_t>(batches * shards_), 0.0);
+    parallel_for(batches * shards_, options_.threads, [&](Index item, int thread) {
+      evaluation_losses_[static_cast<std::size_t>(item)] = evaluate_shard(
+          *workers_[static_cast<std::size_t>(thread)], stream, item / shards_, item % shards_);
+    });
+    double loss = 0;
+    for (const double part : evaluation_losses_) loss += part;
+    return loss / static_cast<double>(batches);
+  }
+
+  /// Trains batches `first` .. options().batches - 1 and tells the callbacks. Ends early, after a
+  /// last validation, when `stop` returns true between two batches. Returns where it stands.
+  Progress run(std::span<TrainingCallback* const> callbacks, Index first = 0,
+               const std::function<bool()>& stop = {}) {
+    using Clock = std::chrono::steady_clock;
+    const Clock::time_point begin = Clock::now();
+    Progress progress;
+    progress.batch = first;
+    progress.batches = options_.batches;
+    const auto tell = [&](void (TrainingCallback::*what)(const Progress&), double train_loss) {
+      progress.seconds = std::chrono::duration<double>(Clock::now() - begin).count();
+      progress.train_loss = train_loss;
+      for (TrainingCallback* callback : callbacks) (callback->*what)(progress);
+    };
+    double recent_sum = 0, mean = std::numeric_limits<double>::quiet_NaN();
+    Index recent = 0;
+    const auto validate = [&] {
+      mean = recent_sum / static_cast<double>(recent);
+      progress.validation_loss =
+          evaluate({options_.seed, Random::Purpose::validation}, options_.validation_batches);
+      tell(&TrainingCallback::on_validation, mean);
+      recent_sum = 0;
+      recent = 0;
+    };
+    bool stopped = false;
+    while (progress.batch < options_.batches && !stopped) {
+      const double loss = step(progress.batch);
+      ++progress.batch;
+      recent_sum += loss;
+      ++recent;
+      tell(&TrainingCallback::on_batch, loss);
+      stopped = stop && stop();
+      const bool last = stopped || progress.batch == options_.batches;
+      if (options_.validation_every > 0 &&
+          (last || progress.batch % options_.validation_every == 0)) {
+        validate();
+      }
+    }
+    tell(&TrainingCallback::on_end, mean);
+    return progress;
+  }
+
+ private:
+  struct Worker {
+    Tape<Scalar> tape;
+    Episodes<Scalar> episodes;
+    Matrix<Scalar> step_weights;
+    Matrix<Scalar> output;
+    CellState<Scalar> state;
+  };
+
+  /// Plastic cells: few samples, whose fast weights stay in the cache together. None: many, for the
+  /// matrix products.
+  Index default_shard() const { return Cell::plastic ? 2 : 16; }
+
+  Index first_shard(Index lane) const { return lane * shards_ / lanes_; }
+  Index first_sample(Index shard) const { return shard * options_.shard; }
+  Index samples(Index shard) const {
+    return std::min(options_.shard, options_.batch - first_sample(shard));
+  }
+
+  void generate(Worker& worker, Random::Stream stream, Index batch, Index shard) const {
+    task_.generate(stream, static_cast<std::uint64_t>(batch), first_sample(shard), samples(shard),
+                   worker.episodes);
+    // Each episode's weights are scaled to the sum 1 / batch: the loss is then one weighted sum.
+    const Matrix<Scalar>& weights = worker.episodes.weights;
+    worker.step_weights.resize(1, weights.cols());
+    const Index n = samples(shard);
+    const Index steps = weights.cols() / n;
+    for (Index s = 0; s < n; ++s) {
+      Scalar total = 0;
+      for (Index t = 0; t < steps; ++t) total += weights(0, t * n + s);
+      const Scalar scale =
+          Scalar(1) / (total * static_cast<Scalar>(options_.batch * task_.outputs()));
+      for (Index t = 0; t < steps; ++t) {
+        worker.step_weights(0, t * n + s) = weights(0, t * n + s) * scale;
+      }
+    }
+  }
+
+  double run_shard(Worker& worker, Index batch, Index shard, Vector<Scalar>& total) const {
+    generate(worker, {options_.seed, Random::Purpose::training}, batch, shard);
+    Tape<Scalar>& tape = worker.tape;
+    tape.clear();
+    Episode<Scalar> episode = cell_->begin(tape, samples(shard), &total);
+    const auto result = cell_->run(episode, worker.episodes.inputs, false);
+    const Var<Scalar> error = result.output - tape.constant(worker.episodes.targets);
+    const Var<Scalar> loss = sum(sum_features(square(error)) * tape.constant(worker.step_weights));
+    tape.backward(loss);
+    return static_cast<double>(loss.value()(0, 0));
+  }
+
+  double evaluate_shard(Worker& worker, Random::Stream stream, Index batch, Index shard) const {
+    generate(worker, stream, batch, shard);
+    cell_->reset(worker.state, samples(shard));
+    cell_->run(worker.state, worker.episodes.inputs, worker.output);
+    return static_cast<double>(
+        ((worker.output - worker.episodes.targets).array().square().colwise().sum() *
+         worker.step_weights.array())
+            .sum());
+  }
+
+  void sum_lanes() {
+    const Index size = gradients_.size();
+    const Index parts = options_.threads;
+    parallel_for(parts, options_.threads, [&](Index part, int) {
+      const Index first = part * size / parts;
+      const Index count = (part + 1) * size / parts - first;
+      auto sum = gradients_.segment(first, count);
+      sum = lane_gradients_[0].segment(first, count);
+      for (std::size_t lane = 1; lane < lane_gradients_.size(); ++lane) {
+        sum += lane_gradients_[lane].segment(first, count);
+      }
+    });
+  }
+
+  Cell* cell_;
+  TaskType task_;
+  Optimizer* optimizer_;
+  TrainerOptions options_;
+  Index shards_ = 0;
+  Index lanes_ = 0;
+  std::vector<std::unique_ptr<Worker>> workers_;
+  std::vector<Vector<Scalar>> lane_gradients_;
+  std::vector<double> losses_;
+  std::vector<double> evaluation_losses_;
+  Vector<Scalar> gradients_;
+};
+
+}  // namespace plastic

@@ -1,0 +1,210 @@
+#include <algorithm>
+#include <catch2/catch.hpp>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <limits>
+#include <random>
+#include <sstream>
+#include <stdexcept>
+#include <string>
+
+#include "plastic/train/csv_log.hpp"
+#include "plastic/train/progress_bar.hpp"
+
+namespace {
+
+namespace fs = std::filesystem;
+using plastic::CsvLog;
+using plastic::Progress;
+using plastic::ProgressBar;
+
+const std::string header = "batch,train_loss,validation_loss,seconds\n";
+
+// A new folder, gone at the end of the test.
+class Folder {
+ public:
+  Folder()
+      : path_(fs::temp_directory_path() /
+              ("plastic_callbacks_" + std::to_string(std::random_device()()))) {
+    REQUIRE(fs::create_directory(path_));
+  }
+  ~Folder() { fs::remove_all(path_); }
+  Folder(const Folder&) = delete;
+  Folder& operator=(const Folder&) = delete;
+
+  fs::path operator/(const std::string& name) const { return path_ / name; }
+  auto files() const { return std::distance(fs::directory_iterator(path_), {}); }
+
+ private:
+  fs::path path_;
+};
+
+std::string content(const fs::path& path) {
+  std::ifstream file(path);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+Progress at(plastic::Index batch, double seconds, double train_loss,
+            double validation_loss = std::numeric_limits<double>::quiet_NaN()) {
+  return {.batch = batch,
+          .batches = 200,
+          .train_loss = train_loss,
+          .validation_loss = validation_loss,
+          .seconds = seconds};
+}
+
+auto naming(const std::string& word) { return Catch::Matchers::Matches(".*" + word + ".*"); }
+
+}  // namespace
+
+TEST_CASE("The CSV log has a header and one row per validation, complete after each", "[train]") {
+  const Folder folder;
+  CsvLog log(folder / "log.csv");
+  CHECK(folder.files() == 0);
+  log.on_batch(at(1, 0.1, 3));
+  CHECK(content(folder / "log.csv") == header);
+  log.on_validation(at(100, 1.5, 0.25, 0.125));
+  CHECK(content(folder / "log.csv") == header + "100,0.25,0.125,1.5\n");
+  log.on_batch(at(101, 1.6, 3));
+  log.on_validation(at(200, 12.25, 1e-7));
+  log.on_end(at(200, 12.5, 1));
+  CHECK(content(folder / "log.csv") == header + "100,0.25,0.125,1.5\n200,1e-07,nan,12.25\n");
+  CHECK(folder.files() == 1);
+}
+
+TEST_CASE("The CSV log replaces an existing file when a run begins and not before", "[train]") {
+  const Folder folder;
+  const fs::path path = folder / "log.csv";
+  std::ofstream(path) << "the run before\n";
+  CsvLog log(path);
+  CHECK(content(path) == "the run before\n");
+  log.on_batch(at(1, 0.1, 3));
+  CHECK(content(path) == header);
+  log.on_validation(at(10, 1, 2, 3));
+  log.on_end(at(10, 1, 2, 3));
+
+  log.on_batch(at(1, 0.1, 3));
+  CHECK(content(path) == header);
+  log.on_end(at(1, 0.1, 3));
+  log.on_end(at(0, 0, 3));
+  CHECK(content(path) == header);
+}
+
+TEST_CASE("The CSV log writes through a symbolic link", "[train]") {
+  const Folder folder;
+  std::ofstream(folder / "real.csv") << "old\n";
+  fs::create_symlink(folder / "real.csv", folder / "link.csv");
+  CsvLog log(folder / "link.csv");
+  log.on_batch(at(1, 0.1, 3));
+  CHECK(fs::is_symlink(folder / "link.csv"));
+  CHECK(content(folder / "real.csv") == header);
+}
+
+TEST_CASE("A full disk ends the run with an error and leaves the last complete file", "[train]") {
+  if (!fs::exists("/dev/full")) return;
+  const Folder folder;
+  const fs::path path = folder / "log.csv";
+  CsvLog log(path);
+  log.on_validation(at(10, 1, 2, 3));
+  fs::create_symlink("/dev/full", folder / "log.csv.tmp");
+  std::string message;
+  try {
+    log.on_validation(at(20, 2, 2, 3));
+  } catch (const std::runtime_error& error) {
+    message = error.what();
+  }
+  CHECK_THAT(message, naming(fs::canonical(path).string()));
+  CHECK_THAT(message, naming("No space left on device"));
+  CHECK(content(path) == header + "10,2,3,1\n");
+  CHECK(folder.files() == 1);
+}
+
+TEST_CASE("A folder that is missing is reported when the run begins", "[train]") {
+  const Folder folder;
+  CsvLog log(folder / "missing/log.csv");
+  CHECK_THROWS_WITH(log.on_batch(at(1, 0.1, 3)),
+                    naming("missing/log.csv") && naming("No such file"));
+}
+
+TEST_CASE("The CSV log takes no folder, no device and no empty name", "[train]") {
+  const Folder folder;
+  CHECK_THROWS_AS(CsvLog(folder / ""), std::invalid_argument);
+  CHECK_THROWS_AS(CsvLog("/dev/null"), std::invalid_argument);
+  CHECK_THROWS_AS(CsvLog(""), std::invalid_argument);
+}
+
+TEST_CASE("On a terminal the bar is one line with all figures", "[train]") {
+  std::ostringstream stream;
+  ProgressBar bar(stream, "cue-reward", true);
+  bar.on_batch(at(1, 0.5, 0.5));
+  CHECK(stream.str() == "\rcue-reward   0% [................]  train 0.5  val -  -/s  -");
+  stream.str("");
+  bar.on_validation(at(51, 1.5, 0.3, 0.25));
+  CHECK(stream.str() ==
+        "\rcue-reward  25% [####............]  train 0.5  val 0.25  50.0/s  0:00:03");
+  stream.str("");
+  bar.on_batch(at(101, 2.5, 1.0, 0.25));
+  CHECK(stream.str() ==
+        "\rcue-reward  50% [########........]  train 0.51  val 0.25  50.0/s  0:00:02");
+  stream.str("");
+  bar.on_end(at(200, 4.48, 1.0, 0.25));
+  CHECK(stream.str() ==
+        "\rcue-reward 100% [################]  train 0.51  val 0.25  50.0/s  0:00:00\n");
+}
+
+TEST_CASE("The bar is drawn at most ten times a second", "[train]") {
+  std::ostringstream stream;
+  ProgressBar bar(stream, "run", true);
+  for (int i = 1; i <= 200; ++i) bar.on_batch(at(i, 0.01 * i, 0.5));
+  const std::string text = stream.str();
+  const auto drawn = std::count(text.begin(), text.end(), '\r');
+  CHECK(drawn >= 15);
+  CHECK(drawn <= 20);
+}
+
+TEST_CASE("A shorter line wipes the longer one before it", "[train]") {
+  std::ostringstream stream;
+  ProgressBar bar(stream, "14 characters.", true);
+  bar.on_batch(at(1, 0.5, 1.2345e-5));
+  bar.on_validation(at(100, 500000, 0.1, 1.2345e-8));
+  const std::size_t longest = stream.str().substr(stream.str().rfind('\r') + 1).size();
+  CHECK(longest <= 79);
+  stream.str("");
+  bar.on_end(at(200, 500001, 0, 1));
+  CHECK(stream.str().size() == 1 + longest + 1);
+}
+
+TEST_CASE("Elsewhere there is a plain line at each validation and nothing else", "[train]") {
+  std::ostringstream stream;
+  ProgressBar bar(stream, "cue-reward", false);
+  for (int i = 1; i <= 101; ++i) bar.on_batch(at(i, 1.0 + i, 0.5));
+  CHECK(stream.str().empty());
+  bar.on_validation(at(101, 102, 0.0625, 0.03125));
+  bar.on_end(at(101, 102, 0.5, 0.03125));
+  CHECK(stream.str() ==
+        "cue-reward  batch 101/200  train loss 0.0625  validation loss 0.03125  1.0 batches/s  "
+        "0:01:39 left\n");
+}
+
+TEST_CASE("A resumed run counts its rate from where it resumed", "[train]") {
+  std::ostringstream stream;
+  ProgressBar bar(stream, "", false);
+  bar.on_batch(at(150, 1, 0.5));
+  bar.on_validation(at(160, 2, 0.5, 0.25));
+  CHECK_THAT(stream.str(), Catch::Matchers::EndsWith("  10.0 batches/s  0:00:04 left\n"));
+}
+
+TEST_CASE("A bar serves a second run as it did the first", "[train]") {
+  std::ostringstream first, second;
+  ProgressBar used(first, "run", true);
+  for (int i = 0; i < 2; ++i) {
+    first.str("");
+    used.on_batch(at(1, 0.5, 0.5 + i));
+    used.on_end(at(9, 1.5, 0.5, 0.25));
+  }
+  ProgressBar fresh(second, "run", true);
+  fresh.on_batch(at(1, 0.5, 1.5));
+  fresh.on_end(at(9, 1.5, 0.5, 0.25));
+  CHECK(first.str() == second.str());
+}
