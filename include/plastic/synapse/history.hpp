@@ -37,10 +37,10 @@ struct UpdateEntry {
 /// The fast weights of one layer for all samples of a shard, as a history of updates.
 ///
 /// Version v is the state after v updates. The newest is held as numbers; an older one is its
-/// nearest snapshot with the updates since replayed. Every `interval`-th version is kept, and the
-/// interval doubles whenever more than twice as many are held, so that T steps keep O(sqrt T)
-/// copies without knowing T beforehand. A state is, for each sample, inputs x outputs weights
-/// (rows) and one row of outputs biases.
+/// nearest snapshot with the updates since replayed. Every `interval`-th version is kept; the
+/// interval is 1 at first, and doubles whenever more than 32 and more than twice as many as it says
+/// are held, so that T steps keep O(sqrt T) copies without knowing T beforehand. A state is, for
+/// each sample, inputs x outputs weights (rows) and one row of outputs biases.
 template <class Scalar>
 class History {
  public:
@@ -138,6 +138,17 @@ class History {
     }
   }
 
+  /// Calls f(first row, rows, sample) for tiles of the weights, all samples of a tile in a row:
+  /// they share the tile's slow weights while these are in the first-level cache.
+  template <class F>
+  void for_row_tiles(F&& f) const {
+    const Index tile = samples_ == 1 ? weights_.rows : std::max<Index>(1, tile_values / bias_.cols);
+    for (Index first = 0; first < weights_.rows; first += tile) {
+      const Index count = std::min(tile, weights_.rows - first);
+      for (Index s = 0; s < samples_; ++s) f(first, count, s);
+    }
+  }
+
   /// The weights that `entry` changes, replayed from the nearest snapshot where they are not kept.
   Scalar* before(Entry& entry) {
     Entry* from = &entry;
@@ -184,6 +195,13 @@ class History {
   }
 
  private:
+  // Short episodes keep every version: writing w to new memory costs less than replaying it
+  // (hidden 128, 20 steps: 15.5 against 17.3 ms for a whole step with an interval of 4).
+  static constexpr Index most_at_first = 32;
+
+  // 8 KB of A and of W: both tiles and a few rows of each sample fit the first-level cache.
+  static constexpr Index tile_values = 8192 / static_cast<Index>(sizeof(Scalar));
+
   Index row_stride() const { return weights_.rows + 1; }
 
   template <bool Product>
@@ -198,7 +216,7 @@ class History {
     apply<Product>(entry, latest_, to, x, y);
     latest_ = to;
     pending_ = entry.next;
-    if (kept_ > 2 * interval_) thin_out();
+    if (kept_ > std::max(most_at_first, 2 * interval_)) thin_out();
   }
 
   template <bool Product>
@@ -210,14 +228,21 @@ class History {
   template <bool Product, bool Clip>
   void apply(const Entry& entry, Scalar* from, Scalar* to, const Scalar* x, Scalar* y) const {
     const Scalar one = 1;
+    const Index rows = weights_.rows;
+    const Index cols = bias_.cols;
     for (Index s = 0; s < samples_; ++s) {
-      const Scalar* input = Product ? x + s * weights_.rows : nullptr;
-      Scalar* output = Product ? y + s * bias_.cols : nullptr;
       kernels::update_product<Product, Clip>(bias_, bias_part(from, s), bias_part(to, s),
-                                             entry.bias_factors(s, clip_), &one, output);
-      kernels::update_product<Product, Clip>(weights_, weight_part(from, s), weight_part(to, s),
-                                             entry.factors(s, clip_), input, output);
+                                             entry.bias_factors(s, clip_), &one,
+                                             Product ? y + s * cols : nullptr);
     }
+    for_row_tiles([&](Index first, Index count, Index s) {
+      kernels::Update<Scalar> update = entry.factors(s, clip_);
+      update.pre += first;
+      kernels::update_product<Product, Clip>(
+          weights_.part(first, count), weight_part(from, s) + first * cols,
+          weight_part(to, s) + first * cols, update, Product ? x + s * rows + first : nullptr,
+          Product ? y + s * cols : nullptr);
+    });
   }
 
   void thin_out() {
@@ -241,7 +266,7 @@ class History {
   Entry* oldest_ = nullptr;
   Entry* newest_ = nullptr;
   Entry* pending_ = nullptr;  // the oldest update that `latest_` lacks
-  Index interval_ = 4;
+  Index interval_ = 1;
   Index kept_ = 0;
   Scalar* free_ = nullptr;
 };

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "plastic/synapse/matrix_kernels.hpp"
 #include "plastic/tape/arena.hpp"
 #include "plastic/tape/types.hpp"
 
@@ -36,9 +37,7 @@ class OuterProducts {
 
   void flush(MatrixMap<Scalar> total) {
     if (filled_ == 0) return;
-    const ConstMatrixMap<Scalar> x(x_, inputs_, filled_);
-    const ConstMatrixMap<Scalar> dy(dy_, outputs_, filled_);
-    total.noalias() += dy * x.transpose();
+    kernels::add_product<Scalar>(total.data(), dy_, {x_, inputs_, 1}, outputs_, filled_, inputs_);
     filled_ = 0;
   }
 

@@ -103,9 +103,7 @@ class TransposedRead final : public SynapseRead<Scalar> {
     data.add_slow(tape, du, d);
     Scalar* dd = this->argument_adjoint(tape);
     if (!data.options.plastic) {
-      if (dd == nullptr) return;
-      MatrixMap<Scalar>(dd, data.outputs(), data.options.samples).noalias() +=
-          data.slow.weight.value() * this->adjoint_map();
+      if (dd != nullptr) data.add_slow_product(du, dd);
       return;
     }
     if (dd != nullptr) data.history.add_weight_product(this->state(), du, dd);
@@ -122,11 +120,11 @@ class TransposedRead final : public SynapseRead<Scalar> {
 template <class Scalar>
 Var<Scalar> read_transposed(SynapseData<Scalar>& data, const Var<Scalar>& d) {
   const Var<Scalar> u = append_read<TransposedRead<Scalar>>(data, d, data.inputs());
+  u.node().value_map().setZero();
   if (data.options.plastic) {
-    u.node().value_map().setZero();
     data.history.add_transposed_product(data.history.latest(), d.node().value, u.node().value);
   } else {
-    u.node().value_map().noalias() = data.slow.weight.value().transpose() * d.value();
+    data.add_slow_transposed_product(d.node().value, u.node().value);
   }
   return u;
 }
@@ -146,9 +144,7 @@ class ProductRead final : public SynapseRead<Scalar> {
     data.add_slow_bias(tape, dy);
     Scalar* dx = this->argument_adjoint(tape);
     if (!data.options.plastic) {
-      if (dx == nullptr) return;
-      MatrixMap<Scalar>(dx, data.inputs(), data.options.samples).noalias() +=
-          data.slow.weight.value().transpose() * this->adjoint_map();
+      if (dx != nullptr) data.add_slow_transposed_product(dy, dx);
     } else if (this->undoes()) {
       this->undo(tape, x, dy, true, dx);
     } else {
@@ -173,8 +169,8 @@ Var<Scalar> read_product(SynapseData<Scalar>& data, const Var<Scalar>& x) {
   if (data.options.plastic) {
     data.history.read(x.node().value, y.node().value);
   } else {
-    y.node().value_map().noalias() = data.slow.weight.value() * x.value();
-    y.node().value_map().colwise() += data.slow.bias.value().col(0);
+    y.node().value_map() = data.slow.bias.value().col(0).replicate(1, x.cols());
+    data.add_slow_product(x.node().value, y.node().value);
   }
   return y;
 }

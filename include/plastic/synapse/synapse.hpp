@@ -37,7 +37,8 @@ class Synapse {
     if (options.differentiable) {
       data_->slow_gradient.open(tape.arena(), inputs, outputs, std::max(samples, Index{64}));
       data_->zeros = filled(std::max(inputs, outputs) * samples, Scalar(0));
-      data_->scratch = tape.allocate(2 * inputs + outputs);
+      data_->scratch = tape.allocate((2 * inputs + outputs) * samples);
+      data_->keep_sums = tape.allocate(samples);
       data_->start = tape.template emplace<detail::SynapseStart<Scalar>>(data_);
     } else if (options.plastic) {
       open_present(inputs, outputs, samples);

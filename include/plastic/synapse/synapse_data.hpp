@@ -55,6 +55,7 @@ struct SynapseData {
   const Scalar* waiting_dy = nullptr;  // a use whose outer product fast_adjoint still lacks
   Scalar* zeros = nullptr;             // inputs, outputs, or samples of them, whichever is largest
   Scalar* scratch = nullptr;           // per sample: inputs, inputs, outputs
+  Scalar* keep_sums = nullptr;         // per sample
 
   Index inputs() const { return slow.weight.cols(); }
   Index outputs() const { return slow.weight.rows(); }
@@ -69,6 +70,18 @@ struct SynapseData {
       std::fill_n(fast_adjoint, history.state_size(), Scalar(0));
     }
     tape.open_adjoint(*start);
+  }
+
+  /// y += x W of every sample, for a layer without fast weights.
+  void add_slow_product(const Scalar* x, Scalar* y) const {
+    kernels::add_product<Scalar>(y, slow.weight.node().value, {x, 1, inputs()}, outputs(), inputs(),
+                                 options.samples);
+  }
+
+  /// u += W d of every sample, likewise.
+  void add_slow_transposed_product(const Scalar* d, Scalar* u) const {
+    kernels::add_transposed_product(u, slow.weight.node().value, d, inputs(), outputs(),
+                                    options.samples);
   }
 
   /// The slow weights' part of a use y = x W: gathered, added up by the start node.
@@ -150,41 +163,51 @@ struct SynapseData {
     using Array = Eigen::Array<Scalar, Eigen::Dynamic, 1>;
     using Column = Eigen::Map<Array>;
     using ConstColumn = Eigen::Map<const Array>;
-    for (Index s = 0; s < options.samples; ++s) {
-      Scalar* input_sum = scratch;
-      Scalar* pre_sum = input_sum + n;
-      Scalar* post_sum = pre_sum + n;
-      std::fill_n(scratch, 2 * n + m, Scalar(0));
+    const auto input_sum = [&](Index s) { return scratch + s * (2 * n + m); };
+    const auto pre_sum = [&](Index s) { return input_sum(s) + n; };
+    const auto post_sum = [&](Index s) { return pre_sum(s) + n; };
+    std::fill_n(scratch, options.samples * (2 * n + m), Scalar(0));
+    std::fill_n(keep_sums, options.samples, Scalar(0));
 
-      const kernels::OuterProduct<Scalar> use{x + s * n, dy + s * m};
-      const kernels::OuterProduct<Scalar> other{Second ? waiting_x + s * n : nullptr,
-                                                Second ? waiting_dy + s * m : nullptr};
-      const kernels::Update<Scalar> update = entry.factors(s, history.clip());
-      kernels::UpdateAdjoint<Scalar> adjoint{
-          history.weight_part(fast_adjoint, s), alpha, input_sum, pre_sum, post_sum, Scalar(0)};
+    history.for_row_tiles([&](Index first, Index count, Index s) {
+      kernels::Update<Scalar> update = entry.factors(s, history.clip());
+      update.pre += first;
+      const Index at = first * m;
+      kernels::UpdateAdjoint<Scalar> adjoint{history.weight_part(fast_adjoint, s) + at,
+                                             alpha != nullptr ? alpha + at : nullptr,
+                                             input_sum(s) + first,
+                                             pre_sum(s) + first,
+                                             post_sum(s),
+                                             keep_sums[s]};
       kernels::update_product_adjoint<Second, Clip>(
-          history.weights(), history.weight_part(state, s), update, use, other, adjoint);
-
-      Scalar rate_sum = ConstColumn(update.pre, n).matrix().dot(ConstColumn(pre_sum, n).matrix());
+          history.weights().part(first, count), history.weight_part(state, s) + at, update,
+          {x + s * n + first, dy + s * m},
+          {Second ? waiting_x + s * n + first : nullptr, Second ? waiting_dy + s * m : nullptr},
+          adjoint);
+      keep_sums[s] = adjoint.keep;
+    });
+    for (Index s = 0; s < options.samples; ++s) {
       Scalar bias_input = 0, bias_pre = 0;
       const Scalar bias_x = uses_bias ? 1 : 0;
       kernels::UpdateAdjoint<Scalar> bias_adjoint{history.bias_part(fast_adjoint, s),
                                                   bias_alpha,
                                                   &bias_input,
                                                   &bias_pre,
-                                                  post_sum,
-                                                  adjoint.keep};
+                                                  post_sum(s),
+                                                  keep_sums[s]};
       kernels::update_product_adjoint<false, Clip>(history.bias(), history.bias_part(state, s),
                                                    entry.bias_factors(s, history.clip()),
-                                                   {&bias_x, use.dy}, {}, bias_adjoint);
-      rate_sum += entry.bias_pre * bias_pre;
-
-      if (dx != nullptr) Column(dx + s * n, n) += ConstColumn(input_sum, n);
+                                                   {&bias_x, dy + s * m}, {}, bias_adjoint);
+      const kernels::Update<Scalar> update = entry.factors(s, history.clip());
+      const Scalar rate_sum =
+          ConstColumn(update.pre, n).matrix().dot(ConstColumn(pre_sum(s), n).matrix()) +
+          entry.bias_pre * bias_pre;
+      if (dx != nullptr) Column(dx + s * n, n) += ConstColumn(input_sum(s), n);
       if (pre_adjoint != nullptr) {
-        Column(pre_adjoint + s * n, n) += update.rate * ConstColumn(pre_sum, n);
+        Column(pre_adjoint + s * n, n) += update.rate * ConstColumn(pre_sum(s), n);
       }
       if (post_adjoint != nullptr) {
-        Column(post_adjoint + s * m, m) += update.rate * ConstColumn(post_sum, m);
+        Column(post_adjoint + s * m, m) += update.rate * ConstColumn(post_sum(s), m);
       }
       if (rate_adjoint != nullptr) rate_adjoint[s] += rate_sum;
       if (decay_adjoint != nullptr) decay_adjoint[s] -= bias_adjoint.keep;

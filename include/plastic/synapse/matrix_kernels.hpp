@@ -1,0 +1,107 @@
+#pragma once
+
+#include <type_traits>
+
+#include "plastic/synapse/kernels.hpp"
+
+/// The matrix products of slow weights, for the sizes of a shard: on one thread and without memory
+/// of their own, which Eigen's products do not promise.
+namespace plastic::detail::kernels {
+
+/// b(k, j) = data[k * k_stride + j * j_stride].
+template <class Scalar>
+struct Strided {
+  const Scalar* data = nullptr;
+  Index k_stride = 1;
+  Index j_stride = 1;
+};
+
+/// c += a b, where a is rows x depth and c rows x cols, both column-major without gaps. A block of
+/// 3 packets x 8 columns stays in registers over the whole depth (2 x 4 where there are 16).
+template <class Scalar>
+void add_product(Scalar* c, const Scalar* a, const Strided<Scalar>& b, Index rows, Index depth,
+                 Index cols) {
+  using namespace packet;
+  constexpr bool wide = EIGEN_ARCH_DEFAULT_NUMBER_OF_REGISTERS >= 32;
+  for_column_blocks<Scalar, WidestPacket<Scalar>, wide ? 3 : 2>(
+      0, rows, [&]<class Packet, int N>(Index first) {
+        const auto block = [&]<int Columns>(std::integral_constant<int, Columns>, Index j) {
+          Packet sum[Columns][N];
+          for (int i = 0; i < Columns; ++i) {
+            for (int k = 0; k < N; ++k) sum[i][k] = pset1<Packet>(Scalar(0));
+          }
+          for (Index d = 0; d < depth; ++d) {
+            Packet left[N];
+            for (int k = 0; k < N; ++k) {
+              left[k] = load<Packet>(a + d * rows + first + k * width<Packet>);
+            }
+            for (int i = 0; i < Columns; ++i) {
+              const Packet right = pset1<Packet>(b.data[d * b.k_stride + (j + i) * b.j_stride]);
+              for (int k = 0; k < N; ++k) sum[i][k] = pmadd(left[k], right, sum[i][k]);
+            }
+          }
+          for (int i = 0; i < Columns; ++i) {
+            for (int k = 0; k < N; ++k) {
+              add_to(c + (j + i) * rows + first + k * width<Packet>, sum[i][k]);
+            }
+          }
+        };
+        constexpr int columns = wide ? 8 : 4;
+        Index j = 0;
+        for (; j + columns <= cols; j += columns) {
+          block(std::integral_constant<int, columns>{}, j);
+        }
+        for (; j < cols; ++j) block(std::integral_constant<int, 1>{}, j);
+      });
+}
+
+/// c += a^T b, where a is depth x rows, b depth x cols and c rows x cols, all column-major without
+/// gaps. 4 x 4 sums along the contiguous sides at a time.
+template <class Scalar>
+void add_transposed_product(Scalar* c, const Scalar* a, const Scalar* b, Index rows, Index depth,
+                            Index cols) {
+  using namespace packet;
+  using Packet = WidestPacket<Scalar>;
+  constexpr Index lanes = packet_traits<Scalar>::size;
+  const Index whole = depth / lanes * lanes;
+  const auto block = [&]<int Rows, int Columns>(std::integral_constant<int, Rows>,
+                                                std::integral_constant<int, Columns>, Index i,
+                                                Index j) {
+    Packet sum[Rows][Columns];
+    for (auto& row : sum) {
+      for (Packet& s : row) s = pset1<Packet>(Scalar(0));
+    }
+    for (Index d = 0; d < whole; d += lanes) {
+      Packet right[Columns];
+      for (int k = 0; k < Columns; ++k) right[k] = load<Packet>(b + (j + k) * depth + d);
+      for (int r = 0; r < Rows; ++r) {
+        const Packet left = load<Packet>(a + (i + r) * depth + d);
+        for (int k = 0; k < Columns; ++k) sum[r][k] = pmadd(left, right[k], sum[r][k]);
+      }
+    }
+    for (int r = 0; r < Rows; ++r) {
+      for (int k = 0; k < Columns; ++k) {
+        Scalar total = predux(sum[r][k]);
+        for (Index d = whole; d < depth; ++d)
+          total += a[(i + r) * depth + d] * b[(j + k) * depth + d];
+        c[(j + k) * rows + i + r] += total;
+      }
+    }
+  };
+  constexpr int side = 4;
+  using Four = std::integral_constant<int, side>;
+  using One = std::integral_constant<int, 1>;
+  Index j = 0;
+  for (; j + side <= cols; j += side) {
+    Index i = 0;
+    for (; i + side <= rows; i += side) block(Four{}, Four{}, i, j);
+    for (; i < rows; ++i) block(One{}, Four{}, i, j);
+  }
+  for (; j < cols; ++j) {
+    Index i = 0;
+    for (; i + side <= rows; i += side) block(Four{}, One{}, i, j);
+    for (; i < rows; ++i) block(One{}, One{}, i, j);
+  }
+}
+
+}  // namespace plastic::detail::kernels
