@@ -48,10 +48,8 @@ struct LayerSize {
 inline std::vector<LayerSize> layer_sizes(bool lstm, std::size_t inputs, std::size_t hidden,
                                           std::size_t all_outputs) {
   const std::size_t gates = lstm ? 4 : 1;
-  return {{inputs, hidden},
-          {hidden, gates * hidden},
-          {hidden, gates * hidden},
-          {hidden, all_outputs}};
+  return {
+      {inputs, hidden}, {hidden, gates * hidden}, {hidden, gates * hidden}, {hidden, all_outputs}};
 }
 
 /// Inputs [batch][steps][inputs] uniform in [0, 1) and targets [batch][steps][outputs] uniform in
@@ -77,8 +75,8 @@ struct Data {
 inline Case verified_size(Case c) {
   constexpr double budget = 1e8;
   double weights = 0;
-  for (const LayerSize& layer : layer_sizes(c.lstm, Case::inputs,
-                                            static_cast<std::size_t>(c.hidden), 6)) {
+  for (const LayerSize& layer :
+       layer_sizes(c.lstm, Case::inputs, static_cast<std::size_t>(c.hidden), 6)) {
     weights += static_cast<double>(layer.weights());
   }
   while (c.steps > 20 && weights * c.steps * c.batch > budget) c.steps = (c.steps + 1) / 2;

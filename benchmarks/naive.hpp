@@ -29,9 +29,7 @@ struct Settings {
   bool piecewise_gates = false;  ///< gates clamp(1/2 + x/4, 0, 1) and clamp(x, -1, 1): no exp
 
   std::size_t all_outputs() const { return outputs + extra + (modulation ? 1 : 0); }
-  std::vector<LayerSize> layers() const {
-    return layer_sizes(lstm, inputs, hidden, all_outputs());
-  }
+  std::vector<LayerSize> layers() const { return layer_sizes(lstm, inputs, hidden, all_outputs()); }
 };
 
 /// Where a layer's parameters lie in the flat vector; matrices are [inputs][outputs].
@@ -77,7 +75,7 @@ struct Result {
 class Network {
  public:
   Network(const Settings& settings, const Numbers& parameters)
-      : s_(settings), layout_(settings), p_(parameters) {}
+      : s_(settings), layout_(settings), parameters_(parameters) {}
 
   /// inputs [batch][steps][inputs], targets [batch][steps][outputs].
   Result run(const std::vector<float>& inputs, const std::vector<float>& targets, std::size_t batch,
@@ -109,10 +107,10 @@ class Network {
   static constexpr std::size_t in_fc = 0, h_fc = 1, i_fc = 2, out_fc = 3;
 
   struct Step {
-    std::vector<Numbers> w, beta;     // of each layer, as the step finds them
-    std::vector<Numbers> in, out;     // p and q of each layer
+    std::vector<Numbers> w, beta;       // of each layer, as the step finds them
+    std::vector<Numbers> in, out;       // p and q of each layer
     Numbers e, gates, h, c, tanh_c, o;  // gates: the RNN's are h
-    Numbers u_h;                      // (W_o + w_o) do
+    Numbers u_h;                        // (W_o + w_o) do
     double eta = 0, rate = 0, rho = 1, norm = 0, m = 1;
   };
 
@@ -137,13 +135,13 @@ class Network {
   double weight(const Step& step, std::size_t l, std::size_t i, std::size_t j) const {
     const Layer& layer = layout_.layers[l];
     const std::size_t at = i * layer.outputs + j;
-    return p_[layer.weight + at] + step.w[l][at];
+    return parameters_[layer.weight + at] + step.w[l][at];
   }
 
   void add_layer(const Step& step, std::size_t l, const Numbers& x, Numbers& y) const {
     const Layer& layer = layout_.layers[l];
     for (std::size_t j = 0; j < layer.outputs; ++j) {
-      y[j] += p_[layer.bias + j] + step.beta[l][j];
+      y[j] += parameters_[layer.bias + j] + step.beta[l][j];
     }
     add_product(step, l, x, y);
   }
@@ -166,9 +164,7 @@ class Network {
     return sum;
   }
 
-  double inner_factor() const {
-    return 2 * s_.inner_scale / static_cast<double>(s_.all_outputs());
-  }
+  double inner_factor() const { return 2 * s_.inner_scale / static_cast<double>(s_.all_outputs()); }
 
   void forward(const float* inputs, std::size_t steps) {
     const std::size_t n = s_.hidden, O = s_.all_outputs();
@@ -217,24 +213,28 @@ class Network {
       propose(t);
       const double bias_pre = s_.rule == Rule::gradient ? 1 : 0;
       double sum = 0;
-      for (std::size_t l = 0; l < 4; ++l) sum += (square(now.in[l]) + bias_pre) * square(now.out[l]);
+      for (std::size_t l = 0; l < 4; ++l)
+        sum += (square(now.in[l]) + bias_pre) * square(now.out[l]);
       now.norm = std::sqrt(sum);
       now.rate = now.eta * s_.max_norm / std::max(now.norm, s_.max_norm);
       for (std::size_t l = 0; l < 4; ++l) {
         const Layer& layer = layout_.layers[l];
         for (std::size_t j = 0; j < layer.outputs; ++j) {
           const double q = now.out[l][j];
-          beta[l][j] = now.rho * beta[l][j] + now.rate * p_[layer.bias_alpha + j] * bias_pre * q;
+          beta[l][j] =
+              now.rho * beta[l][j] + now.rate * parameters_[layer.bias_alpha + j] * bias_pre * q;
           for (std::size_t i = 0; i < layer.inputs; ++i) {
             const std::size_t at = i * layer.outputs + j;
-            w[l][at] = now.rho * w[l][at] + now.rate * p_[layer.alpha + at] * now.in[l][i] * q;
+            w[l][at] =
+                now.rho * w[l][at] + now.rate * parameters_[layer.alpha + at] * now.in[l][i] * q;
           }
         }
       }
     }
   }
 
-  /// The cell state before step t, and the adjoint of c' where the inner loss has adjoint u_h at h'.
+  /// The cell state before step t, and the adjoint of c' where the inner loss has adjoint u_h at
+  /// h'.
   double c_before(std::size_t t, std::size_t k) const { return t == 0 ? 0 : steps_[t - 1].c[k]; }
 
   void propose(std::size_t t) {
@@ -246,7 +246,7 @@ class Network {
     }
     Numbers d_o(now.o.size());
     for (std::size_t k = 0; k < d_o.size(); ++k) {
-      const double v = p_[layout_.out_scale + k];
+      const double v = parameters_[layout_.out_scale + k];
       d_o[k] = inner_factor() * v * v * now.o[k];
     }
     now.u_h.assign(n, 0.0);
@@ -283,27 +283,27 @@ class Network {
     Numbers h_next(n, 0.0), c_next(n, 0.0);  // adjoints of h' and c'
     for (std::size_t t = steps_.size(); t-- > 0;) {
       const Step& now = steps_[t];
-      std::vector<Numbers> p_(4), q_(4);
+      std::vector<Numbers> pre_(4), post_(4);
       for (std::size_t l = 0; l < 4; ++l) {
-        p_[l].assign(layout_.layers[l].inputs, 0.0);
-        q_[l].assign(layout_.layers[l].outputs, 0.0);
+        pre_[l].assign(layout_.layers[l].inputs, 0.0);
+        post_[l].assign(layout_.layers[l].outputs, 0.0);
       }
       double rate_ = 0, rho_ = 0, last_ = 0;
       if (plastic()) {
         for (std::size_t l = 0; l < 4; ++l) {
           const Layer& layer = layout_.layers[l];
           for (std::size_t j = 0; j < layer.outputs; ++j) {
-            const double q = now.out[l][j], a = this->p_[layer.bias_alpha + j];
+            const double q = now.out[l][j], a = parameters_[layer.bias_alpha + j];
             const double gb = g_beta[l][j];
-            q_[l][j] += now.rate * bias_pre * a * gb;
+            post_[l][j] += now.rate * bias_pre * a * gb;
             rate_ += bias_pre * a * q * gb;
             rho_ += now.beta[l][j] * gb;
             grad[layer.bias_alpha + j] += now.rate * bias_pre * q * gb;
             for (std::size_t i = 0; i < layer.inputs; ++i) {
               const std::size_t at = i * layer.outputs + j;
-              const double p = now.in[l][i], A = this->p_[layer.alpha + at];
-              p_[l][i] += now.rate * A * G[l][at] * q;
-              q_[l][j] += now.rate * A * G[l][at] * p;
+              const double p = now.in[l][i], A = parameters_[layer.alpha + at];
+              pre_[l][i] += now.rate * A * G[l][at] * q;
+              post_[l][j] += now.rate * A * G[l][at] * p;
               rate_ += p * A * G[l][at] * q;
               rho_ += now.w[l][at] * G[l][at];
               grad[layer.alpha + at] += now.rate * p * q * G[l][at];
@@ -318,8 +318,8 @@ class Network {
           const double k = -rate_ * now.eta * s_.max_norm / std::pow(now.norm, 3);
           for (std::size_t l = 0; l < 4; ++l) {
             const double p2 = square(now.in[l]) + bias_pre, q2 = square(now.out[l]);
-            for (std::size_t i = 0; i < p_[l].size(); ++i) p_[l][i] += k * q2 * now.in[l][i];
-            for (std::size_t j = 0; j < q_[l].size(); ++j) q_[l][j] += k * p2 * now.out[l][j];
+            for (std::size_t i = 0; i < pre_[l].size(); ++i) pre_[l][i] += k * q2 * now.in[l][i];
+            for (std::size_t j = 0; j < post_[l].size(); ++j) post_[l][j] += k * p2 * now.out[l][j];
           }
         }
         const double m_ = s_.eta0 * eta_ - s_.decay0 * rho_;
@@ -330,13 +330,14 @@ class Network {
           tanh_c_(n, 0.0), c_before_(n, 0.0), u_e_(n, 0.0), u_h_(n, 0.0);
       if (s_.modulation) o_.back() += last_;
       if (s_.rule == Rule::hebbian) {
-        for (std::size_t k = 0; k < n; ++k) e_[k] += q_[in_fc][k];
-        for (std::size_t k = 0; k < gates_.size(); ++k) gates_[k] += q_[h_fc][k] + q_[i_fc][k];
-        for (std::size_t k = 0; k < O; ++k) o_[k] += q_[out_fc][k];
+        for (std::size_t k = 0; k < n; ++k) e_[k] += post_[in_fc][k];
+        for (std::size_t k = 0; k < gates_.size(); ++k)
+          gates_[k] += post_[h_fc][k] + post_[i_fc][k];
+        for (std::size_t k = 0; k < O; ++k) o_[k] += post_[out_fc][k];
       } else if (s_.rule == Rule::gradient) {
-        for (std::size_t k = 0; k < n; ++k) u_e_[k] = now.e[k] > 0 ? q_[in_fc][k] : 0;
+        for (std::size_t k = 0; k < n; ++k) u_e_[k] = now.e[k] > 0 ? post_[in_fc][k] : 0;
         Numbers dz_(gates_.size());
-        for (std::size_t k = 0; k < dz_.size(); ++k) dz_[k] = q_[h_fc][k] + q_[i_fc][k];
+        for (std::size_t k = 0; k < dz_.size(); ++k) dz_[k] = post_[h_fc][k] + post_[i_fc][k];
         add_product(now, i_fc, u_e_, dz_);
         for (std::size_t k = 0; k < n; ++k) {
           if (!s_.lstm) {
@@ -356,17 +357,17 @@ class Network {
           tanh_c_[k] += Zo * u * d_sigmoid(o) + dc_ * u * o * d2_tanh(tc);
           c_before_[k] += Zf * dc * d_sigmoid(f);
         }
-        Numbers d_o_(q_[out_fc]);
+        Numbers d_o_(post_[out_fc]);
         add_product(now, out_fc, u_h_, d_o_);
         for (std::size_t k = 0; k < O; ++k) {
-          const double v = this->p_[layout_.out_scale + k];
+          const double v = parameters_[layout_.out_scale + k];
           o_[k] += inner_factor() * v * v * d_o_[k];
           grad[layout_.out_scale + k] += 2 * inner_factor() * v * now.o[k] * d_o_[k];
         }
       }
       for (std::size_t k = 0; k < s_.outputs; ++k) o_[k] += errors[t][k];
 
-      for (std::size_t k = 0; k < n; ++k) h_[k] += p_[out_fc][k];
+      for (std::size_t k = 0; k < n; ++k) h_[k] += pre_[out_fc][k];
       add_transposed(now, out_fc, o_, h_);
       Numbers z_(gates_.size());
       for (std::size_t k = 0; k < n; ++k) {
@@ -384,9 +385,9 @@ class Network {
         z_[3 * n + k] = gates_[3 * n + k] * d_sigmoid(o);
         c_before_[k] += c_[k] * f;
       }
-      for (std::size_t k = 0; k < n; ++k) e_[k] += p_[i_fc][k];
+      for (std::size_t k = 0; k < n; ++k) e_[k] += pre_[i_fc][k];
       add_transposed(now, i_fc, z_, e_);
-      h_next = p_[h_fc];
+      h_next = pre_[h_fc];
       add_transposed(now, h_fc, z_, h_next);
       c_next = c_before_;
       Numbers z_in_(n);
@@ -414,7 +415,7 @@ class Network {
 
   Settings s_;
   Layout layout_;
-  Numbers p_;
+  Numbers parameters_;
   std::vector<Step> steps_;
 };
 
