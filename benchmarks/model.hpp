@@ -1,11 +1,16 @@
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <fstream>
 #include <random>
 #include <string>
 #include <vector>
+
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 
 /// What all benchmark programs share: the cases, their names, and their data.
 namespace bench {
@@ -70,18 +75,18 @@ struct Data {
   }
 };
 
-/// The size at which a case is verified: its own, or fewer steps and then fewer samples where the
-/// naive loops would need more than about 3e9 passes over one weight's arithmetic.
+/// The size at which a case is verified: its own, but at most 60 steps, as rounding grows with
+/// them, and fewer samples, then steps, where the naive loops would take more than some seconds.
 inline Case verified_size(Case c) {
-  constexpr double budget = 1e8;
+  constexpr double budget = 2e8;
   double weights = 0;
   for (const LayerSize& layer :
        layer_sizes(c.lstm, Case::inputs, static_cast<std::size_t>(c.hidden), 6)) {
     weights += static_cast<double>(layer.weights());
   }
-  while (c.steps > 20 && weights * c.steps * c.batch > budget) c.steps = (c.steps + 1) / 2;
+  c.steps = std::min(c.steps, 60);
   while (c.batch > 2 && weights * c.steps * c.batch > budget) c.batch = (c.batch + 1) / 2;
-  while (c.steps > 3 && weights * c.steps * c.batch > budget) c.steps = (c.steps + 1) / 2;
+  while (c.steps > 10 && weights * c.steps * c.batch > budget) c.steps = (c.steps + 1) / 2;
   return c;
 }
 
@@ -119,8 +124,8 @@ inline Work work_of(const Case& c, bool backward) {
   return work;
 }
 
-/// Largest resident memory of this process so far, in MiB: of one benchmark only where each has a
-/// process of its own. 0 where the system does not tell.
+/// Largest resident memory of this process since `reset_peak_memory`, in MiB: of one benchmark only
+/// where each has a process of its own. 0 where the system does not tell.
 inline double peak_memory() {
   std::ifstream status("/proc/self/status");
   std::string word;
@@ -129,6 +134,14 @@ inline double peak_memory() {
     if (word == "VmHWM:" && status >> kibibytes) return kibibytes / 1024;
   }
   return 0;
+}
+
+/// Forgets the memory that a verification took.
+inline void reset_peak_memory() {
+#ifdef __GLIBC__
+  malloc_trim(0);
+#endif
+  std::ofstream("/proc/self/clear_refs") << "5";
 }
 
 /// The cases of one kind of benchmark: a small default set, or the sweep over sizes.
@@ -142,7 +155,7 @@ inline std::vector<Case> cases(bool lstm, Rule rule, bool sweep, int all_threads
     }
     list.push_back({lstm, rule, hidden, batch, steps, threads});
   };
-  for (const int threads : {1, all_threads}) {
+  for (const int threads : {1, std::min(2, all_threads), all_threads}) {
     add(128, 64, 20, threads);
     if (!lstm) add(128, 64, 60, threads);
   }

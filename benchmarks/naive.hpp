@@ -419,20 +419,4 @@ class Network {
   std::vector<Step> steps_;
 };
 
-/// Empty if the numbers agree to `tolerance` of their norm, else a sentence. Norms and not single
-/// numbers: a gradient is a sum whose small elements carry the rounding of the large ones.
-inline std::string compare(const std::string& what, const Numbers& got, const Numbers& expected,
-                           double tolerance) {
-  double difference = 0, norm = 0;
-  for (std::size_t i = 0; i < expected.size(); ++i) {
-    difference += (got[i] - expected[i]) * (got[i] - expected[i]);
-    norm += expected[i] * expected[i];
-  }
-  if (got.size() == expected.size() && std::sqrt(difference) <= tolerance * std::sqrt(norm)) {
-    return {};
-  }
-  return what + " differs from the naive loops by " +
-         std::to_string(std::sqrt(difference / std::max(norm, 1e-300))) + " of its norm";
-}
-
 }  // namespace bench::naive

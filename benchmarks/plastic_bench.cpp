@@ -1,2 +1,314 @@
-#include <benchmark/benchmark.h>
-BENCHMARK_MAIN();
+// Step throughput of the library, and of the bare passes that bound it (limit.cpp). Names:
+//   train_step/CELL/RULE/hidden:H/batch:B/steps:T/threads:N   forward, backward, clip, AdamW
+//   forward/...                                               the same episodes, no derivatives
+//   cell_step/...                                             one step of one sample
+//   limit/train_step/... and limit/forward/...                forward and backward alone
+// each followed by /real_time. Every result is compared with naive loops in double before it is
+// timed.
+
+#include <omp.h>
+
+#include <algorithm>
+#include <chrono>
+#include <plastic/plastic.hpp>
+#include <random>
+#include <utility>
+#include <vector>
+
+#include "harness.hpp"
+#include "limit.hpp"
+#include "naive.hpp"
+#include "verify.hpp"
+
+namespace {
+
+using namespace bench;
+using plastic::Index;
+
+// Of single precision, measured: the largest differences are below a tenth of it.
+constexpr double tolerance = 1e-3;
+
+// Hands out episodes that were drawn before.
+class Prepared {
+ public:
+  Prepared(const Data& data, int steps) : data_(&data), steps_(steps) {}
+
+  Index inputs() const { return Case::inputs; }
+  Index outputs() const { return Case::outputs; }
+  Index steps() const { return steps_; }
+
+  template <class Scalar>
+  void generate(const plastic::Random::Stream&, std::uint64_t, Index first, Index samples,
+                plastic::Episodes<Scalar>& episodes) const {
+    episodes.inputs.resize(Case::inputs, steps_ * samples);
+    episodes.targets.resize(Case::outputs, steps_ * samples);
+    episodes.weights.setOnes(1, steps_ * samples);
+    for (Index s = 0; s < samples; ++s) {
+      for (Index t = 0; t < steps_; ++t) {
+        const auto at = static_cast<std::size_t>((first + s) * steps_ + t);
+        std::copy_n(data_->inputs.data() + at * Case::inputs, Case::inputs,
+                    episodes.inputs.col(t * samples + s).data());
+        std::copy_n(data_->targets.data() + at * Case::outputs, Case::outputs,
+                    episodes.targets.col(t * samples + s).data());
+      }
+    }
+  }
+
+ private:
+  const Data* data_;
+  Index steps_;
+};
+
+static_assert(plastic::Task<Prepared, float>);
+
+plastic::CellOptions cell_options(const Case& c) {
+  // An inner scale at which the gradient rule's changes are large enough for the norm clip.
+  return {.inputs = Case::inputs,
+          .hidden = c.hidden,
+          .outputs = Case::outputs,
+          .extra = Case::extra,
+          .inner_scale = 1,
+          .seed = 1};
+}
+
+naive::Settings naive_settings(const Case& c) {
+  naive::Settings s;
+  s.lstm = c.lstm;
+  s.rule = c.rule;
+  s.hidden = static_cast<std::size_t>(c.hidden);
+  s.inner_scale = 1;
+  return s;
+}
+
+// Blocks without the gaps between them: the order of the blocks is that of naive::Layout.
+naive::Numbers packed(const plastic::Parameters<float>& parameters,
+                      const plastic::Vector<float>& flat) {
+  naive::Numbers result;
+  for (const plastic::ParameterBlock& block : parameters.blocks()) {
+    for (Index i = 0; i < block.size(); ++i) {
+      result.push_back(static_cast<double>(flat[block.offset + i]));
+    }
+  }
+  return result;
+}
+
+naive::Result naive_result(const Case& c, const naive::Settings& settings,
+                           const naive::Numbers& parameters, const Data& data) {
+  return naive::Network(settings, parameters)
+      .run(data.inputs, data.targets, static_cast<std::size_t>(c.batch),
+           static_cast<std::size_t>(c.steps));
+}
+
+// A cell in training, with all it needs.
+template <class Cell>
+struct Training {
+  explicit Training(const Case& c)
+      : data(c),
+        cell(cell_options(c)),
+        adamw(cell.parameters()),
+        trainer(cell, Prepared(data, c.steps), adamw,
+                {.batch = c.batch, .validation_every = 0, .threads = c.threads}) {}
+
+  double evaluate() { return trainer.evaluate({0, plastic::Random::Purpose::validation}, 1); }
+
+  Data data;
+  Cell cell;
+  plastic::AdamW<float> adamw;
+  plastic::Trainer<Cell, Prepared, plastic::AdamW<float>> trainer;
+};
+
+template <class Cell>
+std::string verify_training(const Case& full, bool backward) {
+  const Case c = verified_size(full);
+  Training<Cell> training(c);
+  const naive::Numbers parameters =
+      packed(training.cell.parameters(), training.cell.parameters().values());
+  const naive::Settings settings = naive_settings(c);
+  const naive::Result expected = naive_result(c, settings, parameters, training.data);
+  naive::Result got = expected;
+  if (backward) {
+    got.loss = training.trainer.gradient(0);
+    got.gradient = packed(training.cell.parameters(), training.trainer.gradients());
+  } else {
+    got.loss = training.evaluate();
+  }
+  return compare(naive::Layout(settings), Cell::plastic, got, expected, tolerance);
+}
+
+template <class Cell>
+void add_training(const Case& c, bool backward) {
+  register_benchmark(backward ? "train_step" : "forward", c, backward, benchmark::kMillisecond,
+                     {.verify = [=] { return verify_training<Cell>(c, backward); },
+                      .prepare = [=]() -> std::function<void()> {
+                        auto training = std::make_shared<Training<Cell>>(c);
+                        if (backward) return [training] { training->trainer.step(0); };
+                        return [training] { training->evaluate(); };
+                      }});
+}
+
+// One sample, step by step.
+template <class Cell>
+struct Stepping {
+  explicit Stepping(const Case& c)
+      : data(c), cell(cell_options(c)), state(cell.initial_state(1)), steps(c.steps) {}
+
+  float step() {
+    using Column = Eigen::Map<const plastic::Matrix<float>>;
+    const float* x = data.inputs.data() + at * Case::inputs;
+    at = (at + 1) % static_cast<std::size_t>(steps);
+    return cell.step(state, Column(x, Case::inputs, 1)).output(0, 0);
+  }
+
+  Data data;
+  Cell cell;
+  plastic::CellState<float> state;
+  int steps;
+  std::size_t at = 0;
+};
+
+template <class Cell>
+std::string verify_stepping(const Case& c) {
+  Stepping<Cell> stepping(c);
+  const naive::Numbers parameters =
+      packed(stepping.cell.parameters(), stepping.cell.parameters().values());
+  const naive::Result expected = naive_result(c, naive_settings(c), parameters, stepping.data);
+  for (const double output : expected.output) {
+    const double got = static_cast<double>(stepping.step());
+    if (!(std::abs(got - output) <= tolerance * (1 + std::abs(output)))) {
+      return "the output is " + std::to_string(got) + ", the naive loops' " +
+             std::to_string(output);
+    }
+  }
+  return {};
+}
+
+// Nanoseconds of single steps: the median and the 99.9th percentile.
+template <class Cell>
+std::pair<double, double> single_steps(const Case& c) {
+  using Clock = std::chrono::steady_clock;
+  constexpr std::size_t most = 200'000, least = 2'000;
+  constexpr std::chrono::seconds enough(10);
+  Stepping<Cell> stepping(c);
+  for (int i = 0; i < 100; ++i) stepping.step();
+  std::vector<float> times;
+  times.reserve(most);
+  const Clock::time_point begin = Clock::now();
+  Clock::time_point last = begin;
+  while (times.size() < least || (times.size() < most && last - begin < enough)) {
+    benchmark::DoNotOptimize(stepping.step());
+    const Clock::time_point now = Clock::now();
+    times.push_back(std::chrono::duration<float, std::nano>(now - last).count());
+    last = now;
+  }
+  std::sort(times.begin(), times.end());
+  return {times[times.size() / 2], times[times.size() - 1 - times.size() / 1000]};
+}
+
+template <class Cell>
+void add_stepping(Case c) {
+  c.batch = c.steps = c.threads = 1;
+  Case shown = c;
+  shown.steps = 20;  // of different inputs
+  auto quantiles = std::make_shared<std::optional<std::pair<double, double>>>();
+  register_benchmark("cell_step", c, false, benchmark::kMicrosecond,
+                     {.verify = [=] { return verify_stepping<Cell>(shown); },
+                      .prepare = [=]() -> std::function<void()> {
+                        auto stepping = std::make_shared<Stepping<Cell>>(shown);
+                        return [stepping] { benchmark::DoNotOptimize(stepping->step()); };
+                      },
+                      .report =
+                          [=](benchmark::State& state) {
+                            if (!*quantiles) *quantiles = single_steps<Cell>(shown);
+                            state.counters["median_ns"] = (*quantiles)->first;
+                            state.counters["p99.9_ns"] = (*quantiles)->second;
+                          }});
+}
+
+// The limit's network has no biases and an out_scale of 1.
+naive::Numbers limit_parameters(const Case& c) {
+  const naive::Settings settings = limit_settings(c);
+  const naive::Layout layout(settings);
+  naive::Numbers p(layout.size, 0.0);
+  std::mt19937 random(1);
+  const auto draw = [&] { return static_cast<double>(random()) / 2147483648.0 - 1; };
+  for (const naive::Layer& layer : layout.layers) {
+    const double k = 1 / std::sqrt(static_cast<double>(layer.outputs));
+    for (std::size_t i = 0; i < layer.inputs * layer.outputs; ++i) {
+      p[layer.weight + i] = k * draw();
+      p[layer.alpha + i] = draw();
+    }
+  }
+  std::fill(p.begin() + static_cast<std::ptrdiff_t>(layout.out_scale), p.end(), 1.0);
+  return p;
+}
+
+std::string verify_limit(const Case& full, bool backward) {
+  const Case c = verified_size(full);
+  const Data data(c);
+  const naive::Numbers parameters = limit_parameters(c);
+  const naive::Settings settings = limit_settings(c);
+  const naive::Layout layout(settings);
+  naive::Result expected = naive_result(c, settings, parameters, data);
+  for (const naive::Layer& layer : layout.layers) {
+    for (std::size_t j = 0; j < layer.outputs; ++j) {
+      expected.gradient[layer.bias + j] = expected.gradient[layer.bias_alpha + j] = 0;
+    }
+  }
+  std::fill(expected.gradient.begin() + static_cast<std::ptrdiff_t>(layout.out_scale),
+            expected.gradient.end(), 0.0);
+  const auto limit = make_limit(c, parameters, backward);
+  naive::Result got = expected;
+  if (backward) {
+    const double loss = limit->train_step(data);
+    got = limit->result();
+    got.loss = loss;
+    const auto wrong = [&](double a, double b) { return !(std::abs(a - b) <= 0.01 * std::abs(b)); };
+    if (wrong(got.rate, expected.rate) || wrong(got.decay, expected.decay)) {
+      return "the derivatives by the rates differ from the naive loops'";
+    }
+  } else {
+    got.loss = limit->forward(data);
+  }
+  return compare(layout, true, got, expected, tolerance);
+}
+
+void add_limit(const Case& c, bool backward) {
+  register_benchmark(backward ? "limit/train_step" : "limit/forward", c, backward,
+                     benchmark::kMillisecond,
+                     {.verify = [=] { return verify_limit(c, backward); },
+                      .prepare = [=]() -> std::function<void()> {
+                        std::shared_ptr<Limit> limit = make_limit(c, limit_parameters(c), backward);
+                        auto data = std::make_shared<Data>(c);
+                        if (backward) return [=] { limit->train_step(*data); };
+                        return [=] { limit->forward(*data); };
+                      }});
+}
+
+template <class Cell>
+void add_cell(Rule rule, bool sweep) {
+  const bool lstm = Cell::cell_name == plastic::Lstm::name;
+  for (const bool backward : {true, false}) {
+    for (const Case& c : cases(lstm, rule, sweep, omp_get_num_procs())) {
+      add_training<Cell>(c, backward);
+      if (rule != Rule::none) add_limit(c, backward);
+    }
+  }
+  for (const int hidden : {64, 128, 256, 512, 1024}) {
+    if (sweep || hidden == 128) {
+      add_stepping<Cell>({.lstm = lstm, .rule = rule, .hidden = hidden});
+    }
+  }
+}
+
+void add_all(bool sweep) {
+  add_cell<plastic::PlasticRNN<plastic::Gradient, float>>(Rule::gradient, sweep);
+  add_cell<plastic::PlasticRNN<plastic::Hebbian, float>>(Rule::hebbian, sweep);
+  add_cell<plastic::PlasticRNN<plastic::None, float>>(Rule::none, sweep);
+  add_cell<plastic::PlasticLSTM<plastic::Gradient, float>>(Rule::gradient, sweep);
+  add_cell<plastic::PlasticLSTM<plastic::Hebbian, float>>(Rule::hebbian, sweep);
+  add_cell<plastic::PlasticLSTM<plastic::None, float>>(Rule::none, sweep);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) { return run_main(argc, argv, add_all); }

@@ -150,6 +150,7 @@ int main(int argc, char** argv) {
   app.add_option("--batches", training.batches, "training batches of 64 episodes")
       ->capture_default_str();
   app.add_option("--seed", cell.seed, "of the initial weights and the training episodes")
+      ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
   app.add_option("--threads", training.threads,
                  "0: one per processor; the results do not depend on it")

@@ -182,14 +182,23 @@ struct UpdateAdjoint {
   Scalar keep = 0;
 };
 
-/// Adjoint of update_product in one pass, with w from the history. With G' the adjoint of w' after
-/// the uses have been added, masked where the clamp held, and M = A o G':
+/// Where the adjoint finds the weights around an update: `before` it, or, to be undone, `after` it;
+/// then w = (w' - change) / keep is written to `before`, which may be the same memory.
+template <class Scalar>
+struct Versions {
+  Scalar* before = nullptr;
+  const Scalar* after = nullptr;
+};
+
+/// Adjoint of update_product in one pass. With G' the adjoint of w' after the uses have been added,
+/// masked where the clamp held, and M = A o G':
 ///   input += (W + w') dy, pre += M post, post += M^T pre, keep += <w, G'>,
 ///   A += rate (pre post^T) o G', G = keep G'.
-template <bool SecondUse, bool Clip, class Scalar>
-void update_product_adjoint(const Slow<Scalar>& slow, const Scalar* w, const Update<Scalar>& update,
-                            const OuterProduct<Scalar>& use, const OuterProduct<Scalar>& second,
-                            UpdateAdjoint<Scalar>& adjoint) {
+template <bool SecondUse, bool Clip, bool Undo, class Scalar>
+void update_product_adjoint(const Slow<Scalar>& slow, const Versions<Scalar>& w,
+                            const Update<Scalar>& update, const OuterProduct<Scalar>& use,
+                            const OuterProduct<Scalar>& second, UpdateAdjoint<Scalar>& adjoint) {
+  static_assert(!(Clip && Undo), "a clamped update cannot be undone");
   using namespace packet;
   for_column_blocks<Scalar>(0, slow.cols, [&]<class Packet, int N>(Index first) {
     const Packet zero = pset1<Packet>(Scalar(0));
@@ -197,6 +206,7 @@ void update_product_adjoint(const Slow<Scalar>& slow, const Scalar* w, const Upd
     for (int k = 0; k < N; ++k) post_sum[k] = zero;
     Packet keep_sum = zero;
     const Packet keep = pset1<Packet>(update.keep);
+    const Packet undo = pset1<Packet>(Undo ? Scalar(1) / update.keep : Scalar(0));
     for (Index i = 0; i < slow.rows; ++i) {
       const Index row = i * slow.cols + first;
       const Packet pre = pset1<Packet>(update.pre[i]);
@@ -210,9 +220,16 @@ void update_product_adjoint(const Slow<Scalar>& slow, const Scalar* w, const Upd
         const Packet dy = load<Packet>(use.dy + column);
         const Packet post = load<Packet>(update.post + column);
         const Packet alpha = load<Packet>(slow.alpha + at);
-        const Packet before = load<Packet>(w + at);
         const Packet change = pmul(rated, post);
-        Packet after = pmadd(change, alpha, pmul(keep, before));
+        Packet before, after;
+        if constexpr (Undo) {
+          after = load<Packet>(w.after + at);
+          before = pmul(undo, psub(after, pmul(change, alpha)));
+          pstoreu(w.before + at, before);
+        } else {
+          before = load<Packet>(w.before + at);
+          after = pmadd(change, alpha, pmul(keep, before));
+        }
         Packet g = pmadd(x, dy, load<Packet>(adjoint.fast + at));
         if constexpr (SecondUse) g = pmadd(second_x, load<Packet>(second.dy + column), g);
         if constexpr (Clip) {

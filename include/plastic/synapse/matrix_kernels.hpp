@@ -46,7 +46,9 @@ void add_product(Scalar* c, const Scalar* a, const Strided<Scalar>& b, Index row
             }
           }
         };
-        constexpr int columns = wide ? 8 : 4;
+        // Single numbers go one by one: g++ 12 turns an array of them into vector stores that the
+        // stack is not aligned for.
+        constexpr int columns = width<Packet> == 1 ? 1 : wide ? 8 : 4;
         Index j = 0;
         for (; j + columns <= cols; j += columns) {
           block(std::integral_constant<int, columns>{}, j);

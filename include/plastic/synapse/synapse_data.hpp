@@ -126,16 +126,19 @@ struct SynapseData {
   /// it; dx (inputs x samples) takes the use's share.
   void undo(Tape<Scalar>& tape, Entry& entry, const Scalar* x, const Scalar* dy, bool uses_bias,
             Scalar* dx) {
-    const bool second = waiting_x != nullptr;
-    if (history.clip() > 0) {
-      second ? undo<true, true>(tape, entry, x, dy, uses_bias, dx)
-             : undo<false, true>(tape, entry, x, dy, uses_bias, dx);
-    } else {
-      second ? undo<true, false>(tape, entry, x, dy, uses_bias, dx)
-             : undo<false, false>(tape, entry, x, dy, uses_bias, dx);
-    }
+    const typename History<Scalar>::Crossing weights = history.cross(entry);
+    const auto run = [&]<bool Second>(std::bool_constant<Second>) {
+      if (history.clip() > 0) {
+        undo<Second, true, false>(tape, entry, weights, x, dy, uses_bias, dx);
+      } else if (weights.after == nullptr) {
+        undo<Second, false, false>(tape, entry, weights, x, dy, uses_bias, dx);
+      } else {
+        undo<Second, false, true>(tape, entry, weights, x, dy, uses_bias, dx);
+      }
+    };
+    waiting_x != nullptr ? run(std::true_type{}) : run(std::false_type{});
     waiting_x = nullptr;
-    history.release(entry);
+    if (entry.next != nullptr) history.release(*entry.next);
   }
 
  private:
@@ -148,10 +151,9 @@ struct SynapseData {
     return node.needs_adjoint ? tape.open_adjoint(node).data() : nullptr;
   }
 
-  template <bool Second, bool Clip>
-  void undo(Tape<Scalar>& tape, Entry& entry, const Scalar* x, const Scalar* dy, bool uses_bias,
-            Scalar* dx) {
-    Scalar* state = history.before(entry);
+  template <bool Second, bool Clip, bool Undo>
+  void undo(Tape<Scalar>& tape, Entry& entry, const typename History<Scalar>::Crossing& weights,
+            const Scalar* x, const Scalar* dy, bool uses_bias, Scalar* dx) {
     Scalar* alpha = trained(tape, slow.alpha);
     Scalar* bias_alpha = trained(tape, slow.bias_alpha);
     Scalar* pre_adjoint = adjoint_or_null(tape, *entry.pre);
@@ -179,9 +181,11 @@ struct SynapseData {
                                              pre_sum(s) + first,
                                              post_sum(s),
                                              keep_sums[s]};
-      kernels::update_product_adjoint<Second, Clip>(
-          history.weights().part(first, count), history.weight_part(state, s) + at, update,
-          {x + s * n + first, dy + s * m},
+      kernels::update_product_adjoint<Second, Clip, Undo>(
+          history.weights().part(first, count),
+          {history.weight_part(weights.before, s) + at,
+           Undo ? history.weight_part(weights.after, s) + at : nullptr},
+          update, {x + s * n + first, dy + s * m},
           {Second ? waiting_x + s * n + first : nullptr, Second ? waiting_dy + s * m : nullptr},
           adjoint);
       keep_sums[s] = adjoint.keep;
@@ -195,9 +199,11 @@ struct SynapseData {
                                                   &bias_pre,
                                                   post_sum(s),
                                                   keep_sums[s]};
-      kernels::update_product_adjoint<false, Clip>(history.bias(), history.bias_part(state, s),
-                                                   entry.bias_factors(s, history.clip()),
-                                                   {&bias_x, dy + s * m}, {}, bias_adjoint);
+      kernels::update_product_adjoint<false, Clip, Undo>(
+          history.bias(),
+          {history.bias_part(weights.before, s),
+           Undo ? history.bias_part(weights.after, s) : nullptr},
+          entry.bias_factors(s, history.clip()), {&bias_x, dy + s * m}, {}, bias_adjoint);
       const kernels::Update<Scalar> update = entry.factors(s, history.clip());
       const Scalar rate_sum =
           ConstColumn(update.pre, n).matrix().dot(ConstColumn(pre_sum(s), n).matrix()) +

@@ -171,12 +171,20 @@ class Trainer {
   }
 
  private:
-  struct Worker {
-    Tape<Scalar> tape;
+  /// A shard's episodes and what is computed from them.
+  struct Data {
     Episodes<Scalar> episodes;
     Matrix<Scalar> step_weights;
     Matrix<Scalar> output;
+  };
+
+  /// What one thread works with. The last shard of a batch may be smaller than the others, and has
+  /// data of its own so that nothing changes its size.
+  struct Worker {
+    Tape<Scalar> tape;
     CellState<Scalar> state;
+    Data whole;
+    Data last;
   };
 
   /// Plastic cells: few samples, whose fast weights stay in the cache together. None: many, for the
@@ -189,13 +197,14 @@ class Trainer {
     return std::min(options_.shard, options_.batch - first_sample(shard));
   }
 
-  void generate(Worker& worker, Random::Stream stream, Index batch, Index shard) const {
-    task_.generate(stream, static_cast<std::uint64_t>(batch), first_sample(shard), samples(shard),
-                   worker.episodes);
-    // Each episode's weights are scaled to the sum 1 / batch: the loss is then one weighted sum.
-    const Matrix<Scalar>& weights = worker.episodes.weights;
-    worker.step_weights.resize(1, weights.cols());
+  Data& generate(Worker& worker, Random::Stream stream, Index batch, Index shard) const {
     const Index n = samples(shard);
+    Data& data = n == options_.shard ? worker.whole : worker.last;
+    task_.generate(stream, static_cast<std::uint64_t>(batch), first_sample(shard), n,
+                   data.episodes);
+    // Each episode's weights are scaled to the sum 1 / batch: the loss is then one weighted sum.
+    const Matrix<Scalar>& weights = data.episodes.weights;
+    data.step_weights.resize(1, weights.cols());
     const Index steps = weights.cols() / n;
     for (Index s = 0; s < n; ++s) {
       Scalar total = 0;
@@ -203,30 +212,31 @@ class Trainer {
       const Scalar scale =
           Scalar(1) / (total * static_cast<Scalar>(options_.batch * task_.outputs()));
       for (Index t = 0; t < steps; ++t) {
-        worker.step_weights(0, t * n + s) = weights(0, t * n + s) * scale;
+        data.step_weights(0, t * n + s) = weights(0, t * n + s) * scale;
       }
     }
+    return data;
   }
 
   double run_shard(Worker& worker, Index batch, Index shard, Vector<Scalar>& total) const {
-    generate(worker, {options_.seed, Random::Purpose::training}, batch, shard);
+    const Data& data = generate(worker, {options_.seed, Random::Purpose::training}, batch, shard);
     Tape<Scalar>& tape = worker.tape;
     tape.clear();
     Episode<Scalar> episode = cell_->begin(tape, samples(shard), &total);
-    const auto result = cell_->run(episode, worker.episodes.inputs, false);
-    const Var<Scalar> error = result.output - tape.constant(worker.episodes.targets);
-    const Var<Scalar> loss = sum(sum_features(square(error)) * tape.constant(worker.step_weights));
+    const auto result = cell_->run(episode, data.episodes.inputs, false);
+    const Var<Scalar> error = result.output - tape.constant(data.episodes.targets);
+    const Var<Scalar> loss = sum(sum_features(square(error)) * tape.constant(data.step_weights));
     tape.backward(loss);
     return static_cast<double>(loss.value()(0, 0));
   }
 
   double evaluate_shard(Worker& worker, Random::Stream stream, Index batch, Index shard) const {
-    generate(worker, stream, batch, shard);
+    Data& data = generate(worker, stream, batch, shard);
     cell_->reset(worker.state, samples(shard));
-    cell_->run(worker.state, worker.episodes.inputs, worker.output);
+    cell_->run(worker.state, data.episodes.inputs, data.output);
     return static_cast<double>(
-        ((worker.output - worker.episodes.targets).array().square().colwise().sum() *
-         worker.step_weights.array())
+        ((data.output - data.episodes.targets).array().square().colwise().sum() *
+         data.step_weights.array())
             .sum());
   }
 

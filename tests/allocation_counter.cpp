@@ -1,0 +1,102 @@
+#include "allocation_counter.hpp"
+
+#include <cstdlib>
+#include <new>
+
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || \
+    __has_feature(memory_sanitizer)
+#define PLASTIC_TEST_SANITIZED
+#endif
+#elif defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define PLASTIC_TEST_SANITIZED
+#endif
+
+namespace {
+
+thread_local bool counting = false;
+thread_local std::size_t allocations = 0;
+
+void count_one() noexcept {
+  if (counting) ++allocations;
+}
+
+void* allocate(std::size_t bytes) noexcept {
+  count_one();
+  return std::malloc(bytes == 0 ? 1 : bytes);
+}
+
+void* allocate(std::size_t bytes, std::align_val_t alignment) noexcept {
+  count_one();
+  const auto step = static_cast<std::size_t>(alignment);
+  return std::aligned_alloc(step, bytes == 0 ? step : (bytes + step - 1) / step * step);
+}
+
+void* checked(void* memory) {
+  if (memory == nullptr) throw std::bad_alloc();
+  return memory;
+}
+
+}  // namespace
+
+namespace plastic::testing {
+
+AllocationCounter::AllocationCounter() {
+  allocations = 0;
+  counting = true;
+}
+AllocationCounter::~AllocationCounter() { counting = false; }
+std::size_t AllocationCounter::count() const { return allocations; }
+
+bool AllocationCounter::sees_malloc() {
+#if defined(__GLIBC__) && !defined(PLASTIC_TEST_SANITIZED)
+  return true;
+#else
+  return false;
+#endif
+}
+
+}  // namespace plastic::testing
+
+#if defined(__GLIBC__) && !defined(PLASTIC_TEST_SANITIZED)
+extern "C" {
+void* __libc_malloc(std::size_t bytes);
+void* __libc_realloc(void* memory, std::size_t bytes);
+
+void* malloc(std::size_t bytes) noexcept {
+  count_one();
+  return __libc_malloc(bytes);
+}
+void* realloc(void* memory, std::size_t bytes) noexcept {
+  count_one();
+  return __libc_realloc(memory, bytes);
+}
+}
+#endif
+
+// All forms: a sanitizer brings its own of those that are missing, and they do not mix.
+void* operator new(std::size_t n) { return checked(allocate(n)); }
+void* operator new[](std::size_t n) { return checked(allocate(n)); }
+void* operator new(std::size_t n, const std::nothrow_t&) noexcept { return allocate(n); }
+void* operator new[](std::size_t n, const std::nothrow_t&) noexcept { return allocate(n); }
+void* operator new(std::size_t n, std::align_val_t a) { return checked(allocate(n, a)); }
+void* operator new[](std::size_t n, std::align_val_t a) { return checked(allocate(n, a)); }
+void* operator new(std::size_t n, std::align_val_t a, const std::nothrow_t&) noexcept {
+  return allocate(n, a);
+}
+void* operator new[](std::size_t n, std::align_val_t a, const std::nothrow_t&) noexcept {
+  return allocate(n, a);
+}
+
+void operator delete(void* p) noexcept { std::free(p); }
+void operator delete[](void* p) noexcept { std::free(p); }
+void operator delete(void* p, std::size_t) noexcept { std::free(p); }
+void operator delete[](void* p, std::size_t) noexcept { std::free(p); }
+void operator delete(void* p, const std::nothrow_t&) noexcept { std::free(p); }
+void operator delete[](void* p, const std::nothrow_t&) noexcept { std::free(p); }
+void operator delete(void* p, std::align_val_t) noexcept { std::free(p); }
+void operator delete[](void* p, std::align_val_t) noexcept { std::free(p); }
+void operator delete(void* p, std::size_t, std::align_val_t) noexcept { std::free(p); }
+void operator delete[](void* p, std::size_t, std::align_val_t) noexcept { std::free(p); }
+void operator delete(void* p, std::align_val_t, const std::nothrow_t&) noexcept { std::free(p); }
+void operator delete[](void* p, std::align_val_t, const std::nothrow_t&) noexcept { std::free(p); }

@@ -1,0 +1,824 @@
+#include <fcntl.h>
+#include <spawn.h>
+#include <sys/mount.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <catch2/catch.hpp>
+#include <cerrno>
+#include <chrono>
+#include <cmath>
+#include <csignal>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <iterator>
+#include <limits>
+#include <map>
+#include <random>
+#include <sstream>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <thread>
+#include <vector>
+
+#include "plastic/io/safetensors.hpp"
+
+// The example programs as processes, the way their users run them.
+
+namespace {
+
+namespace fs = std::filesystem;
+using namespace std::chrono_literals;
+using plastic::DType;
+using plastic::Index;
+using plastic::read_safetensors;
+using plastic::Tensor;
+using plastic::TensorFile;
+using plastic::write_safetensors;
+
+// A new folder, gone at the end of the test.
+class Folder {
+ public:
+  Folder()
+      : path_(fs::temp_directory_path() /
+              ("plastic_programs_" + std::to_string(std::random_device()()))) {
+    REQUIRE(fs::create_directory(path_));
+  }
+  ~Folder() { fs::remove_all(path_); }
+  Folder(const Folder&) = delete;
+  Folder& operator=(const Folder&) = delete;
+
+  const fs::path& path() const { return path_; }
+  fs::path operator/(const std::string& name) const { return path_ / name; }
+
+ private:
+  fs::path path_;
+};
+
+// A file system of 64 KiB on an existing folder, where the process may mount one.
+class SmallDisk {
+ public:
+  explicit SmallDisk(const fs::path& folder)
+      : folder_(folder), mounted_(::mount("tmpfs", folder.c_str(), "tmpfs", 0, "size=64k") == 0) {}
+  ~SmallDisk() {
+    if (mounted_) ::umount2(folder_.c_str(), MNT_DETACH);
+  }
+  SmallDisk(const SmallDisk&) = delete;
+  SmallDisk& operator=(const SmallDisk&) = delete;
+
+  bool mounted() const { return mounted_; }
+
+ private:
+  fs::path folder_;
+  bool mounted_;
+};
+
+std::string content(const fs::path& path) {
+  std::ifstream in(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(in), {}};
+}
+
+void write_plainly(const fs::path& path, std::string_view bytes) {
+  std::ofstream out(path, std::ios::binary);
+  out << bytes << std::flush;
+  REQUIRE(out);
+}
+
+std::vector<std::string> names_in(const fs::path& folder) {
+  std::vector<std::string> names;
+  for (const auto& entry : fs::directory_iterator(folder)) names.push_back(entry.path().filename());
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+bool mentions(const std::string& text, std::string_view part) {
+  return text.find(part) != std::string::npos;
+}
+
+struct Ended {
+  int code = -1;   // exit code; -1 if a signal ended it
+  int signal = 0;  // that ended it
+  std::string out;
+  std::string err;
+};
+
+using Arguments = std::vector<std::string>;
+
+// A running program, in a folder of its own so that nothing lands where the tests run.
+class Process {
+ public:
+  Process(const std::string& program, const Arguments& arguments) {
+    const fs::path path = fs::path(PLASTIC_PROGRAMS) / program;
+    std::vector<std::string> all{path.string()};
+    all.insert(all.end(), arguments.begin(), arguments.end());
+    std::vector<char*> argv;
+    for (std::string& argument : all) argv.push_back(argument.data());
+    argv.push_back(nullptr);
+
+    ::posix_spawn_file_actions_t files;
+    ::posix_spawn_file_actions_init(&files);
+    const std::string out = folder_ / "out", err = folder_ / "err";
+    ::posix_spawn_file_actions_addopen(&files, 0, "/dev/null", O_RDONLY, 0);
+    ::posix_spawn_file_actions_addopen(&files, 1, out.c_str(), O_WRONLY | O_CREAT, 0600);
+    ::posix_spawn_file_actions_addopen(&files, 2, err.c_str(), O_WRONLY | O_CREAT, 0600);
+    ::posix_spawn_file_actions_addchdir_np(&files, folder_.path().c_str());
+    // A test that runs in the background of a shell ignores SIGINT; the program must not inherit
+    // it.
+    ::posix_spawnattr_t attributes;
+    ::posix_spawnattr_init(&attributes);
+    ::sigset_t defaults;
+    ::sigemptyset(&defaults);
+    ::sigaddset(&defaults, SIGINT);
+    ::posix_spawnattr_setsigdefault(&attributes, &defaults);
+    ::posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGDEF);
+    const int error =
+        ::posix_spawn(&id_, path.c_str(), &files, &attributes, argv.data(), ::environ);
+    ::posix_spawnattr_destroy(&attributes);
+    ::posix_spawn_file_actions_destroy(&files);
+    if (error != 0) {
+      id_ = -1;
+      FAIL("cannot run " << path << ", an example program: " << std::strerror(error));
+    }
+  }
+
+  ~Process() {
+    if (id_ > 0) {
+      ::kill(id_, SIGKILL);
+      ::waitpid(id_, nullptr, 0);
+    }
+  }
+  Process(const Process&) = delete;
+  Process& operator=(const Process&) = delete;
+
+  void send(int signal) const { REQUIRE(::kill(id_, signal) == 0); }
+
+  bool running() {
+    if (id_ > 0 && ::waitpid(id_, &status_, WNOHANG) == id_) id_ = 0;
+    return id_ > 0;
+  }
+
+  // Waits until `condition` holds; the program must still run then.
+  void wait_for(const std::function<bool()>& condition) {
+    const auto deadline = std::chrono::steady_clock::now() + 120s;
+    while (!condition()) {
+      INFO(content(folder_ / "err"));
+      REQUIRE(running());
+      REQUIRE(std::chrono::steady_clock::now() < deadline);
+      std::this_thread::sleep_for(200us);
+    }
+  }
+
+  Ended wait() {
+    const auto deadline = std::chrono::steady_clock::now() + 300s;
+    while (running()) {
+      if (std::chrono::steady_clock::now() > deadline) FAIL("the program does not end");
+      std::this_thread::sleep_for(500us);
+    }
+    Ended ended{.out = content(folder_ / "out"), .err = content(folder_ / "err")};
+    if (WIFEXITED(status_)) ended.code = WEXITSTATUS(status_);
+    if (WIFSIGNALED(status_)) ended.signal = WTERMSIG(status_);
+    return ended;
+  }
+
+ private:
+  Folder folder_;
+  ::pid_t id_ = 0;
+  int status_ = 0;
+};
+
+Ended run(const std::string& program, const Arguments& arguments) {
+  return Process(program, arguments).wait();
+}
+
+// Runs a program that must succeed without a word of complaint.
+Ended run_well(const std::string& program, const Arguments& arguments) {
+  Ended ended = run(program, arguments);
+  INFO(ended.out << ended.err);
+  REQUIRE(ended.code == 0);
+  CHECK(ended.err.empty());
+  return ended;
+}
+
+// Runs a program that must refuse, in words that hold all of `parts`.
+void check_refusal(const std::string& program, const Arguments& arguments,
+                   const std::vector<std::string>& parts) {
+  std::string line = program;
+  for (const std::string& argument : arguments) line += " '" + argument + "'";
+  const Ended ended = run(program, arguments);
+  INFO(line << " said: " << ended.err);
+  CHECK(ended.code > 0);
+  CHECK(ended.signal == 0);
+  CHECK(ended.out.empty());
+  CHECK(ended.err.size() < 1000);
+  for (const std::string& part : parts) {
+    INFO(part);
+    CHECK(mentions(ended.err, part));
+  }
+}
+
+fs::path case_file(const std::string& name) {
+  return fs::path(PLASTIC_TEST_DATA) / (name + ".safetensors");
+}
+
+std::vector<double> values_of(const Tensor& tensor) {
+  std::vector<double> values;
+  if (tensor.dtype() == DType::F64) {
+    const auto all = tensor.values<double>();
+    values.assign(all.begin(), all.end());
+  } else {
+    for (const float value : tensor.values<float>()) values.push_back(value);
+  }
+  return values;
+}
+
+Tensor to_float(const Tensor& tensor) {
+  Tensor copy(DType::F32, tensor.shape());
+  const auto from = tensor.values<double>();
+  std::transform(from.begin(), from.end(), copy.values<float>().begin(),
+                 [](double value) { return static_cast<float>(value); });
+  return copy;
+}
+
+// Largest difference as a part of 1 + the largest magnitude expected; a NaN differs infinitely.
+double difference(const Tensor& got, const Tensor& expected) {
+  const std::vector<double> a = values_of(got), b = values_of(expected);
+  double largest = 0, most = 0;
+  for (std::size_t i = 0; i < b.size(); ++i) {
+    const double here = std::abs(a[i] - b[i]);
+    if (!std::isfinite(here)) return std::numeric_limits<double>::infinity();
+    most = std::max(most, here);
+    largest = std::max(largest, std::abs(b[i]));
+  }
+  return most / (1 + largest);
+}
+
+// Every tensor of `expected` but input and target is in `got`, in its shape.
+void check_tensors(const TensorFile& got, const TensorFile& expected, DType dtype,
+                   double tolerance) {
+  for (const auto& [name, tensor] : expected.tensors) {
+    if (name == "input" || name == "target") continue;
+    INFO(name);
+    REQUIRE(got.tensors.contains(name));
+    const Tensor& result = got.tensor(name);
+    CHECK(result.dtype() == dtype);
+    REQUIRE(result.shape() == tensor.shape());
+    CHECK(difference(result, tensor) <= tolerance);
+  }
+}
+
+const std::string csv_header = "batch,train_loss,validation_loss,seconds";
+
+struct Row {
+  Index batch = 0;
+  double train_loss = 0;
+  double validation_loss = 0;
+  double seconds = 0;
+};
+
+// Throws unless the text is a whole progress.csv: the header and rows of four finite numbers.
+std::vector<Row> rows_of(const std::string& csv) {
+  const auto expect = [&](bool right) {
+    if (!right) throw std::runtime_error("not a whole progress.csv: " + csv);
+  };
+  expect(csv.starts_with(csv_header + "\n") && csv.ends_with("\n"));
+  std::istringstream lines(csv);
+  std::string line;
+  std::getline(lines, line);
+  std::vector<Row> rows;
+  while (std::getline(lines, line)) {
+    Row row;
+    char a = 0, b = 0, c = 0;
+    std::istringstream fields(line);
+    fields >> row.batch >> a >> row.train_loss >> b >> row.validation_loss >> c >> row.seconds;
+    expect(fields && fields.peek() == std::char_traits<char>::eof());
+    expect(a == ',' && b == ',' && c == ',');
+    expect(std::isfinite(row.train_loss) && std::isfinite(row.validation_loss) && row.seconds >= 0);
+    expect(rows.empty() || row.batch > rows.back().batch);
+    rows.push_back(row);
+  }
+  return rows;
+}
+
+// Training that takes moments. `extra` comes last and so may not repeat what is here.
+Arguments short_run(const fs::path& out, const Arguments& extra = {}) {
+  Arguments all{"--hidden", "4", "--threads", "1", "--out", out.string()};
+  all.insert(all.end(), extra.begin(), extra.end());
+  return all;
+}
+
+Arguments endless_run(const fs::path& out, const std::string& validate_every) {
+  return short_run(out, {"--batches", "100000000", "--validate-every", validate_every});
+}
+
+// What replay makes of a file that cue_reward wrote.
+TensorFile replayed(const fs::path& model) {
+  const Folder folder;
+  run_well("replay", {model.string(), folder / "out"});
+  return read_safetensors(folder / "out");
+}
+
+void check_model(const fs::path& model) {
+  const TensorFile out = replayed(model);
+  CHECK(out.tensor("output").shape() == std::vector<Index>{8, 20, 1});
+  CHECK(std::isfinite(values_of(out.tensor("loss")).at(0)));
+}
+
+}  // namespace
+
+TEST_CASE("Replay computes every parity case in double and in float", "[programs]") {
+  const Folder folder;
+  int cases = 0;
+  for (const auto& entry : fs::directory_iterator(PLASTIC_TEST_DATA)) {
+    if (entry.path().extension() != ".safetensors") continue;
+    INFO(entry.path().filename());
+    ++cases;
+    const TensorFile in = read_safetensors(entry.path());
+    const Ended ended = run_well("replay", {entry.path().string(), folder / "double"});
+    CHECK(ended.out.empty());
+    const TensorFile out = read_safetensors(folder / "double");
+    check_tensors(out, in, DType::F64, 1e-10);
+    CHECK(out.tensors.size() == in.tensors.size() - 2);
+    for (const auto& [name, text] : in.metadata) {
+      INFO(name);
+      REQUIRE(out.metadata.contains(name));
+      const std::string& got = out.metadata.at(name);
+      CHECK((got == text || std::stod(got) == std::stod(text)));
+    }
+
+    TensorFile copy{.metadata = in.metadata, .tensors = {}};
+    for (const auto& [name, tensor] : in.tensors) copy.tensors[name] = to_float(tensor);
+    write_safetensors(folder / "copy", copy);
+    run_well("replay", {folder / "copy", folder / "float"});
+    check_tensors(read_safetensors(folder / "float"), in, DType::F32, 1e-4);
+  }
+  CHECK(cases == 17);
+  CHECK(names_in(folder.path()) == std::vector<std::string>{"copy", "double", "float"});
+}
+
+TEST_CASE("Replay without a target gives outputs but no loss and no gradients", "[programs]") {
+  const Folder folder;
+  for (const std::string name : {"rnn_gradient", "lstm_hebbian_layer_norm_uniform", "rnn_none"}) {
+    INFO(name);
+    TensorFile in = read_safetensors(case_file(name));
+    in.tensors.erase("target");
+    for (auto at = in.tensors.begin(); at != in.tensors.end();) {
+      at = at->first.starts_with("grad.") || at->first == "loss" ? in.tensors.erase(at) : ++at;
+    }
+    write_safetensors(folder / "in", in);
+    run_well("replay", {folder / "in", folder / "out"});
+    const TensorFile out = read_safetensors(folder / "out");
+    check_tensors(out, in, DType::F64, 1e-10);
+    CHECK(out.tensors.size() == in.tensors.size() - 1);
+  }
+}
+
+TEST_CASE("Replay may write over its input", "[programs]") {
+  const Folder folder;
+  const TensorFile in = read_safetensors(case_file("rnn_hebbian"));
+  write_safetensors(folder / "model", in);
+  run_well("replay", {folder / "model", folder / "model"});
+  check_tensors(read_safetensors(folder / "model"), in, DType::F64, 1e-10);
+}
+
+TEST_CASE("Replay refuses a file that is no model file and leaves its output alone", "[programs]") {
+  const Folder folder;
+  const std::string whole = content(case_file("rnn_gradient"));
+  const std::string in = folder / "in", out = folder / "out";
+  write_plainly(out, "an older result");
+  const auto refuses = [&](const std::vector<std::string>& parts) {
+    check_refusal("replay", {in, out}, parts);
+    CHECK(content(out) == "an older result");
+  };
+  refuses({in, "no such file"});
+  for (const std::size_t size : {std::size_t{0}, std::size_t{7}, std::size_t{8}, std::size_t{100},
+                                 whole.size() / 2, whole.size() - 1}) {
+    INFO(size << " of " << whole.size() << " bytes");
+    write_plainly(in, std::string_view(whole).substr(0, size));
+    refuses({in, "must be"});
+  }
+  write_plainly(in, whole + "x");
+  refuses({in, "must be"});
+  write_plainly(in, "Dear reader,\nthis is a letter and not a network.\n");
+  refuses({in, "the header's length"});
+  // Lengths and sizes that nothing backs.
+  const std::string tensor = R"({"input":{"dtype":"F64","shape":[4000000000,1000,5],)";
+  const std::string header = tensor + R"("data_offsets":[0,160000000000000]}})";
+  for (const auto length : {std::uint64_t{header.size()}, ~std::uint64_t{0}, std::uint64_t{1} << 40,
+                            std::uint64_t{1} << 20}) {
+    INFO("a header of " << length << " bytes");
+    std::string bytes(8, '\0');
+    std::memcpy(bytes.data(), &length, sizeof(length));
+    write_plainly(in, bytes + header);
+    refuses({in, "must be"});
+  }
+  CHECK(names_in(folder.path()) == std::vector<std::string>{"in", "out"});
+
+  fs::remove(in);
+  fs::create_directory(in);
+  refuses({in, "directory"});
+}
+
+TEST_CASE("Replay refuses a model that does not fit itself and says what is wrong", "[programs]") {
+  const Folder folder;
+  const std::string in = folder / "in", out = folder / "out";
+  write_plainly(out, "an older result");
+  const auto refuses = [&](const std::string& name, const auto& change,
+                           const std::vector<std::string>& parts) {
+    TensorFile file = read_safetensors(case_file(name));
+    change(file);
+    write_safetensors(in, file);
+    std::vector<std::string> all{in};
+    all.insert(all.end(), parts.begin(), parts.end());
+    check_refusal("replay", {in, out}, all);
+    CHECK(content(out) == "an older result");
+    CHECK(names_in(folder.path()) == std::vector<std::string>{"in", "out"});
+  };
+
+  SECTION("numbers") {
+    const auto refuses_setting = [&](const std::string& setting, const std::string& text) {
+      refuses("rnn_gradient", [&](TensorFile& f) { f.metadata[setting] = text; }, {setting});
+    };
+    for (const std::string text : {"nan", "inf", "-inf", "-0.1", "1e999", "1e300", "garbage", "",
+                                   " 0.1", "0.1 ", "0,1", "0.1x"}) {
+      refuses_setting("eta0", text);
+    }
+    for (const std::string setting : {"decay0", "max_norm", "weight_clip", "inner_scale"}) {
+      refuses_setting(setting, "nan");
+      refuses_setting(setting, "inf");
+      refuses_setting(setting, "-1");
+    }
+    refuses_setting("max_norm", "0");
+    for (const std::string text : {"0", "-7", "7.5", "7e0", "nan", "", "9223372036854775808"}) {
+      refuses_setting("hidden", text);
+    }
+    refuses_setting("inputs", "0");
+    refuses_setting("outputs", "0");
+    refuses_setting("extra", "-1");
+    refuses_setting("seed", "-1");
+    refuses_setting("modulation", "yes");
+    refuses_setting("layer_norm", "1");
+    refuses_setting("alpha_mode", "some");
+    refuses_setting("batch", "4");
+    refuses_setting("steps", "1000000000000");
+    refuses("rnn_gradient", [](TensorFile& f) { f.metadata.erase("hidden"); },
+            {"hidden", "missing"});
+  }
+
+  SECTION("sizes far beyond the file") {
+    for (const std::string cell : {"rnn_gradient", "lstm_hebbian"}) {
+      for (const std::string size : {"8", "1000000", "1000000000000"}) {
+        refuses(cell, [&](TensorFile& f) { f.metadata["hidden"] = size; },
+                {"param.in_fc.weight", "[5, " + size + "]", "[5, 7]"});
+        refuses(cell, [&](TensorFile& f) { f.metadata["inputs"] = size; },
+                {"param.in_fc.weight", "[" + size + ", 7]", "[5, 7]"});
+        refuses(cell, [&](TensorFile& f) { f.metadata["extra"] = size; },
+                {"param.out_fc.weight", "[7, 6]"});
+      }
+    }
+  }
+
+  SECTION("kinds") {
+    refuses("rnn_gradient", [](TensorFile& f) { f.metadata["rule"] = "oja"; },
+            {"rule", "gradient, hebbian or none", "oja"});
+    refuses("rnn_gradient", [](TensorFile& f) { f.metadata["cell"] = "gru"; },
+            {"cell", "rnn or lstm", "gru"});
+    refuses("rnn_gradient", [](TensorFile& f) { f.metadata.clear(); }, {"cell", "missing"});
+    refuses("rnn_gradient", [](TensorFile& f) { f.metadata["rule"] = "none"; }, {"_alpha"});
+    refuses("rnn_gradient", [](TensorFile& f) { f.metadata["cell"] = "lstm"; },
+            {"param.h_fc.weight", "[7, 28]", "[7, 7]"});
+    refuses("rnn_none", [](TensorFile& f) { f.metadata["rule"] = "hebbian"; },
+            {"param.in_fc.weight_alpha"});
+    refuses("rnn_gradient", [](TensorFile& f) { f.metadata["layer_norm"] = "true"; },
+            {"param.layer_norm.weight"});
+  }
+
+  SECTION("tensors") {
+    const auto replace = [](const std::string& name, std::vector<Index> shape,
+                            DType dtype = DType::F64) {
+      return [=](TensorFile& f) { f.tensors[name] = Tensor(dtype, shape); };
+    };
+    for (const std::string name : {"weights", "inputs", "Param.x", "param.in_fc.gain", "param."}) {
+      refuses("rnn_gradient", replace(name, {1}), {name});
+    }
+    refuses("rnn_gradient", replace("param.in_fc.weight", {7, 5}),
+            {"param.in_fc.weight", "[5, 7]", "[7, 5]"});
+    refuses("rnn_gradient", replace("param.h_fc.bias", {1, 7}), {"param.h_fc.bias", "[7]"});
+    refuses("rnn_gradient", replace("param.out_scale", {0}), {"param.out_scale", "[6]"});
+    refuses("rnn_gradient", replace("param.h_fc.bias", {7}, DType::F32),
+            {"param.h_fc.bias", "F64"});
+    refuses("rnn_gradient", replace("target", {3, 6, 2}, DType::F32), {"target", "F64"});
+    refuses("rnn_gradient", replace("target", {3, 6, 3}), {"target", "[3, 6, 2]", "[3, 6, 3]"});
+    refuses("rnn_gradient", replace("target", {2, 6, 2}), {"target", "[3, 6, 2]", "[2, 6, 2]"});
+    refuses("rnn_gradient", replace("input", {3, 6, 4}), {"input", "[3, 6, 5]", "[3, 6, 4]"});
+    refuses("rnn_gradient", replace("input", {18, 5}), {"input", "[18, 5]"});
+    refuses("rnn_gradient", replace("input", {0, 6, 5}), {"input", "[0, 6, 5]"});
+    refuses("rnn_gradient", replace("input", {3, 0, 5}), {"input", "[3, 0, 5]"});
+    for (const std::string name : {"param.in_fc.weight", "param.h_fc.bias_alpha", "param.out_scale",
+                                   "param.i_fc.bias", "input"}) {
+      refuses("rnn_gradient", [&](TensorFile& f) { f.tensors.erase(name); }, {name});
+    }
+  }
+}
+
+TEST_CASE("Replay refuses an output that it cannot write", "[programs]") {
+  const Folder folder;
+  const std::string in = case_file("rnn_gradient");
+  check_refusal("replay", {in, folder / "missing/out"}, {folder / "missing/out", "No such file"});
+  fs::create_directory(folder / "folder");
+  check_refusal("replay", {in, folder / "folder"}, {folder / "folder", "directory"});
+  if (fs::exists("/dev/full")) check_refusal("replay", {in, "/dev/full"}, {"/dev/full"});
+  CHECK(names_in(folder.path()) == std::vector<std::string>{"folder"});
+  CHECK(fs::is_empty(folder / "folder"));
+
+  check_refusal("replay", {}, {"IN"});
+  check_refusal("replay", {in}, {"OUT"});
+  check_refusal("replay", {in, folder / "out", "third"}, {"third"});
+  check_refusal("replay", {"--fast", in, folder / "out"}, {"--fast"});
+  CHECK_FALSE(fs::exists(folder / "out"));
+}
+
+TEST_CASE("A full disk leaves an older result of replay as it was", "[programs]") {
+  const Folder folder;
+  const SmallDisk disk(folder.path());
+  if (!disk.mounted()) {
+    WARN("not tested: this user may not mount a small disk");
+    return;
+  }
+  write_plainly(folder / "out", "an older result");
+  write_plainly(folder / "fill", std::string(48'000, 'x'));
+  check_refusal("replay", {case_file("lstm_gradient"), folder / "out"},
+                {folder / "out", "No space left on device"});
+  CHECK(content(folder / "out") == "an older result");
+  CHECK(names_in(folder.path()) == std::vector<std::string>{"fill", "out"});
+  fs::remove(folder / "fill");
+  run_well("replay", {case_file("lstm_gradient"), folder / "out"});
+}
+
+TEST_CASE("The help of the programs names every option and argument", "[programs]") {
+  const Ended training = run_well("cue_reward", {"--help"});
+  for (const std::string option :
+       {"--help", "--rule", "--cell", "--hidden", "--batches", "--seed", "--threads",
+        "--inner-scale", "--learning-rate", "--validate-every", "--out", "hebbian", "gradient",
+        "none", "rnn", "lstm", "progress.csv", "best.safetensors"}) {
+    INFO(option);
+    CHECK(mentions(training.out, option));
+  }
+  const Ended replay = run_well("replay", {"--help"});
+  for (const std::string word :
+       {"--help", "IN", "OUT", "safetensors", "input", "target", "grad."}) {
+    INFO(word);
+    CHECK(mentions(replay.out, word));
+  }
+}
+
+TEST_CASE("Cue-reward refuses options that make no sense", "[programs]") {
+  const Folder folder;
+  const std::string out = folder / "out";
+  const auto refuses = [&](const std::string& option, const std::string& value,
+                           const std::string& part) {
+    Arguments arguments{option, value};
+    if (option != "--out") arguments.insert(arguments.end(), {"--out", out});
+    check_refusal("cue_reward", arguments, {part});
+  };
+  refuses("--rule", "oja", "--rule");
+  refuses("--rule", "", "--rule");
+  refuses("--cell", "gru", "--cell");
+  for (const std::string value : {"0", "-3"})
+    refuses("--hidden", value, "hidden must be at least 1");
+  for (const std::string value : {"many", "1.5", "", "99999999999999999999"}) {
+    refuses("--hidden", value, "--hidden");
+  }
+  for (const std::string value : {"0", "-1"}) {
+    refuses("--batches", value, "batches must be at least 1");
+  }
+  for (const std::string value : {"nan", "inf", "-1", "1e99"}) {
+    refuses("--learning-rate", value, "learning_rate must be");
+  }
+  for (const std::string value : {"nan", "inf", "-1"}) {
+    refuses("--inner-scale", value, "inner_scale must be");
+  }
+  refuses("--learning-rate", "fast", "--learning-rate");
+  refuses("--threads", "-1", "threads must be at least 0");
+  for (const std::string value : {"0", "-5", "nan"}) {
+    refuses("--validate-every", value, "--validate-every");
+  }
+  refuses("--seed", "-1", "--seed");
+  refuses("--colour", "red", "--colour");
+  check_refusal("cue_reward", {"--out"}, {"--out"});
+  check_refusal("cue_reward", {"extra", "--out", out}, {"extra"});
+  CHECK(names_in(folder.path()).empty());
+
+  write_plainly(folder / "file", "not a folder");
+  for (const std::string name : {folder / "file", folder / "file/below", fs::path("/dev/null/x")}) {
+    refuses("--out", name, name);
+  }
+  CHECK(content(folder / "file") == "not a folder");
+}
+
+TEST_CASE("Cue-reward ends with an error where its files cannot be written", "[programs]") {
+  const Folder folder;
+  const auto stops = [&](const fs::path& out, const std::vector<std::string>& parts,
+                         const std::string& hidden = "4") {
+    const Ended ended = run("cue_reward", {"--hidden", hidden, "--threads", "1", "--batches", "1",
+                                           "--out", out.string()});
+    INFO(ended.err);
+    CHECK(ended.code > 0);
+    for (const std::string& part : parts) CHECK(mentions(ended.err, part));
+  };
+  for (const std::string name : {"progress.csv", "best.safetensors", "test.csv"}) {
+    INFO(name);
+    fs::create_directories(folder / ("no_" + name) / name);
+    stops(folder / ("no_" + name), {name});
+  }
+  fs::create_directory(folder / "disk");
+  const SmallDisk disk(folder / "disk");
+  if (!disk.mounted()) {
+    WARN("not tested: this user may not mount a small disk");
+    return;
+  }
+  stops(folder / "disk", {"best.safetensors", "No space left on device"}, "64");
+  CHECK(names_in(folder / "disk") == std::vector<std::string>{"progress.csv"});
+  CHECK(rows_of(content(folder / "disk/progress.csv")).empty());
+}
+
+TEST_CASE("Training that diverges ends with an error", "[programs]") {
+  const Folder folder;
+  const Ended ended = run(
+      "cue_reward",
+      short_run(folder / "out", {"--batches", "50", "--rule", "none", "--learning-rate", "1e30"}));
+  INFO(ended.err);
+  CHECK(ended.code > 0);
+  CHECK(ended.signal == 0);
+  CHECK(mentions(ended.err, "cue_reward: "));
+  CHECK(mentions(ended.err, "batch "));
+  CHECK(mentions(ended.err, "loss"));
+  CHECK_FALSE(fs::exists(folder / "out/test.csv"));
+  CHECK_FALSE(fs::exists(folder / "out/best.safetensors"));
+}
+
+TEST_CASE("A short training writes its progress, test loss, best network and plot", "[programs]") {
+  const Folder folder;
+  const Ended ended = run_well(
+      "cue_reward", short_run(folder / "new/out", {"--batches", "5", "--validate-every", "2"}));
+  INFO(ended.out);
+
+  const std::vector<Row> rows = rows_of(content(folder / "new/out/progress.csv"));
+  REQUIRE(rows.size() == 3);
+  CHECK(rows[0].batch == 2);
+  CHECK(rows[1].batch == 4);
+  CHECK(rows[2].batch == 5);
+  for (const Row& row : rows) {
+    CHECK(row.train_loss > 0.05);
+    CHECK(row.train_loss < 1);
+    CHECK(row.validation_loss > 0.05);
+    CHECK(row.validation_loss < 1);
+  }
+  CHECK(rows[0].seconds <= rows[2].seconds);
+
+  std::istringstream test(content(folder / "new/out/test.csv"));
+  std::string header, rest;
+  double test_loss = 0;
+  test >> header >> test_loss;
+  CHECK(header == "test_loss");
+  const auto best = std::min_element(rows.begin(), rows.end(), [](const Row& a, const Row& b) {
+    return a.validation_loss < b.validation_loss;
+  });
+  CHECK(test_loss == Approx(best->validation_loss).epsilon(0.1));
+  CHECK_FALSE(test >> rest);
+
+  const fs::path model = folder / "new/out/best.safetensors";
+  check_model(model);
+  const TensorFile file = read_safetensors(model);
+  CHECK(file.metadata.at("hidden") == "4");
+  CHECK(file.metadata.at("rule") == "hebbian");
+  CHECK(file.tensor("input").shape() == std::vector<Index>{8, 20, 16});
+  CHECK(file.tensor("target").shape() == std::vector<Index>{8, 20, 1});
+
+  std::vector<std::string> expected{"best.safetensors", "progress.csv", "test.csv"};
+  const std::string curve = content(folder / "new/out/learning_curve.svg");
+  if (std::system("command -v gnuplot >/dev/null 2>&1") == 0) {
+    expected.insert(expected.begin() + 1, "learning_curve.svg");
+    CHECK(mentions(curve, "<svg"));
+    CHECK(mentions(curve, "</svg>"));
+    CHECK(mentions(curve, "validation"));
+  }
+  CHECK(names_in(folder / "new/out") == expected);
+
+  // Plain lines: nobody watches a file.
+  CHECK_FALSE(mentions(ended.out, "\r"));
+  CHECK(mentions(ended.out, "batch 2/5"));
+  CHECK(mentions(ended.out, "batch 4/5"));
+  CHECK(mentions(ended.out, "batch 5/5"));
+  CHECK(mentions(ended.out, "Best after " + std::to_string(best->batch) + " batches"));
+  CHECK(mentions(ended.out, model.string()));
+  CHECK(ended.out.ends_with("\n"));
+}
+
+TEST_CASE("The same seed gives the same network on one thread and on two", "[programs]") {
+  const Folder folder;
+  const auto model = [&](const std::string& out, const Arguments& kind, const std::string& threads,
+                         const std::string& seed) {
+    Arguments all{"--hidden", "5",      "--batches", "3",     "--validate-every", "3", "--threads",
+                  threads,    "--seed", seed,        "--out", folder / out};
+    all.insert(all.end(), kind.begin(), kind.end());
+    run_well("cue_reward", all);
+    return content(folder / out / "best.safetensors");
+  };
+  for (const Arguments& kind : {Arguments{"--rule", "hebbian"}, Arguments{"--rule", "none"},
+                                Arguments{"--rule", "gradient", "--cell", "lstm"}}) {
+    INFO(kind.back());
+    const std::string one = model("one", kind, "1", "7");
+    CHECK_FALSE(one.empty());
+    CHECK(model("two", kind, "2", "7") == one);
+    const std::vector<Row> a = rows_of(content(folder / "one/progress.csv"));
+    const std::vector<Row> b = rows_of(content(folder / "two/progress.csv"));
+    REQUIRE(a.size() == 1);
+    REQUIRE(b.size() == 1);
+    CHECK(a[0].train_loss == b[0].train_loss);
+    CHECK(a[0].validation_loss == b[0].validation_loss);
+    CHECK(content(folder / "one/test.csv") == content(folder / "two/test.csv"));
+  }
+  CHECK(model("other", {}, "1", "8") != model("two", {}, "2", "7"));
+}
+
+TEST_CASE("An interrupt ends training in good order", "[programs]") {
+  const Folder folder;
+  const fs::path csv = folder / "progress.csv";
+  SECTION("between two validations") {
+    Process training("cue_reward", endless_run(folder.path(), "100000000"));
+    training.wait_for([&] { return fs::exists(csv); });
+    training.send(SIGINT);
+    const Ended ended = training.wait();
+    INFO(ended.out << ended.err);
+    CHECK(ended.code == 0);
+    CHECK(ended.err.empty());
+    const std::vector<Row> rows = rows_of(content(csv));
+    REQUIRE(rows.size() == 1);
+    CHECK(mentions(ended.out, "Stopped after " + std::to_string(rows[0].batch) + " batches"));
+  }
+  SECTION("after some, while others read its files") {
+    Process training("cue_reward", endless_run(folder.path(), "1"));
+    const fs::path model = folder / "best.safetensors";
+    // Whoever looks finds whole files.
+    training.wait_for([&] {
+      if (fs::exists(model)) CHECK_NOTHROW(read_safetensors(model));
+      return fs::exists(csv) && rows_of(content(csv)).size() >= 3;
+    });
+    training.send(SIGINT);
+    const Ended ended = training.wait();
+    INFO(ended.out << ended.err);
+    CHECK(ended.code == 0);
+    const std::vector<Row> rows = rows_of(content(csv));
+    CHECK(rows.size() >= 3);
+    CHECK(mentions(ended.out, "Stopped after " + std::to_string(rows.back().batch) + " batches"));
+    CHECK(content(folder / "test.csv").starts_with("test_loss\n0."));
+  }
+  check_model(folder / "best.safetensors");
+}
+
+TEST_CASE("A kill at any moment leaves whole files or none", "[programs]") {
+  const Folder folder;
+  const fs::path csv = folder / "progress.csv", model = folder / "best.safetensors";
+  std::mt19937 random{std::random_device()()};
+  for (int kill = 0; kill < 6; ++kill) {
+    const auto moment = std::chrono::microseconds(
+        std::uniform_int_distribution<int>(0, kill < 3 ? 20'000 : 200'000)(random));
+    INFO(moment.count() << " microseconds");
+    Process training("cue_reward", endless_run(folder.path(), "1"));
+    // The last ones are killed while files are there to be replaced.
+    if (kill >= 4) training.wait_for([&] { return fs::exists(model); });
+    std::this_thread::sleep_for(moment);
+    training.send(SIGKILL);
+    CHECK(training.wait().signal == SIGKILL);
+    if (fs::exists(csv)) CHECK_NOTHROW(rows_of(content(csv)));
+    if (fs::exists(model)) check_model(model);
+    CHECK_FALSE(fs::exists(folder / "test.csv"));
+  }
+  CHECK(fs::exists(csv));
+  CHECK(fs::exists(model));
+}
+
+TEST_CASE("Fit_curve fits its curve", "[programs]") {
+  const Ended ended = run_well("fit_curve", {});
+  INFO(ended.out);
+  std::istringstream lines(ended.out);
+  std::string line;
+  std::getline(lines, line);
+  CHECK(mentions(line, "mean squared error"));
+  int count = 0, step = 0;
+  double error = 1, first_error = 0;
+  while (lines >> step >> error) {
+    if (count++ == 0) first_error = error;
+    CHECK(step == 250 * (count - 1));
+  }
+  CHECK(count == 9);
+  CHECK(first_error > 0.1);
+  CHECK(error < 1e-3);
+  CHECK(error > 0);
+}
