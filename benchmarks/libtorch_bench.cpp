@@ -322,7 +322,10 @@ class Network {
 std::pair<Tensor, Tensor> tensors(const Case& c) {
   Data data(c);
   const auto make = [&](std::vector<float>& from, std::int64_t size) {
-    return torch::from_blob(from.data(), {c.batch, c.steps, size}).transpose(0, 1).contiguous();
+    // A copy even where the order is right already, as for a batch of 1: the data does not stay.
+    return torch::from_blob(from.data(), {c.batch, c.steps, size})
+        .transpose(0, 1)
+        .clone(at::MemoryFormat::Contiguous);
   };
   return {make(data.inputs, Case::inputs), make(data.targets, Case::outputs)};
 }
