@@ -76,7 +76,8 @@ bool plot(const fs::path& csv, const fs::path& svg, const std::string& title) {
   const std::string script =
       "set terminal svg size 800,500 background 'white'\nset output " + quoted(unfinished) +
       "\nset datafile separator comma\nset title \"" + title +
-      "\"\nset xlabel \"batches\"\nset ylabel \"mean squared error\"\nset yrange [0:]\nset grid\n"
+      "\"\nset xlabel \"batches\"\nset ylabel \"mean squared error\"\nset xrange [0:*]\nset yrange "
+      "[0:]\nset grid\n"
       "plot " +
       quoted(csv) + " using \"batch\":\"train_loss\" with lines lw 1 title \"training\", " +
       quoted(csv) + " using \"batch\":\"validation_loss\" with lines lw 2 title \"validation\"\n";
@@ -146,14 +147,17 @@ int main(int argc, char** argv) {
   app.add_option("--cell", settings.cell, "recurrent cell")
       ->check(CLI::IsMember({"rnn", "lstm"}))
       ->capture_default_str();
-  app.add_option("--hidden", cell.hidden, "hidden units (default: 128, or 192 for rule none)");
+  app.add_option("--hidden", cell.hidden, "hidden units (default: 128, or 192 for rule none)")
+      ->check(CLI::Range(1.0, 1e5));
   app.add_option("--batches", training.batches, "training batches of 64 episodes")
+      ->check(CLI::Range(1.0, 1e9))
       ->capture_default_str();
   app.add_option("--seed", cell.seed, "of the initial weights and the training episodes")
-      ->check(CLI::NonNegativeNumber)
+      ->check(CLI::Range(0.0, 1e18))
       ->capture_default_str();
   app.add_option("--threads", training.threads,
                  "0: one per processor; the results do not depend on it")
+      ->check(CLI::Range(0.0, 4096.0))
       ->capture_default_str();
   app.add_option("--inner-scale", cell.inner_scale, "s of the gradient rule's own loss")
       ->capture_default_str();
@@ -161,7 +165,7 @@ int main(int argc, char** argv) {
       ->capture_default_str();
   app.add_option("--validate-every", training.validation_every,
                  "batches between validations on 100 fresh batches")
-      ->check(CLI::PositiveNumber)
+      ->check(CLI::Range(1.0, 1e9))
       ->capture_default_str();
   app.add_option("--out", settings.out,
                  "folder for progress.csv, best.safetensors (for replay), test.csv and\n"

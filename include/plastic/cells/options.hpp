@@ -2,6 +2,7 @@
 
 #include <array>
 #include <cstdint>
+#include <string>
 #include <string_view>
 
 #include "plastic/tape/check.hpp"
@@ -40,10 +41,10 @@ struct CellOptions {
   void validate() const {
     constexpr std::string_view here = "CellOptions";
     constexpr double huge = 1e15;
-    detail::check_positive(here, "inputs", inputs);
-    detail::check_positive(here, "hidden", hidden);
-    detail::check_positive(here, "outputs", outputs);
-    if (extra < 0) detail::reject(here, "extra", "at least 0", extra);
+    check_size("inputs", inputs, 1);
+    check_size("hidden", hidden, 1);
+    check_size("outputs", outputs, 1);
+    check_size("extra", extra, 0);
     detail::check_range(here, "eta0", eta0, 0, huge);
     detail::check_range(here, "decay0", decay0, 0, huge);
     detail::check_range(here, "max_norm", max_norm, 1e-15, huge);
@@ -52,6 +53,15 @@ struct CellOptions {
     const auto mode = static_cast<std::size_t>(alpha_mode);
     if (mode >= alpha_mode_names.size()) {
       detail::reject(here, "alpha_mode", "one of AlphaMode", mode);
+    }
+  }
+
+  /// The bound keeps every product of sizes inside an Index.
+  static void check_size(std::string_view name, Index size, Index least) {
+    constexpr Index most = Index{1} << 24;
+    if (size < least || size > most) {
+      detail::reject("CellOptions", name,
+                     "in " + std::to_string(least) + " .. " + std::to_string(most), size);
     }
   }
 };

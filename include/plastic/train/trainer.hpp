@@ -39,7 +39,7 @@ struct TrainerOptions {
       detail::reject(here, "validation_every", "at least 0", validation_every);
     }
     detail::check_positive(here, "validation_batches", validation_batches);
-    if (threads < 0) detail::reject(here, "threads", "at least 0", threads);
+    if (threads < 0 || threads > 4096) detail::reject(here, "threads", "in 0 .. 4096", threads);
     if (shard < 0) detail::reject(here, "shard", "at least 0", shard);
   }
 };
@@ -89,8 +89,11 @@ class Trainer {
     const double loss = gradient(batch);
     const double norm = clip_gradient_norm(gradients_, options_.clip_norm);
     if (!std::isfinite(loss) || !std::isfinite(norm)) {
+      const auto text = [](double x) {
+        return std::isnan(x) ? std::string("nan") : std::to_string(x);
+      };
       throw NonFiniteLoss("Trainer::step: batch " + std::to_string(batch) + " has loss " +
-                          std::to_string(loss) + " and gradient norm " + std::to_string(norm) +
+                          text(loss) + " and gradient norm " + text(norm) +
                           "; the parameters are those before it");
     }
     optimizer_->step(cell_->parameters(), gradients_);
