@@ -1,3 +1,4 @@
+#include <Eigen/QR>
 #include <algorithm>
 #include <catch2/catch.hpp>
 #include <cmath>
@@ -11,15 +12,24 @@
 #include "plastic/random/random.hpp"
 #include "plastic/tasks/cue_reward.hpp"
 #include "plastic/tasks/episodes.hpp"
+#include "plastic/tasks/few_shot_regression.hpp"
+#include "plastic/tasks/sequence_reproduction.hpp"
+#include "plastic/tasks/task_mix.hpp"
 
 namespace {
 
 using plastic::CueReward;
 using plastic::CueRewardOptions;
 using plastic::Episodes;
+using plastic::FewShotRegression;
+using plastic::FewShotRegressionOptions;
 using plastic::Index;
 using plastic::Matrix;
 using plastic::Random;
+using plastic::RegressionFunction;
+using plastic::SequenceReproduction;
+using plastic::TaskMix;
+using plastic::Vector;
 
 constexpr Random::Stream stream{.seed = 11, .purpose = Random::Purpose::training};
 
@@ -32,14 +42,31 @@ struct WithoutSteps {
 };
 static_assert(!plastic::Task<WithoutSteps, float>);
 
-template <class Scalar>
-Episodes<Scalar> generate(const CueReward& task, std::uint64_t batch, Index first, Index samples) {
+template <class Scalar, class Task>
+Episodes<Scalar> generate(const Task& task, std::uint64_t batch, Index first, Index samples) {
   Episodes<Scalar> episodes;
   task.generate(stream, batch, first, samples, episodes);
   return episodes;
 }
 
 auto naming(const std::string& word) { return Catch::Matchers::Matches(".*" + word + ".*"); }
+
+// Every task, with odd sizes too.
+template <class F>
+void for_each_task(F&& f) {
+  const auto call = [&](const char* name, const auto& task) {
+    INFO(name);
+    f(task);
+  };
+  call("cue-reward", CueReward());
+  call("sequence reproduction", SequenceReproduction());
+  call("sequence reproduction of vectors",
+       SequenceReproduction({.length = 3, .delay = 0, .dimension = 5}));
+  call("linear regression", FewShotRegression());
+  call("mlp regression",
+       FewShotRegression(
+           {.function = RegressionFunction::mlp, .variables = 6, .support = 7, .queries = 4}));
+}
 
 double relative_error(double got, double expected) {
   return std::abs(got - expected) / std::abs(expected);
@@ -117,41 +144,67 @@ TEST_CASE("Within an episode a cue keeps its features and its reward", "[tasks]"
 
 TEMPLATE_TEST_CASE("A sample is the same whatever the division into shards", "[tasks]", float,
                    double) {
-  const CueReward task;
-  const Index samples = 9;
-  const Episodes<TestType> whole = generate<TestType>(task, 2, 4, samples);
-  for (const Index shard : {1, 2, 4}) {
-    for (Index first = 0; first < samples; first += shard) {
-      const Index count = std::min(shard, samples - first);
-      const Episodes<TestType> part = generate<TestType>(task, 2, 4 + first, count);
-      for (Index t = 0; t < task.steps(); ++t) {
-        const Index from = t * samples + first;
-        REQUIRE(part.inputs.middleCols(t * count, count) == whole.inputs.middleCols(from, count));
-        REQUIRE(part.targets.middleCols(t * count, count) == whole.targets.middleCols(from, count));
+  for_each_task([](const auto& task) {
+    const Index samples = 9;
+    const Episodes<TestType> whole = generate<TestType>(task, 2, 4, samples);
+    for (const Index shard : {1, 2, 4}) {
+      for (Index first = 0; first < samples; first += shard) {
+        const Index count = std::min(shard, samples - first);
+        const Episodes<TestType> part = generate<TestType>(task, 2, 4 + first, count);
+        for (Index t = 0; t < task.steps(); ++t) {
+          const auto same = [&](const auto& a, const auto& b) {
+            return a.middleCols(t * count, count) == b.middleCols(t * samples + first, count);
+          };
+          REQUIRE(same(part.inputs, whole.inputs));
+          REQUIRE(same(part.targets, whole.targets));
+          REQUIRE(same(part.weights, whole.weights));
+          REQUIRE(same(part.queries, whole.queries));
+        }
       }
     }
-  }
+  });
 }
 
 TEST_CASE("Another seed, purpose, batch or sample is another episode", "[tasks]") {
-  const CueReward task;
-  Episodes<double> base, other;
-  task.generate(stream, 0, 0, 1, base);
-  task.generate({12, stream.purpose}, 0, 0, 1, other);
-  CHECK(base.targets != other.targets);
-  task.generate({11, Random::Purpose::validation}, 0, 0, 1, other);
-  CHECK(base.targets != other.targets);
-  task.generate(stream, 1, 0, 1, other);
-  CHECK(base.targets != other.targets);
-  task.generate(stream, 0, 1, 1, other);
-  CHECK(base.targets != other.targets);
+  for_each_task([](const auto& task) {
+    Episodes<double> base, other;
+    task.generate(stream, 0, 0, 1, base);
+    task.generate({12, stream.purpose}, 0, 0, 1, other);
+    CHECK(base.targets != other.targets);
+    task.generate({11, Random::Purpose::validation}, 0, 0, 1, other);
+    CHECK(base.targets != other.targets);
+    task.generate(stream, 1, 0, 1, other);
+    CHECK(base.targets != other.targets);
+    task.generate(stream, 0, 1, 1, other);
+    CHECK(base.targets != other.targets);
+  });
+}
+
+TEST_CASE("Targets of different samples and batches are uncorrelated", "[tasks]") {
+  for_each_task([](const auto& task) {
+    const Index samples = 4000;
+    const auto queries = [&](std::uint64_t batch, Index first) {
+      return Matrix<double>(
+          generate<double>(task, batch, first, samples).targets.rightCols(samples));
+    };
+    const Matrix<double> base = queries(0, 0);
+    const auto correlation = [&](const Matrix<double>& other) {
+      return std::abs(base.cwiseProduct(other).sum()) / (base.norm() * other.norm());
+    };
+    const double bound = 5 / std::sqrt(static_cast<double>(base.size()));
+    CHECK(correlation(queries(1, 0)) < bound);
+    CHECK(correlation(queries(0, samples)) < bound);
+    CHECK(correlation(queries(0, 1)) < bound);
+  });
 }
 
 TEST_CASE("Float episodes are the double ones, rounded", "[tasks]") {
-  const Episodes<float> rounded = generate<float>(CueReward(), 1, 0, 50);
-  const Episodes<double> exact = generate<double>(CueReward(), 1, 0, 50);
-  CHECK(rounded.inputs == exact.inputs.cast<float>());
-  CHECK(rounded.targets == exact.targets.cast<float>());
+  for_each_task([](const auto& task) {
+    const Episodes<float> rounded = generate<float>(task, 1, 0, 50);
+    const Episodes<double> exact = generate<double>(task, 1, 0, 50);
+    CHECK(rounded.inputs == exact.inputs.template cast<float>());
+    CHECK(rounded.targets == exact.targets.template cast<float>());
+  });
 }
 
 TEST_CASE("Cues, rewards and noise have the stated distributions", "[tasks]") {
@@ -189,16 +242,19 @@ TEST_CASE("Cues, rewards and noise have the stated distributions", "[tasks]") {
 }
 
 TEST_CASE("Episodes whose sizes fit keep their memory", "[tasks]") {
-  const CueReward task;
-  Episodes<float> episodes = generate<float>(task, 0, 0, 8);
-  const float* const inputs = episodes.inputs.data();
-  const float* const targets = episodes.targets.data();
-  const float* const weights = episodes.weights.data();
-  task.generate(stream, 1, 8, 8, episodes);
-  CHECK(episodes.inputs.data() == inputs);
-  CHECK(episodes.targets.data() == targets);
-  CHECK(episodes.weights.data() == weights);
-  CHECK(episodes.inputs == generate<float>(task, 1, 8, 8).inputs);
+  for_each_task([](const auto& task) {
+    Episodes<float> episodes = generate<float>(task, 0, 0, 8);
+    const float* const inputs = episodes.inputs.data();
+    const float* const targets = episodes.targets.data();
+    const float* const weights = episodes.weights.data();
+    const float* const queries = episodes.queries.data();
+    task.generate(stream, 1, 8, 8, episodes);
+    CHECK(episodes.inputs.data() == inputs);
+    CHECK(episodes.targets.data() == targets);
+    CHECK(episodes.weights.data() == weights);
+    CHECK(episodes.queries.data() == queries);
+    CHECK(episodes.inputs == generate<float>(task, 1, 8, 8).inputs);
+  });
 }
 
 TEST_CASE("Cue-reward rejects bad options by name", "[tasks]") {
@@ -214,13 +270,244 @@ TEST_CASE("Cue-reward rejects bad options by name", "[tasks]") {
   }
 }
 
-TEST_CASE("Cue-reward rejects samples and batches that do not exist", "[tasks]") {
-  const CueReward task;
-  Episodes<float> episodes;
-  const Index limit = Index{1} << 32;
-  CHECK_THROWS_WITH(task.generate(stream, 0, 0, 0, episodes), naming("samples"));
-  CHECK_THROWS_WITH(task.generate(stream, 0, -1, 1, episodes), naming("first"));
-  CHECK_THROWS_WITH(task.generate(stream, 0, limit, 1, episodes), naming("first"));
-  CHECK_THROWS_WITH(task.generate(stream, std::uint64_t{1} << 56, 0, 1, episodes), naming("batch"));
-  CHECK_NOTHROW(task.generate(stream, 0, limit - 1, 1, episodes));
+TEST_CASE("Tasks reject samples and batches that do not exist", "[tasks]") {
+  for_each_task([](const auto& task) {
+    Episodes<float> episodes;
+    const Index limit = Index{1} << 32;
+    CHECK_THROWS_WITH(task.generate(stream, 0, 0, 0, episodes), naming("samples"));
+    CHECK_THROWS_WITH(task.generate(stream, 0, -1, 1, episodes), naming("first"));
+    CHECK_THROWS_WITH(task.generate(stream, 0, limit, 1, episodes), naming("first"));
+    CHECK_THROWS_WITH(task.generate(stream, std::uint64_t{1} << 56, 0, 1, episodes),
+                      naming("batch"));
+    CHECK_NOTHROW(task.generate(stream, 0, limit - 1, 1, episodes));
+  });
+}
+
+TEST_CASE("Cue-reward's queries are its recall steps", "[tasks]") {
+  const Episodes<float> e = generate<float>(CueReward(), 0, 0, 3);
+  CHECK(e.weights.isOnes(0));
+  CHECK(e.queries.leftCols(30).isZero(0));
+  CHECK(e.queries.rightCols(30).isOnes(0));
+}
+
+TEMPLATE_TEST_CASE("A sequence is shown, kept and asked for", "[tasks]", float, double) {
+  const Index n = 4, m = 3, d = 2, samples = 5;
+  const SequenceReproduction task({.length = n, .delay = m, .dimension = d});
+  REQUIRE(task.inputs() == d + 2);
+  REQUIRE(task.outputs() == d);
+  REQUIRE(task.steps() == 2 * n + m);
+  const Episodes<TestType> e = generate<TestType>(task, 0, 0, samples);
+  for (Index t = 0; t < task.steps(); ++t) {
+    for (Index s = 0; s < samples; ++s) {
+      const Index column = t * samples + s;
+      const auto value = e.inputs.col(column).head(d);
+      const bool shown = t < n;
+      const bool recall = t >= n + m;
+      CHECK(value.isZero(0) == !shown);
+      CHECK(e.inputs(d, column) == TestType(shown));
+      CHECK(e.inputs(d + 1, column) == TestType(recall));
+      CHECK(e.weights(0, column) == TestType(recall));
+      CHECK(e.queries(0, column) == TestType(recall));
+      if (recall) {
+        CHECK(e.targets.col(column) == e.inputs.col((t - n - m) * samples + s).head(d));
+      } else {
+        CHECK(e.targets.col(column).isZero(0));
+      }
+    }
+  }
+}
+
+TEST_CASE("Values of a sequence are uniform and independent", "[tasks]") {
+  const Index samples = 4000;
+  const SequenceReproduction task({.length = 2, .delay = 1, .dimension = 2});
+  const Matrix<double> shown =
+      generate<double>(task, 0, 0, samples).inputs.topLeftCorner(2, 2 * samples);
+  const auto x = shown.array();
+  CHECK(x.minCoeff() < -0.999);
+  CHECK(x.minCoeff() >= -1);
+  CHECK(x.maxCoeff() > 0.999);
+  CHECK(x.maxCoeff() < 1);
+  CHECK(std::abs(x.mean()) < 5 * std::sqrt(1.0 / 3 / static_cast<double>(x.size())));
+  CHECK(std::abs(x.square().mean() - 1.0 / 3) < 0.012);
+  const double bound = 5.0 / 3 / std::sqrt(static_cast<double>(samples));
+  CHECK(
+      std::abs((shown.leftCols(samples).array() * shown.rightCols(samples).array()).row(0).mean()) <
+      bound);
+  CHECK(std::abs((shown.row(0).array() * shown.row(1).array()).mean()) < bound);
+}
+
+TEST_CASE("Sequence reproduction has 3 inputs, 1 output and 60 steps by default", "[tasks]") {
+  const SequenceReproduction task;
+  CHECK(task.steps() == 60);
+  CHECK(task.inputs() == 3);
+  CHECK(task.outputs() == 1);
+}
+
+TEMPLATE_TEST_CASE("A regression shows points with values, then points without", "[tasks]", float,
+                   double) {
+  for (const RegressionFunction function : {RegressionFunction::linear, RegressionFunction::mlp}) {
+    const Index n = 3, k = 5, q = 4, samples = 6;
+    const FewShotRegressionOptions options{
+        .function = function, .variables = n, .support = k, .queries = q};
+    FewShotRegressionOptions exact = options;
+    exact.noise = 0;
+    const FewShotRegression task(options);
+    REQUIRE(task.inputs() == n + 2);
+    REQUIRE(task.outputs() == 1);
+    REQUIRE(task.steps() == k + q);
+    const Episodes<TestType> e = generate<TestType>(task, 0, 0, samples);
+    const Episodes<TestType> clean = generate<TestType>(FewShotRegression(exact), 0, 0, samples);
+    CHECK(e.targets == clean.targets);
+    CHECK(e.inputs.topRows(n) == clean.inputs.topRows(n));
+    CHECK(e.weights.isOnes(0));
+    for (Index t = 0; t < task.steps(); ++t) {
+      for (Index s = 0; s < samples; ++s) {
+        const Index column = t * samples + s;
+        const bool shown = t < k;
+        CHECK(e.inputs.col(column).head(n).cwiseAbs().maxCoeff() <= 1);
+        CHECK(e.inputs(n + 1, column) == TestType(shown));
+        CHECK(e.queries(0, column) == TestType(!shown));
+        CHECK(clean.inputs(n, column) == (shown ? e.targets(0, column) : TestType(0)));
+        CHECK((e.inputs(n, column) != clean.inputs(n, column)) == shown);
+      }
+    }
+  }
+}
+
+TEST_CASE("Regression targets have mean 0 and standard deviation 1 in every episode", "[tasks]") {
+  for (const RegressionFunction function : {RegressionFunction::linear, RegressionFunction::mlp}) {
+    const FewShotRegression task({.function = function, .variables = 6});
+    const Index samples = 200;
+    const Episodes<double> e = generate<double>(task, 0, 0, samples);
+    for (Index s = 0; s < samples; ++s) {
+      const Matrix<double> y = e.targets(Eigen::all, Eigen::seqN(s, task.steps(), samples));
+      CHECK(std::abs(y.mean()) < 1e-12);
+      CHECK(std::abs(y.squaredNorm() / static_cast<double>(task.steps() - 1) - 1) < 1e-12);
+    }
+  }
+}
+
+TEST_CASE("A linear regression is linear and a network's is not", "[tasks]") {
+  const Index n = 2;
+  const auto residual = [&](RegressionFunction function) {
+    const FewShotRegression task({.function = function, .variables = n});
+    const Episodes<double> e = generate<double>(task, 0, 0, 50);
+    double sum = 0;
+    for (Index s = 0; s < 50; ++s) {
+      const auto columns = Eigen::seqN(s, task.steps(), 50);
+      Matrix<double> x(task.steps(), n + 1);
+      x.leftCols(n) = e.inputs(Eigen::seqN(0, n), columns).transpose();
+      x.col(n).setOnes();
+      const Matrix<double> y = e.targets(Eigen::all, columns).transpose();
+      sum += (y - x * x.colPivHouseholderQr().solve(y)).squaredNorm();
+    }
+    return sum;
+  };
+  CHECK(residual(RegressionFunction::linear) < 1e-20);
+  CHECK(residual(RegressionFunction::mlp) > 1e-3);
+}
+
+TEST_CASE("Points, coefficients and noise of a regression have the stated distributions",
+          "[tasks]") {
+  const Index samples = 4000, n = 3;
+  const FewShotRegression task({.variables = n, .support = 2, .queries = 3});
+  const Episodes<double> noisy = generate<double>(task, 1, 0, samples);
+  const Episodes<double> clean = generate<double>(
+      FewShotRegression({.variables = n, .support = 2, .queries = 3, .noise = 0}), 1, 0, samples);
+  const auto x = clean.inputs.topRows(n).array();
+  CHECK(x.minCoeff() < -0.999);
+  CHECK(x.maxCoeff() > 0.999);
+  CHECK(std::abs(x.mean()) < 5 * std::sqrt(1.0 / 3 / static_cast<double>(x.size())));
+  CHECK(std::abs(x.square().mean() - 1.0 / 3) < 0.008);
+  const Matrix<double> noise = (noisy.inputs - clean.inputs).row(n).leftCols(2 * samples);
+  CHECK(std::abs(noise.mean()) < 5 * 0.1 / std::sqrt(static_cast<double>(noise.size())));
+  CHECK(relative_error(std::sqrt(noise.array().square().mean()), 0.1) < 0.04);
+
+  // Of the standardised function only the slopes can be found again: no sign is preferred, and no
+  // variable.
+  Vector<double> signs = Vector<double>::Zero(n), sizes = Vector<double>::Zero(n);
+  const FewShotRegression long_task({.variables = n});
+  const Index episodes = 2000;
+  const Episodes<double> e = generate<double>(long_task, 2, 0, episodes);
+  for (Index s = 0; s < episodes; ++s) {
+    const auto columns = Eigen::seqN(s, long_task.steps(), episodes);
+    Matrix<double> points(long_task.steps(), n + 1);
+    points.leftCols(n) = e.inputs(Eigen::seqN(0, n), columns).transpose();
+    points.col(n).setOnes();
+    const Matrix<double> y = e.targets(Eigen::all, columns).transpose();
+    const Matrix<double> slope = points.colPivHouseholderQr().solve(y);
+    signs += slope.col(0).head(n).array().sign().matrix();
+    sizes += slope.col(0).head(n).cwiseAbs();
+  }
+  const auto count = static_cast<double>(episodes);
+  CHECK(signs.cwiseAbs().maxCoeff() / count < 5 / std::sqrt(count));
+  CHECK(sizes.maxCoeff() / sizes.minCoeff() < 1.1);
+}
+
+TEST_CASE("The other tasks reject bad options by name", "[tasks]") {
+  for (const Index bad : {Index{0}, Index{-1}, Index{1} << 31}) {
+    CHECK_THROWS_WITH(SequenceReproduction({.length = bad}), naming("length"));
+    CHECK_THROWS_WITH(SequenceReproduction({.dimension = bad}), naming("dimension"));
+    CHECK_THROWS_WITH(FewShotRegression({.variables = bad}), naming("variables"));
+    CHECK_THROWS_WITH(FewShotRegression({.support = bad}), naming("support"));
+    CHECK_THROWS_WITH(FewShotRegression({.queries = bad}), naming("queries"));
+  }
+  CHECK_THROWS_WITH(SequenceReproduction({.delay = -1}), naming("delay"));
+  CHECK_NOTHROW(SequenceReproduction({.delay = 0}));
+  CHECK_THROWS_WITH(FewShotRegression({.noise = -1}), naming("noise"));
+  CHECK_THROWS_WITH(FewShotRegression({.function = static_cast<RegressionFunction>(7)}),
+                    naming("function"));
+}
+
+TEST_CASE("A mix of one task is that task", "[tasks]") {
+  const TaskMix<CueReward, SequenceReproduction> mix({{CueReward(), 3}});
+  CHECK(mix.inputs() == 16);
+  CHECK(mix.outputs() == 1);
+  CHECK(mix.steps() == 20);
+  const Episodes<float> e = generate<float>(mix, 3, 1, 4);
+  const Episodes<float> expected = generate<float>(CueReward(), 3, 1, 4);
+  CHECK(e.inputs == expected.inputs);
+  CHECK(e.targets == expected.targets);
+}
+
+TEST_CASE("A mix draws each task as often as its weight says and tells which it is", "[tasks]") {
+  const SequenceReproduction sequence({.length = 2, .delay = 1, .dimension = 3});
+  const TaskMix<CueReward, SequenceReproduction> mix({{CueReward(), 1}, {sequence, 3}});
+  REQUIRE(mix.inputs() == 16 + 2);
+  REQUIRE(mix.outputs() == 3);
+  REQUIRE(mix.steps() == 20);
+  double sequences = 0;
+  const int batches = 2000;
+  for (std::uint64_t batch = 0; batch < batches; ++batch) {
+    const std::size_t part = mix.part_of(stream, batch);
+    sequences += static_cast<double>(part);
+    if (batch > 20) continue;
+    const Episodes<double> e = generate<double>(mix, batch, 0, 2);
+    REQUIRE(e.inputs.row(16 + static_cast<Index>(part)).isOnes(0));
+    REQUIRE(e.inputs.row(17 - static_cast<Index>(part)).isZero(0));
+    if (part == 0) {
+      const Episodes<double> cue = generate<double>(CueReward(), batch, 0, 2);
+      REQUIRE(e.inputs.topRows(16) == cue.inputs);
+      REQUIRE(e.targets.topRows(1) == cue.targets);
+      REQUIRE(e.targets.bottomRows(2).isZero(0));
+    } else {
+      const Episodes<double> shown = generate<double>(sequence, batch, 0, 2);
+      REQUIRE(e.inputs.topRows(5) == shown.inputs);
+      REQUIRE(e.inputs.middleRows(5, 11).isZero(0));
+      REQUIRE(e.targets == shown.targets);
+      REQUIRE(e.weights == shown.weights);
+    }
+  }
+  CHECK(std::abs(sequences / batches - 0.75) < 5 * std::sqrt(0.75 * 0.25 / batches));
+}
+
+TEST_CASE("A mix without tasks or weight is refused", "[tasks]") {
+  using Mix = TaskMix<CueReward, SequenceReproduction>;
+  CHECK_THROWS_WITH(Mix({}), naming("parts"));
+  CHECK_THROWS_WITH(Mix({{CueReward(), 0}}), naming("weights"));
+  CHECK_THROWS_WITH(Mix({{CueReward(), 1}, {CueReward(), -1}}), naming("weight"));
+  CHECK_THROWS_WITH(Mix({{CueReward(), std::nan("")}}), naming("weight"));
+  // A weight of 0 is allowed, and that task never comes.
+  const Mix mix({{CueReward(), 0}, {SequenceReproduction(), 1}, {CueReward(), 0}});
+  for (std::uint64_t batch = 0; batch < 50; ++batch) CHECK(mix.part_of(stream, batch) == 1);
 }

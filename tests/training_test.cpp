@@ -251,6 +251,61 @@ TEST_CASE("The losses are those computed by hand from the episodes of the task",
   }
 }
 
+TEST_CASE("A detailed evaluation tells the queries and the learning rate of every step",
+          "[train]") {
+  const CueReward task;
+  TrainerOptions options = few();
+  options.batch = 7;
+  options.shard = 3;
+  Run<Hebb, CueReward> run(options, task);
+  const Random::Stream stream{21, Random::Purpose::test};
+  const Evaluation got = run.trainer.evaluate_in_detail(stream, 2);
+  CHECK(got.loss == Approx(run.trainer.evaluate(stream, 2)).epsilon(1e-13).margin(0));
+
+  double square = 0, close = 0;
+  Matrix<double> etas(20, 14);
+  for (Index batch = 0; batch < 2; ++batch) {
+    Episodes<double> episodes;
+    task.generate(stream, static_cast<std::uint64_t>(batch), 0, 7, episodes);
+    CellState<double> state = run.cell.initial_state(7);
+    Matrix<double> output, eta;
+    run.cell.run(state, episodes.inputs, output, &eta);
+    const auto error = (output - episodes.targets).rightCols(70).array();
+    square += error.square().sum() / 140;
+    close += static_cast<double>((error.abs() < 0.05).count()) / 140;
+    etas.middleCols(batch * 7, 7) = eta.reshaped(7, 20).transpose();
+  }
+  CHECK(got.query_loss == Approx(square).epsilon(1e-12).margin(0));
+  CHECK(got.query_share == Approx(close).epsilon(1e-12).margin(0));
+  CHECK(close > 0);
+  REQUIRE(got.eta_mean.size() == 20);
+  for (Index t = 0; t < 20; ++t) {
+    const double mean = etas.row(t).mean();
+    const double variance = (etas.row(t).array() - mean).square().mean();
+    CHECK(got.eta_mean[static_cast<std::size_t>(t)] == Approx(mean).epsilon(1e-12).margin(0));
+    CHECK(got.eta_deviation[static_cast<std::size_t>(t)] ==
+          Approx(std::sqrt(variance)).epsilon(1e-4).margin(1e-9));
+  }
+}
+
+TEST_CASE("Where a task names no queries, all steps that count are queries", "[train]") {
+  const Echo task;
+  TrainerOptions options = few();
+  options.batch = 4;
+  Run<Hebb, Echo> run(options, task);
+  const Random::Stream stream{21, Random::Purpose::test};
+  Episodes<double> episodes;
+  task.generate(stream, 0, 0, 4, episodes);
+  CellState<double> state = run.cell.initial_state(4);
+  Matrix<double> output;
+  run.cell.run(state, episodes.inputs, output);
+  const auto counted = episodes.weights.array().replicate(2, 1);
+  const double expected =
+      ((output - episodes.targets).array().square() * counted).sum() / (2 * episodes.weights.sum());
+  CHECK(run.trainer.evaluate_in_detail(stream, 1).query_loss ==
+        Approx(expected).epsilon(1e-12).margin(0));
+}
+
 TEST_CASE("The gradient is that of the loss by hand", "[train]") {
   const Echo task;
   Run<Hebb, Echo> run(few(), task);

@@ -28,18 +28,18 @@ struct CueRewardOptions {
 ///     storage         noisy cue               its reward       0                  its reward
 ///     recall          noisy cue               0                1                  its reward
 ///
-/// All steps count in the loss. Source: Duan, Jia, Li, Zhong, Ma, "Hebbian and Gradient-based
-/// Plasticity Enables Robust Memory and Rapid Learning in RNNs", ICLR 2023. Const and safe from
-/// several threads.
+/// All steps count in the loss; the recall steps are the queries. Source: Duan, Jia, Li, Zhong, Ma,
+/// "Hebbian and Gradient-based Plasticity Enables Robust Memory and Rapid Learning in RNNs", ICLR
+/// 2023. Const and safe from several threads.
 class CueReward {
  public:
   /// Throws std::invalid_argument if a count is not in [1, 2^31) or the noise is negative or not
   /// finite.
   explicit CueReward(const CueRewardOptions& options = {}) : options_(options) {
-    check_count("cues", options.cues);
-    check_count("features", options.features);
-    check_count("storage_steps", options.storage_steps);
-    check_count("recall_steps", options.recall_steps);
+    detail::check_count("CueReward", "cues", options.cues);
+    detail::check_count("CueReward", "features", options.features);
+    detail::check_count("CueReward", "storage_steps", options.storage_steps);
+    detail::check_count("CueReward", "recall_steps", options.recall_steps);
     detail::check_range("CueReward", "noise", options.noise, 0, std::numeric_limits<double>::max());
   }
 
@@ -57,28 +57,17 @@ class CueReward {
   template <class Scalar>
   void generate(const Random::Stream& stream, std::uint64_t batch, Index first, Index samples,
                 Episodes<Scalar>& episodes) const {
-    constexpr Index sample_limit = Index{1} << 32;
-    detail::check_positive("CueReward::generate", "samples", samples);
-    if (first < 0) detail::reject("CueReward::generate", "first", "at least 0", first);
-    if (samples > sample_limit || first > sample_limit - samples) {
-      detail::reject("CueReward::generate", "first", "at most 2^32 - samples", first);
-    }
-    const Index columns = steps() * samples;
-    episodes.inputs.resize(inputs(), columns);
-    episodes.targets.resize(outputs(), columns);
-    episodes.weights.setOnes(1, columns);
-    for (Index s = 0; s < samples; ++s) {
-      fill(Random(stream, batch, static_cast<std::uint64_t>(first + s)), s, samples, episodes);
-    }
+    detail::check_samples("CueReward::generate", first, samples);
+    detail::resize(episodes, inputs(), outputs(), steps(), samples);
+    episodes.weights.setOnes();
+    episodes.queries.leftCols(options_.storage_steps * samples).setZero();
+    episodes.queries.rightCols(options_.recall_steps * samples).setOnes();
+    detail::for_each_sample(stream, batch, first, samples, [&](const Random& random, Index s) {
+      fill(random, s, samples, episodes);
+    });
   }
 
  private:
-  static void check_count(std::string_view name, Index value) {
-    if (value < 1 || value >= Index{1} << 31) {
-      detail::reject("CueReward", name, "an integer in [1, 2^31)", value);
-    }
-  }
-
   // The cues come first in the sample's words. They are drawn again wherever they are shown:
   // storing them in double would take memory that `episodes` does not have.
   template <class Scalar>

@@ -2,8 +2,10 @@
 
 #include <concepts>
 #include <cstdint>
+#include <string_view>
 
 #include "plastic/random/random.hpp"
+#include "plastic/tape/check.hpp"
 #include "plastic/tape/types.hpp"
 
 namespace plastic {
@@ -14,6 +16,8 @@ struct Episodes {
   Matrix<Scalar> inputs;   ///< inputs x (steps * samples)
   Matrix<Scalar> targets;  ///< outputs x (steps * samples)
   Matrix<Scalar> weights;  ///< 1 x (steps * samples): 1 where the loss counts the step, else 0
+  Matrix<Scalar> queries;  ///< 1 x (steps * samples): 1 where the step asks for what the episode
+                           ///< has taught, else 0; for evaluation. Empty: as `weights`.
 };
 
 /// A source of episodes.
@@ -30,5 +34,45 @@ concept Task = requires(const T& task, const Random::Stream& stream, std::uint64
   { task.steps() } -> std::convertible_to<Index>;
   task.generate(stream, batch, count, count, episodes);
 };
+
+namespace detail {
+
+inline void check_count(std::string_view task, std::string_view name, Index value,
+                        Index least = 1) {
+  if (value < least || value >= Index{1} << 31) {
+    reject(task, name, "an integer in [" + std::to_string(least) + ", 2^31)", value);
+  }
+}
+
+/// Of `generate`: a sample's number must fit the counter of Random.
+inline void check_samples(std::string_view function, Index first, Index samples) {
+  constexpr Index limit = Index{1} << 32;
+  check_positive(function, "samples", samples);
+  if (first < 0) reject(function, "first", "at least 0", first);
+  if (samples > limit || first > limit - samples) {
+    reject(function, "first", "at most 2^32 - samples", first);
+  }
+}
+
+/// Calls fill(random, s) for samples first + s with the random numbers of each.
+template <class Fill>
+void for_each_sample(const Random::Stream& stream, std::uint64_t batch, Index first, Index samples,
+                     Fill&& fill) {
+  for (Index s = 0; s < samples; ++s) {
+    fill(Random(stream, batch, static_cast<std::uint64_t>(first + s)), s);
+  }
+}
+
+/// Gives the matrices the sizes of `steps` steps of `samples` samples.
+template <class Scalar>
+void resize(Episodes<Scalar>& episodes, Index inputs, Index outputs, Index steps, Index samples) {
+  const Index columns = steps * samples;
+  episodes.inputs.resize(inputs, columns);
+  episodes.targets.resize(outputs, columns);
+  episodes.weights.resize(1, columns);
+  episodes.queries.resize(1, columns);
+}
+
+}  // namespace detail
 
 }  // namespace plastic

@@ -14,6 +14,7 @@
 #include "plastic/optim/gradient_clip.hpp"
 #include "plastic/tasks/episodes.hpp"
 #include "plastic/train/callback.hpp"
+#include "plastic/train/evaluation.hpp"
 #include "plastic/train/parallel.hpp"
 
 namespace plastic {
@@ -131,6 +132,26 @@ class Trainer {
     return loss / static_cast<double>(batches);
   }
 
+  /// The same in detail: queries alone, and the learning rate of every step. Allocates.
+  Evaluation evaluate_in_detail(Random::Stream stream, Index batches) {
+    detail::check_positive("Trainer::evaluate_in_detail", "batches", batches);
+    std::vector<detail::EvaluationSums> parts(static_cast<std::size_t>(batches * shards_));
+    parallel_for(batches * shards_, options_.threads, [&](Index item, int thread) {
+      Worker& worker = *workers_[static_cast<std::size_t>(thread)];
+      detail::EvaluationSums& sums = parts[static_cast<std::size_t>(item)];
+      Matrix<Scalar> eta;
+      sums.loss = evaluate_shard(worker, stream, item / shards_, item % shards_, &eta);
+      const Data& data = data_of(worker, item % shards_);
+      const Episodes<Scalar>& episodes = data.episodes;
+      sums.add(data.output, episodes.targets,
+               episodes.queries.size() > 0 ? episodes.queries : episodes.weights, eta,
+               samples(item % shards_));
+    });
+    detail::EvaluationSums total;
+    for (const detail::EvaluationSums& part : parts) total.add(part);
+    return total.means(batches);
+  }
+
   /// Trains batches `first` .. options().batches - 1 and tells the callbacks. Ends early, after a
   /// last validation, when `stop` returns true between two batches. Returns where it stands.
   Progress run(std::span<TrainingCallback* const> callbacks, Index first = 0,
@@ -200,9 +221,13 @@ class Trainer {
     return std::min(options_.shard, options_.batch - first_sample(shard));
   }
 
+  Data& data_of(Worker& worker, Index shard) const {
+    return samples(shard) == options_.shard ? worker.whole : worker.last;
+  }
+
   Data& generate(Worker& worker, Random::Stream stream, Index batch, Index shard) const {
     const Index n = samples(shard);
-    Data& data = n == options_.shard ? worker.whole : worker.last;
+    Data& data = data_of(worker, shard);
     task_.generate(stream, static_cast<std::uint64_t>(batch), first_sample(shard), n,
                    data.episodes);
     // Each episode's weights are scaled to the sum 1 / batch: the loss is then one weighted sum.
@@ -233,10 +258,11 @@ class Trainer {
     return static_cast<double>(loss.value()(0, 0));
   }
 
-  double evaluate_shard(Worker& worker, Random::Stream stream, Index batch, Index shard) const {
+  double evaluate_shard(Worker& worker, Random::Stream stream, Index batch, Index shard,
+                        Matrix<Scalar>* eta = nullptr) const {
     Data& data = generate(worker, stream, batch, shard);
     cell_->reset(worker.state, samples(shard));
-    cell_->run(worker.state, data.episodes.inputs, data.output);
+    cell_->run(worker.state, data.episodes.inputs, data.output, eta);
     return static_cast<double>(
         ((data.output - data.episodes.targets).array().square().colwise().sum() *
          data.step_weights.array())

@@ -1,0 +1,146 @@
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <limits>
+
+#include "plastic/random/random.hpp"
+#include "plastic/tape/check.hpp"
+#include "plastic/tape/types.hpp"
+#include "plastic/tasks/episodes.hpp"
+
+namespace plastic {
+
+/// The functions that an episode of few-shot regression may ask to learn.
+enum class RegressionFunction { linear, mlp };
+
+struct FewShotRegressionOptions {
+  RegressionFunction function = RegressionFunction::linear;
+  Index variables = 12;  ///< inputs of the function; the paper has 12 for linear, 6 for mlp
+  Index support = 20;    ///< k, points that are shown with their value
+  Index queries = 20;    ///< points that are shown without
+  double noise = 0.1;    ///< standard deviation of the noise on a shown value
+};
+
+/// Few-shot regression: learn a new function from k noisy points, then predict it at others.
+///
+/// Points x are uniform in [-1, 1]^n. f is new in each episode: `linear`, w.x + b with all of w, b
+/// uniform in +-1/sqrt(n); or `mlp`, v.tanh(W x + c) + d with two hidden units, W and c uniform in
+/// +-1/sqrt(n), v and d in +-1/sqrt(2). y is f(x), shifted and scaled to mean 0 and sample standard
+/// deviation 1 over all points of the episode.
+///
+///     steps         input 0 .. n-1   input n             input n+1   target
+///     0 .. k-1      x                y + Gaussian noise  1           y
+///     k .. end      x                0                   0           y
+///
+/// All steps count in the loss; the latter are the queries. Source: Duan, Jia, Li, Zhong, Ma,
+/// "Hebbian and Gradient-based Plasticity Enables Robust Memory and Rapid Learning in RNNs", ICLR
+/// 2023. Const and safe from several threads.
+class FewShotRegression {
+ public:
+  /// Throws std::invalid_argument if a count is not in [1, 2^31) or the noise is negative or not
+  /// finite.
+  explicit FewShotRegression(const FewShotRegressionOptions& options = {}) : options_(options) {
+    constexpr auto here = "FewShotRegression";
+    detail::check_count(here, "variables", options.variables);
+    detail::check_count(here, "support", options.support);
+    detail::check_count(here, "queries", options.queries);
+    detail::check_range(here, "noise", options.noise, 0, std::numeric_limits<double>::max());
+    if (options.function != RegressionFunction::linear &&
+        options.function != RegressionFunction::mlp) {
+      detail::reject(here, "function", "one of RegressionFunction",
+                     static_cast<int>(options.function));
+    }
+  }
+
+  const FewShotRegressionOptions& options() const { return options_; }
+
+  Index inputs() const { return options_.variables + 2; }
+  Index outputs() const { return 1; }
+  Index steps() const { return options_.support + options_.queries; }
+
+  /// Fills `episodes` with samples first, ..., first + samples - 1 of a batch; see Task. Values are
+  /// drawn in double and rounded to Scalar. Allocates only where the sizes of `episodes` do not
+  /// fit. Throws std::invalid_argument unless samples >= 1, 0 <= first, first + samples <= 2^32 and
+  /// batch < 2^56.
+  template <class Scalar>
+  void generate(const Random::Stream& stream, std::uint64_t batch, Index first, Index samples,
+                Episodes<Scalar>& episodes) const {
+    detail::check_samples("FewShotRegression::generate", first, samples);
+    detail::resize(episodes, inputs(), outputs(), steps(), samples);
+    episodes.weights.setOnes();
+    episodes.queries.leftCols(options_.support * samples).setZero();
+    episodes.queries.rightCols(options_.queries * samples).setOnes();
+    detail::for_each_sample(stream, batch, first, samples, [&](const Random& random, Index s) {
+      fill(random, s, samples, episodes);
+    });
+  }
+
+ private:
+  // f at the point that `point` draws; `function` draws the coefficients, the same in every call.
+  // x(i) takes the coordinates.
+  template <class Store>
+  double evaluate(Random function, Random& point, Store&& x) const {
+    const Index n = options_.variables;
+    const double k = 1 / std::sqrt(static_cast<double>(n));
+    if (options_.function == RegressionFunction::linear) {
+      double value = function.uniform(-k, k);
+      for (Index i = 0; i < n; ++i) value += function.uniform(-k, k) * x(i, point.uniform(-1, 1));
+      return value;
+    }
+    double first = function.uniform(-k, k), second = function.uniform(-k, k);
+    for (Index i = 0; i < n; ++i) {
+      const double coordinate = x(i, point.uniform(-1, 1));
+      first += function.uniform(-k, k) * coordinate;
+      second += function.uniform(-k, k) * coordinate;
+    }
+    const double out = 1 / std::sqrt(2.0);
+    const double bias = function.uniform(-out, out);
+    const double first_weight = function.uniform(-out, out);
+    return bias + first_weight * std::tanh(first) + function.uniform(-out, out) * std::tanh(second);
+  }
+
+  // The coefficients are drawn again for every point, and the points for both passes: storing them
+  // in double would take memory that `episodes` does not have.
+  template <class Scalar>
+  void fill(const Random& function, Index s, Index samples, Episodes<Scalar>& episodes) const {
+    const Index n = options_.variables;
+    constexpr std::uint64_t words = 2;  // of a uniform number
+    Random points = function;
+    points.skip(words * static_cast<std::uint64_t>(2 * n + 5));  // more than either function takes
+    const Random first_point = points;
+    double mean = 0, square = 0;
+    for (Index t = 0; t < steps(); ++t) {
+      // Welford's: no cancellation where f is nearly constant.
+      const double y = evaluate(function, points, [](Index, double x) { return x; });
+      const double delta = y - mean;
+      mean += delta / static_cast<double>(t + 1);
+      square += delta * (y - mean);
+    }
+    const double deviation = std::sqrt(square / static_cast<double>(steps() - 1));
+    const double scale = deviation > 0 ? 1 / deviation : 0;
+
+    Random noise = points;  // begins where the points end
+    points = first_point;
+    for (Index t = 0; t < steps(); ++t) {
+      const Index column = t * samples + s;
+      const double value = evaluate(function, points, [&](Index i, double x) {
+        episodes.inputs(i, column) = static_cast<Scalar>(x);
+        return x;
+      });
+      const double y = (value - mean) * scale;
+      const bool shown = t < options_.support;
+      episodes.inputs(n, column) =
+          shown ? static_cast<Scalar>(y + options_.noise * noise.normal()) : Scalar(0);
+      episodes.inputs(n + 1, column) = shown ? Scalar(1) : Scalar(0);
+      episodes.targets(0, column) = static_cast<Scalar>(y);
+    }
+  }
+
+  FewShotRegressionOptions options_;
+};
+
+static_assert(Task<FewShotRegression, float>);
+static_assert(Task<FewShotRegression, double>);
+
+}  // namespace plastic

@@ -1,0 +1,83 @@
+#pragma once
+
+#include <cstdint>
+
+#include "plastic/random/random.hpp"
+#include "plastic/tape/check.hpp"
+#include "plastic/tape/types.hpp"
+#include "plastic/tasks/episodes.hpp"
+
+namespace plastic {
+
+struct SequenceReproductionOptions {
+  Index length = 20;    ///< n, values of a sequence
+  Index delay = 20;     ///< m, steps between the sequence and its recall; may be 0
+  Index dimension = 1;  ///< d, numbers of a value
+};
+
+/// Sequence reproduction: say again, after a delay, what was shown.
+///
+/// A value is uniform in [-1, 1]^d. With its n values an episode is
+///
+///     steps               input 0 .. d-1   input d   input d+1   target
+///     0 .. n-1            the value        1         0           0
+///     n .. n+m-1          0                0         0           0
+///     n+m .. 2n+m-1       0                0         1           the value shown n+m steps before
+///
+/// The loss counts the last n steps, which are the queries; predicting zero leaves 1/3. Source:
+/// Duan, Jia, Li, Zhong, Ma, "Hebbian and Gradient-based Plasticity Enables Robust Memory and Rapid
+/// Learning in RNNs", ICLR 2023. Const and safe from several threads.
+class SequenceReproduction {
+ public:
+  /// Throws std::invalid_argument if a count is not in [1, 2^31), or [0, 2^31) for the delay.
+  explicit SequenceReproduction(const SequenceReproductionOptions& options = {})
+      : options_(options) {
+    detail::check_count("SequenceReproduction", "length", options.length);
+    detail::check_count("SequenceReproduction", "delay", options.delay, 0);
+    detail::check_count("SequenceReproduction", "dimension", options.dimension);
+  }
+
+  const SequenceReproductionOptions& options() const { return options_; }
+
+  Index inputs() const { return options_.dimension + 2; }
+  Index outputs() const { return options_.dimension; }
+  Index steps() const { return 2 * options_.length + options_.delay; }
+
+  /// Fills `episodes` with samples first, ..., first + samples - 1 of a batch; see Task. Allocates
+  /// only where the sizes of `episodes` do not fit. Throws std::invalid_argument unless
+  /// samples >= 1, 0 <= first, first + samples <= 2^32 and batch < 2^56.
+  template <class Scalar>
+  void generate(const Random::Stream& stream, std::uint64_t batch, Index first, Index samples,
+                Episodes<Scalar>& episodes) const {
+    detail::check_samples("SequenceReproduction::generate", first, samples);
+    const Index shown = options_.length * samples;
+    const Index d = options_.dimension;
+    detail::resize(episodes, inputs(), outputs(), steps(), samples);
+    episodes.inputs.setZero();
+    episodes.targets.setZero();
+    episodes.weights.setZero();
+    episodes.inputs.row(d).head(shown).setOnes();
+    episodes.inputs.row(d + 1).tail(shown).setOnes();
+    episodes.weights.rightCols(shown).setOnes();
+    episodes.queries = episodes.weights;
+    const Index recall = (options_.length + options_.delay) * samples;
+    const auto fill = [&](Random random, Index s) {
+      for (Index column = s; column < shown; column += samples) {
+        for (Index i = 0; i < d; ++i) {
+          const auto value = static_cast<Scalar>(random.uniform(-1, 1));
+          episodes.inputs(i, column) = value;
+          episodes.targets(i, recall + column) = value;
+        }
+      }
+    };
+    detail::for_each_sample(stream, batch, first, samples, fill);
+  }
+
+ private:
+  SequenceReproductionOptions options_;
+};
+
+static_assert(Task<SequenceReproduction, float>);
+static_assert(Task<SequenceReproduction, double>);
+
+}  // namespace plastic

@@ -1,0 +1,107 @@
+#pragma once
+
+#include <algorithm>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "plastic/random/random.hpp"
+#include "plastic/tape/check.hpp"
+#include "plastic/tape/types.hpp"
+#include "plastic/tasks/episodes.hpp"
+
+namespace plastic {
+
+/// Several tasks in one run, each with its weight, chosen when the program runs.
+///
+/// Every batch is of one task, drawn with a probability proportional to its weight, so that the
+/// expected loss is the weighted mean of the tasks' losses. The network sees as many inputs as the
+/// widest task has, zero where a task has fewer, and then one input per task that is 1 for the task
+/// of the batch; of the outputs a task does not have the target is 0. A mix of one task is that
+/// task, without further inputs.
+///
+///     TaskMix<CueReward, SequenceReproduction> mix({{CueReward(), 1}, {SequenceReproduction(),
+///     2}});
+///
+/// Const and safe from several threads, as the tasks are.
+template <class... Tasks>
+class TaskMix {
+ public:
+  struct Part {
+    std::variant<Tasks...> task;
+    double weight = 1;
+  };
+
+  /// Throws std::invalid_argument if there is no part, or a weight is negative or not finite, or
+  /// all are zero.
+  explicit TaskMix(std::vector<Part> parts) : parts_(std::move(parts)) {
+    if (parts_.empty()) detail::reject("TaskMix", "parts", "at least one task", 0);
+    for (const Part& part : parts_) {
+      detail::check_range("TaskMix", "weight", part.weight, 0, 1e15);
+      total_ += part.weight;
+    }
+    if (!(total_ > 0)) detail::reject("TaskMix", "the sum of the weights", "positive", total_);
+  }
+
+  const std::vector<Part>& parts() const { return parts_; }
+
+  Index inputs() const {
+    return task_inputs() + (parts_.size() > 1 ? static_cast<Index>(parts_.size()) : 0);
+  }
+  Index outputs() const {
+    return largest([](const auto& task) { return task.outputs(); });
+  }
+  /// Of the longest task; a batch has the steps of its own.
+  Index steps() const {
+    return largest([](const auto& task) { return task.steps(); });
+  }
+
+  /// Number of the task that a batch is of.
+  std::size_t part_of(const Random::Stream& stream, std::uint64_t batch) const {
+    // A purpose beside the stream's own: the tasks use all of its samples.
+    const auto beside =
+        static_cast<Random::Purpose>(static_cast<std::uint32_t>(stream.purpose) | 128);
+    double left = Random({stream.seed, beside}, batch, 0).uniform(0, total_);
+    std::size_t chosen = 0;
+    for (std::size_t k = 0; k < parts_.size() && left >= 0; ++k) {
+      if (parts_[k].weight > 0) chosen = k;
+      left -= parts_[k].weight;
+    }
+    return chosen;
+  }
+
+  /// See Task. A mix of several tasks allocates.
+  template <class Scalar>
+  void generate(const Random::Stream& stream, std::uint64_t batch, Index first, Index samples,
+                Episodes<Scalar>& episodes) const {
+    const std::size_t chosen = part_of(stream, batch);
+    std::visit([&](const auto& task) { task.generate(stream, batch, first, samples, episodes); },
+               parts_[chosen].task);
+    if (parts_.size() == 1) return;
+    const Index used = episodes.inputs.rows();
+    episodes.inputs.conservativeResize(inputs(), Eigen::NoChange);
+    episodes.inputs.bottomRows(inputs() - used).setZero();
+    episodes.inputs.row(task_inputs() + static_cast<Index>(chosen)).setOnes();
+    const Index given = episodes.targets.rows();
+    episodes.targets.conservativeResize(outputs(), Eigen::NoChange);
+    episodes.targets.bottomRows(outputs() - given).setZero();
+  }
+
+ private:
+  template <class F>
+  Index largest(F&& f) const {
+    Index most = 0;
+    for (const Part& part : parts_) most = std::max(most, std::visit(f, part.task));
+    return most;
+  }
+
+  Index task_inputs() const {
+    return largest([](const auto& task) { return task.inputs(); });
+  }
+
+  std::vector<Part> parts_;
+  double total_ = 0;
+};
+
+}  // namespace plastic
