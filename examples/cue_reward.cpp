@@ -51,10 +51,7 @@ void save(const Cell& cell, const CueReward& task, const fs::path& path) {
   Episodes<float> episodes;
   task.generate({0, Random::Purpose::test}, 0, 0, samples, episodes);
   TensorFile file = to_file(cell);
-  file.metadata["batch"] = std::to_string(samples);
-  file.metadata["steps"] = std::to_string(task.steps());
-  file.tensors["input"] = sequences_to(episodes.inputs, samples);
-  file.tensors["target"] = sequences_to(episodes.targets, samples);
+  add_episodes(file, episodes, samples);
   write_safetensors(path, file);
 }
 

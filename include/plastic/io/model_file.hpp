@@ -6,6 +6,7 @@
 #include "plastic/cells/cell.hpp"
 #include "plastic/io/safetensors.hpp"
 #include "plastic/io/settings.hpp"
+#include "plastic/tasks/episodes.hpp"
 
 namespace plastic {
 
@@ -32,6 +33,19 @@ void add_tensors(TensorFile& file, const std::string& prefix, const Parameters<S
     file.tensors[prefix + "." + block.name] =
         Tensor::from<Scalar>(detail::file_shape(block), values.data() + block.offset);
   }
+}
+
+/// The reverse: a vector of the parameters' layout from the tensors PREFIX.BLOCK. Throws
+/// std::invalid_argument naming a tensor that is missing, or of another type or shape.
+template <class Scalar>
+Vector<Scalar> read_tensors(const TensorFile& file, const std::string& prefix,
+                            const Parameters<Scalar>& parameters) {
+  Vector<Scalar> result = Vector<Scalar>::Zero(parameters.size());
+  for (const ParameterBlock& block : parameters.blocks()) {
+    const auto values = file.values<Scalar>(prefix + "." + block.name, detail::file_shape(block));
+    std::copy(values.begin(), values.end(), result.data() + block.offset);
+  }
+  return result;
 }
 
 /// A cell's settings and parameters (param.LAYER.weight and so on), as files hold them.
@@ -65,11 +79,7 @@ Cell from_file(const TensorFile& file) {
   }
   Cell cell(options);
   Parameters<Scalar>& parameters = cell.parameters();
-  for (const ParameterBlock& block : parameters.blocks()) {
-    const std::string name = "param." + block.name;
-    const auto values = file.values<Scalar>(name, detail::file_shape(block));
-    std::copy(values.begin(), values.end(), parameters.values().data() + block.offset);
-  }
+  parameters.values() = read_tensors(file, "param", parameters);
   for (const auto& [name, tensor] : file.tensors) {
     if (name.starts_with("param.") && !parameters.contains(name.substr(6))) {
       detail::reject("from_file", "every tensor param.*", "a parameter of the cell", name);
@@ -109,6 +119,16 @@ Tensor sequences_to(const Matrix<Scalar>& matrix, Index samples, bool squeeze = 
     }
   }
   return tensor;
+}
+
+/// Adds episodes to a model's file as `input` and `target`, so that `replay` can run it.
+template <class Scalar>
+void add_episodes(TensorFile& file, const Episodes<Scalar>& episodes, Index samples) {
+  using detail::number_text;
+  file.metadata["batch"] = number_text(samples);
+  file.metadata["steps"] = number_text(episodes.inputs.cols() / samples);
+  file.tensors["input"] = sequences_to(episodes.inputs, samples);
+  file.tensors["target"] = sequences_to(episodes.targets, samples);
 }
 
 }  // namespace plastic

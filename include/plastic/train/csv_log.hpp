@@ -3,6 +3,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <filesystem>
+#include <fstream>
 #include <iomanip>
 #include <locale>
 #include <sstream>
@@ -41,13 +42,44 @@ class CsvLog : public TrainingCallback {
     temporary_ += ".tmp";
   }
 
+  /// Goes on with a run that was cut off after `batch` batches: keeps the file's rows up to there
+  /// and counts the seconds from the last of them. Touches no file. Throws std::runtime_error if
+  /// the file cannot be read, is not such a log or has no row for `batch`.
+  void resume(Index batch) {
+    std::ifstream file(path_);
+    std::string line;
+    if (!std::getline(file, line) || line + "\n" != header) {
+      throw std::runtime_error("CsvLog: " + path_.string() + " is not a log to go on with");
+    }
+    std::string kept(header);
+    Index last = 0;
+    double seconds = 0;
+    while (last < batch && std::getline(file, line)) {
+      std::istringstream row(line);
+      row.imbue(std::locale::classic());
+      row >> last;
+      std::istringstream end(line.substr(line.rfind(',') + 1));
+      end.imbue(std::locale::classic());
+      if (!row || !(end >> seconds)) {
+        throw std::runtime_error("CsvLog: " + path_.string() + " has a bad row: " + line);
+      }
+      kept += line + "\n";
+    }
+    if (last != batch) {
+      throw std::runtime_error("CsvLog: " + path_.string() + " has no row for batch " +
+                               std::to_string(batch));
+    }
+    text_ = kept;
+    seconds_before_ = seconds;
+  }
+
   void on_batch(const Progress&) override { begin(); }
 
   void on_validation(const Progress& progress) override {
     std::ostringstream row;
     row.imbue(std::locale::classic());
     row << std::setprecision(9) << progress.batch << ',' << progress.train_loss << ','
-        << progress.validation_loss << ',' << progress.seconds << '\n';
+        << progress.validation_loss << ',' << seconds_before_ + progress.seconds << '\n';
     if (text_.empty()) text_ = header;
     text_ += row.str();
     write();
@@ -56,6 +88,7 @@ class CsvLog : public TrainingCallback {
   void on_end(const Progress&) override {
     begin();
     text_.clear();
+    seconds_before_ = 0;
   }
 
  private:
@@ -94,6 +127,7 @@ class CsvLog : public TrainingCallback {
   std::filesystem::path path_;
   std::filesystem::path temporary_;
   std::string text_;
+  double seconds_before_ = 0;  // of the run that this one goes on with
 };
 
 }  // namespace plastic

@@ -2,6 +2,7 @@
 
 #include <functional>
 #include <limits>
+#include <string>
 #include <utility>
 
 #include "plastic/tape/parameters.hpp"
@@ -25,9 +26,22 @@ class KeepBest : public TrainingCallback {
     if (save_) save_();
   }
 
+  /// Goes on from where another object stood: `best()`, `loss()` and `batch()` of a run that was
+  /// cut off. Throws std::invalid_argument if the length is not that of the parameters.
+  void resume(const Vector<Scalar>& best, double loss, Index batch) {
+    if (best.size() != parameters_->size()) {
+      detail::reject("KeepBest::resume", "the length of best", std::to_string(parameters_->size()),
+                     best.size());
+    }
+    best_ = best;
+    best_loss_ = loss;
+    best_batch_ = batch;
+  }
+
   bool found() const { return best_batch_ > 0; }
   double loss() const { return best_loss_; }
   Index batch() const { return best_batch_; }
+  const Vector<Scalar>& best() const { return best_; }  ///< all values; empty until found
 
   /// Puts the best parameters back; throws std::invalid_argument if none have been seen.
   void restore() const {
