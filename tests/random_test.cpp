@@ -98,7 +98,8 @@ TEST_CASE("A uniform number is the upper 53 bits of two words", "[random]") {
   }
 }
 
-TEST_CASE("Uniform numbers have the range, moments and histogram of the unit interval", "[random]") {
+TEST_CASE("Uniform numbers have the range, moments and histogram of the unit interval",
+          "[random]") {
   constexpr int n = 200000;
   constexpr std::size_t bins = 100;
   Random random(stream, 0, 1);

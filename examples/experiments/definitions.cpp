@@ -1,0 +1,144 @@
+#include "definitions.hpp"
+
+#include <functional>
+
+#include "plastic/tape/check.hpp"
+
+namespace experiments {
+namespace {
+
+// One setting that is varied: what each of its values does to a run.
+using Axis = std::vector<std::function<void(RunSettings&)>>;
+
+template <class T>
+Axis vary(T RunSettings::*setting, const std::vector<T>& values) {
+  Axis axis;
+  for (const T& value : values) {
+    axis.push_back([=](RunSettings& run) { run.*setting = value; });
+  }
+  return axis;
+}
+
+// Every combination; the last axis varies fastest.
+std::vector<RunSettings> grid(const RunSettings& base, const std::vector<Axis>& axes) {
+  std::vector<RunSettings> runs{base};
+  for (const Axis& axis : axes) {
+    std::vector<RunSettings> more;
+    for (const RunSettings& run : runs) {
+      for (const auto& change : axis) change(more.emplace_back(run));
+    }
+    runs = std::move(more);
+  }
+  return runs;
+}
+
+// A plain network is half as wide again, for the weights that the others have in A.
+std::vector<RunSettings> widened(std::vector<RunSettings> runs, Index rnn_factor) {
+  for (RunSettings& run : runs) {
+    if (run.cell == "rnn") run.hidden *= rnn_factor;
+    if (run.rule == "none") run.hidden = run.hidden * 3 / 2;
+  }
+  return runs;
+}
+
+// The paper's size: an RNN has twice the units of an LSTM.
+std::vector<RunSettings> paper(const RunSettings& base, const std::vector<Axis>& axes) {
+  return widened(grid(base, axes), 2);
+}
+
+std::vector<Experiment> make_experiments() {
+  using S = RunSettings;
+  const Axis cells = vary(&S::cell, {"rnn", "lstm"});
+  const Axis rules = vary(&S::rule, {"gradient", "hebbian", "none"});
+  const Axis plastic_rules = vary(&S::rule, {"gradient", "hebbian"});
+  const Axis modulation = vary(&S::modulation, {true, false});
+  const Axis alpha_modes = vary(&S::alpha_mode, {"none", "uniform", "neg_uniform", "random"});
+  const Axis learned_alpha_modes = vary(&S::alpha_mode, {"uniform", "neg_uniform", "random"});
+  const Axis random_network = vary(&S::random_network, {false, true});
+  const Axis supports = vary(&S::support, {Index{10}, Index{20}});
+
+  const S cue{.task = "cue_reward"};
+  const S long_cue{.task = "cue_reward", .batches = 20000};
+  const S noisy_cue{.task = "cue_reward", .noise = 0.5};
+  const S random_cue{.task = "cue_reward", .random_network = true};
+  const S sequence{.task = "sequence_reproduction", .batches = 10000};
+  const S short_sequence{.task = "sequence_reproduction", .length = 5};
+  const S immediate{.task = "sequence_reproduction", .delay = 0};
+  const S delayed{.task = "sequence_reproduction", .delay = 40};
+  const S delayed_long{.task = "sequence_reproduction", .delay = 40, .batches = 10000};
+  const S delayed_short{.task = "sequence_reproduction", .length = 5, .delay = 40};
+  const S delayed_hebbian{.task = "sequence_reproduction", .delay = 40, .rule = "hebbian"};
+  const S linear{.task = "linear_regression", .batches = 10000};
+  const S mlp{.task = "mlp_regression", .batches = 10000};
+
+  return {
+      {"cuereward_demo", "Cue-reward, RNN with 128 units", widened(grid(cue, {rules}), 1)},
+      {"cuereward_large", "Cue-reward", paper(long_cue, {cells, rules})},
+      {"cuereward_lr", "Cue-reward: learning rate of the slow weights",
+       paper(cue, {vary(&S::learning_rate, {0.01, 0.0003}), cells, rules})},
+      {"cuereward_plr", "Cue-reward: learning rate and decay of the fast weights",
+       paper(cue, {vary(&S::eta0, {0.0, 0.025, 0.05, 0.1, 0.2}), cells, plastic_rules})},
+      {"cuereward_extradim", "Cue-reward: further outputs",
+       paper(cue,
+             {vary(&S::extra, {Index{0}, Index{4}, Index{8}, Index{16}}), cells, plastic_rules})},
+      {"cuereward_modulation", "Cue-reward: modulation",
+       paper(cue, {modulation, cells, plastic_rules})},
+      {"cuereward_inner_lr_mode", "Cue-reward: start of the coefficients A",
+       grid(cue, {alpha_modes, random_network, cells, plastic_rules})},
+      {"cuereward_random_network", "Cue-reward: fixed random slow weights",
+       paper(random_cue, {learned_alpha_modes, cells, plastic_rules})},
+      {"cuereward_noisy", "Cue-reward: noise of 0.5 on the cues", paper(noisy_cue, {cells, rules})},
+      {"seqreproduction_long_compare_delay", "Sequence reproduction: delay, 20 values",
+       paper(sequence, {vary(&S::delay, {Index{0}, Index{20}, Index{40}}), cells, rules})},
+      {"seqreproduction_delay", "Sequence reproduction: delay, 5 values",
+       paper(short_sequence,
+             {vary(&S::delay, {Index{0}, Index{10}, Index{20}, Index{40}, Index{60}}), cells,
+              rules})},
+      {"seqreproduction_seqlength", "Sequence reproduction: length, no delay",
+       paper(immediate, {vary(&S::length, {Index{5}, Index{10}, Index{20}, Index{30}, Index{40}}),
+                         cells, rules})},
+      {"seqreproduction_modulation", "Sequence reproduction, delay 40: modulation",
+       paper(delayed, {modulation, cells, plastic_rules})},
+      {"seqreproduction_norm", "Sequence reproduction, 5 values, delay 40: norm clip",
+       paper(delayed_short, {vary(&S::max_norm, {1.0, 100.0}), plastic_rules})},
+      {"seqreproduction_weight_clip", "Sequence reproduction, delay 40: bound on fast weights",
+       paper(delayed_hebbian, {vary(&S::weight_clip, {0.01, 0.1, 1.0})})},
+      {"regression", "Few-shot linear regression", paper(linear, {supports, cells, rules})},
+      {"regression_mlp", "Few-shot regression of a small network",
+       paper(mlp, {supports, cells, rules})},
+      {"regression_mlp_modulation", "Few-shot regression of a small network: modulation",
+       paper(mlp, {modulation, cells, plastic_rules})},
+
+      // The learning rate over an episode, of networks that experiments above have trained.
+      {"cuereward_test", "Cue-reward: learning rate over an episode",
+       widened(grid(cue, {plastic_rules}), 1)},
+      {"seqreproduction_test", "Sequence reproduction, delay 40: learning rate over an episode",
+       paper(delayed_long, {cells, plastic_rules})},
+      {"regression_mlp_test", "Few-shot regression: learning rate over an episode",
+       paper(mlp, {cells, plastic_rules})},
+
+      // Not in the paper.
+      {"inner_scale", "Scale of the gradient rule's own loss",
+       paper({.rule = "gradient"}, {vary(&S::task, {"cue_reward", "sequence_reproduction",
+                                                    "linear_regression", "mlp_regression"}),
+                                    vary(&S::inner_scale, {1.0 / 64, 1.0 / 8, 1.0}), cells})},
+      {"mixed_tasks", "Cue-reward and sequence reproduction in one network",
+       paper({.task = "cue_reward + sequence_reproduction"}, {cells, rules})},
+  };
+}
+
+}  // namespace
+
+const std::vector<Experiment>& all_experiments() {
+  static const std::vector<Experiment> experiments = make_experiments();
+  return experiments;
+}
+
+const Experiment& find_experiment(std::string_view name) {
+  for (const Experiment& experiment : all_experiments()) {
+    if (experiment.name == name) return experiment;
+  }
+  plastic::detail::reject("find_experiment", "the name", "one that `experiments list` shows", name);
+}
+
+}  // namespace experiments

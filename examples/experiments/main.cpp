@@ -1,0 +1,149 @@
+// The experiments of the paper by name: runs them, and reports on them.
+
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <exception>
+#include <filesystem>
+#include <iomanip>
+#include <iostream>
+#include <string>
+#include <vector>
+
+#include "definitions.hpp"
+#include "plastic/io/atomic_file.hpp"
+#include "report.hpp"
+#include "runner.hpp"
+
+namespace {
+
+namespace fs = std::filesystem;
+using namespace experiments;
+
+struct Options {
+  std::string name;
+  fs::path out = "experiments";
+  int seeds = 4;
+  int jobs = 0;
+  Index batches = 0;
+  Index hidden = 0;
+  Index validate_every = 0;
+  std::vector<std::string> cells;
+};
+
+void list() {
+  for (const Experiment& experiment : all_experiments()) {
+    std::cout << std::left << std::setw(36) << experiment.name << std::right << std::setw(3)
+              << experiment.variants.size() << " settings   " << experiment.title << "\n";
+  }
+}
+
+std::vector<PlannedRun> plan(const Experiment& experiment, const Options& options) {
+  std::vector<PlannedRun> runs;
+  // One seed of everything before the next: a run that is stopped early has seen every setting.
+  for (int seed = 0; seed < options.seeds; ++seed) {
+    for (RunSettings settings : experiment.variants) {
+      if (!options.cells.empty() && std::find(options.cells.begin(), options.cells.end(),
+                                              settings.cell) == options.cells.end()) {
+        continue;
+      }
+      if (options.batches > 0) settings.batches = options.batches;
+      if (options.hidden > 0) {
+        settings.hidden =
+            std::max<Index>(1, settings.hidden * options.hidden / RunSettings().hidden);
+      }
+      if (options.validate_every > 0) settings.validate_every = options.validate_every;
+      settings.seed = static_cast<std::uint64_t>(seed);
+      runs.push_back({settings, options.out / "runs" / folder_name(settings)});
+    }
+  }
+  if (runs.empty()) throw std::invalid_argument("this experiment has no such cell");
+  return runs;
+}
+
+int run(const Options& options) {
+  const Experiment& experiment = find_experiment(options.name);
+  const std::vector<PlannedRun> runs = plan(experiment, options);
+  const fs::path folder = options.out / experiment.name;
+  fs::create_directories(folder);
+  nlohmann::ordered_json json = {
+      {"name", experiment.name}, {"title", experiment.title}, {"runs", nlohmann::json::array()}};
+  for (const PlannedRun& run : runs) {
+    json["runs"].push_back({{"folder", "../runs/" + run.folder.filename().string()},
+                            {"settings", to_json(run.settings)}});
+  }
+  plastic::write_file_atomically(folder / "experiment.json", json.dump(2) + "\n");
+  const int failed = do_runs(runs, options.jobs, std::cout, ::isatty(STDOUT_FILENO) != 0);
+  if (failed > 0) {
+    std::cerr << "experiments: " << failed << " of " << runs.size() << " runs failed\n";
+    return 1;
+  }
+  std::cout << "All runs have finished. Next: experiments report " << experiment.name << " --out "
+            << options.out.string() << "\n";
+  return 0;
+}
+
+int report(const Options& options) {
+  const fs::path folder = options.out / find_experiment(options.name).name;
+  std::cout << write_report(folder) << "\nReport:  " << (folder / "report.html").string()
+            << "\nTables:  " << (folder / "results.md").string() << " "
+            << (folder / "results.csv").string() << "\n";
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  Options options;
+  CLI::App app(
+      "The experiments of Duan et al., ICLR 2023, with their ablations.\n\n"
+      "  experiments list                         names them\n"
+      "  experiments run cuereward_demo           trains all its networks, several at a time\n"
+      "  experiments report cuereward_demo        makes tables, figures and report.html\n\n"
+      "Every run has a folder in OUT/runs. A run that was stopped or killed goes on where it was "
+      "and\n"
+      "ends with the same bits; finished runs are not repeated, also where another experiment has\n"
+      "done them; a changed setting is a new run.");
+  app.require_subcommand(1);
+  CLI::App* list_command =
+      app.add_subcommand("list", "the experiments and how many settings each has");
+  CLI::App* run_command = app.add_subcommand("run", "trains what has not been trained yet");
+  CLI::App* report_command =
+      app.add_subcommand("report", "tables and figures of what has finished");
+  for (CLI::App* command : {run_command, report_command}) {
+    command->add_option("NAME", options.name, "an experiment of the list")->required();
+    command->add_option("--out", options.out, "folder of all runs and reports")
+        ->capture_default_str();
+  }
+  run_command->add_option("--seeds", options.seeds, "runs of every setting")
+      ->check(CLI::Range(1.0, 1e6))
+      ->capture_default_str();
+  run_command->add_option("--jobs", options.jobs, "runs at a time; 0: one per processor")
+      ->check(CLI::Range(0.0, 4096.0))
+      ->capture_default_str();
+  run_command->add_option("--batches", options.batches, "instead of the experiment's own number")
+      ->check(CLI::Range(1.0, 1e9));
+  run_command
+      ->add_option("--hidden", options.hidden,
+                   "instead of 128 units; networks that have more, by rule and cell, keep their\n"
+                   "proportion to it")
+      ->check(CLI::Range(1.0, 1e5));
+  run_command
+      ->add_option("--validate-every", options.validate_every,
+                   "batches between validations and checkpoints (default: 200)")
+      ->check(CLI::Range(1.0, 1e9));
+  run_command->add_option("--cells", options.cells, "only settings with these cells: rnn, lstm")
+      ->check(CLI::IsMember({"rnn", "lstm"}));
+  CLI11_PARSE(app, argc, argv);
+  try {
+    if (list_command->parsed()) {
+      list();
+      return 0;
+    }
+    return run_command->parsed() ? run(options) : report(options);
+  } catch (const std::exception& error) {
+    std::cerr << "experiments: " << error.what() << "\n";
+    return 1;
+  }
+}

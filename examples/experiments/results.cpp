@@ -1,0 +1,150 @@
+#include "results.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <fstream>
+#include <limits>
+#include <numeric>
+#include <sstream>
+#include <stdexcept>
+
+#include "run.hpp"
+#include "settings.hpp"
+
+namespace experiments {
+
+namespace fs = std::filesystem;
+
+Estimate estimate(const std::vector<double>& values) {
+  // 0.975 quantiles of Student's t for 1, 2, ... degrees of freedom.
+  constexpr std::array quantiles = {12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365,
+                                    2.306,  2.262, 2.228, 2.201, 2.179, 2.160, 2.145,
+                                    2.131,  2.120, 2.110, 2.101, 2.093, 2.086};
+  const auto n = static_cast<double>(values.size());
+  const double mean = std::accumulate(values.begin(), values.end(), 0.0) / n;
+  if (values.size() < 2) return {mean, std::numeric_limits<double>::quiet_NaN()};
+  double square = 0;
+  for (const double x : values) square += (x - mean) * (x - mean);
+  const std::size_t freedom = values.size() - 1;
+  const double t = freedom <= quantiles.size() ? quantiles[freedom - 1] : 1.96 + 2.5 / (n - 1);
+  return {mean, t * std::sqrt(square / (n - 1) / n)};
+}
+
+std::string Variant::text(const std::string& setting) const {
+  return settings.contains(setting) ? text_of(settings.at(setting)) : "-";
+}
+
+std::vector<double> Variant::over_runs(double RunResult::*value) const {
+  std::vector<double> values;
+  for (const RunResult& run : runs) values.push_back(run.*value);
+  return values;
+}
+
+std::string Results::panel(const Variant& variant) const {
+  std::string text;
+  for (const std::string& setting : varied) {
+    if (setting == "rule") continue;
+    if (!text.empty()) text += ", ";
+    if (setting != "cell" && setting != "task") text += setting + " ";
+    text += variant.text(setting);
+  }
+  return text;
+}
+
+Columns read_columns(const fs::path& path) {
+  std::ifstream file(path);
+  std::string line, cell;
+  std::vector<std::string> names;
+  Columns columns;
+  if (!std::getline(file, line)) throw std::runtime_error("cannot read " + path.string());
+  std::istringstream header(line);
+  while (std::getline(header, cell, ',')) names.push_back(cell);
+  while (std::getline(file, line)) {
+    std::istringstream row(line);
+    for (const std::string& name : names) {
+      if (!std::getline(row, cell, ',')) throw std::runtime_error(path.string() + ": a short row");
+      columns[name].push_back(std::stod(cell));
+    }
+  }
+  return columns;
+}
+
+namespace {
+
+RunResult read_run(const fs::path& folder) {
+  RunResult run;
+  run.folder = folder;
+  run.progress = read_columns(folder / "progress.csv");
+  run.eta = read_columns(folder / "eta.csv");
+  const Columns test = read_columns(folder / "test.csv");
+  run.test_loss = test.at("test_loss").at(0);
+  run.query_loss = test.at("query_loss").at(0);
+  run.query_share = test.at("query_share").at(0);
+  const std::vector<double>& validation = run.progress.at("validation_loss");
+  run.best_validation = *std::min_element(validation.begin(), validation.end());
+  return run;
+}
+
+}  // namespace
+
+Results read_results(const fs::path& folder) {
+  const fs::path path = folder / "experiment.json";
+  std::ifstream file(path);
+  if (!file)
+    throw std::runtime_error("cannot read " + path.string() + ": run the experiment first");
+  const Json json = Json::parse(file);
+  Results results;
+  results.name = json.at("name");
+  results.title = json.at("title");
+  for (const Json& run : json.at("runs")) {
+    Json settings = run.at("settings");
+    settings.erase("seed");
+    auto variant = std::find_if(results.variants.begin(), results.variants.end(),
+                                [&](const Variant& v) { return v.settings == settings; });
+    if (variant == results.variants.end()) {
+      variant = results.variants.insert(variant, Variant{settings, {}, 0});
+    }
+    const fs::path run_folder = folder / run.at("folder").get<std::string>();
+    if (is_finished(run_folder)) {
+      variant->runs.push_back(read_run(run_folder));
+    } else {
+      ++variant->missing;
+    }
+  }
+  for (const Variant& variant : results.variants) {
+    for (const auto& [name, value] : variant.settings.items()) {
+      const bool differs = std::any_of(
+          results.variants.begin(), results.variants.end(),
+          [&, &key = name](const Variant& v) { return v.text(key) != variant.text(key); });
+      if (differs && name != "hidden" &&
+          std::find(results.varied.begin(), results.varied.end(), name) == results.varied.end()) {
+        results.varied.push_back(name);
+      }
+    }
+  }
+  const bool any = std::any_of(results.variants.begin(), results.variants.end(),
+                               [](const Variant& v) { return !v.runs.empty(); });
+  if (!any) throw std::runtime_error(results.name + ": no run has finished");
+  return results;
+}
+
+std::vector<Mark> marks(const Variant& variant) {
+  const std::string task = variant.text("task");
+  const bool few = variant.text("support") == "10";
+  if (task == "cue_reward") {
+    return {{"a cue never shown", 0.0179, 0.0358},
+            {"best without looking at the cue", 0.1369, 0.2738},
+            {"copy, then predict zero", 0.1667, 0.3333}};
+  }
+  if (task == "sequence_reproduction") return {{"chance", 1.0 / 3, 1.0 / 3}};
+  if (task == "linear_regression") {
+    return {{"near-optimal estimator", few ? 0.199 : 0.0145, few ? 0.293 : 0.0200}};
+  }
+  if (task == "mlp_regression") {
+    return {{"near-optimal estimator", few ? 0.040 : 0.0158, few ? 0.055 : 0.0220}};
+  }
+  return {};
+}
+
+}  // namespace experiments

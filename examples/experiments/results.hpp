@@ -1,0 +1,62 @@
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+namespace experiments {
+
+using Json = nlohmann::ordered_json;
+using Columns = std::map<std::string, std::vector<double>>;
+
+/// Mean over seeds and half the width of its 95% confidence interval (Student's t); the width is
+/// NaN for a single value.
+struct Estimate {
+  double mean = 0;
+  double half_width = 0;
+};
+Estimate estimate(const std::vector<double>& values);
+
+struct RunResult {
+  std::filesystem::path folder;
+  Columns progress, eta;
+  double best_validation = 0;
+  double test_loss = 0, query_loss = 0, query_share = 0;
+};
+
+/// One setting of an experiment with the results of its seeds.
+struct Variant {
+  Json settings;  ///< without the seed
+  std::vector<RunResult> runs;
+  std::size_t missing = 0;  ///< seeds whose run has not finished
+
+  std::string text(const std::string& setting) const;
+  std::vector<double> over_runs(double RunResult::*value) const;
+};
+
+/// Reference values of a task, to judge an error by.
+struct Mark {
+  std::string name;
+  double all_steps, query_steps;
+};
+
+struct Results {
+  std::string name, title;
+  std::vector<Variant> variants;
+  std::vector<std::string> varied;  ///< settings that differ between variants, but the size
+
+  /// Settings beside the rule that are varied, as "lstm, delay 20": a panel of a figure.
+  std::string panel(const Variant& variant) const;
+};
+
+/// Throws std::runtime_error naming a file that is missing or bad.
+Results read_results(const std::filesystem::path& folder);
+
+std::vector<Mark> marks(const Variant& variant);
+
+/// The columns of a CSV file of numbers with a header.
+Columns read_columns(const std::filesystem::path& path);
+
+}  // namespace experiments

@@ -1,0 +1,192 @@
+#include "run.hpp"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <fstream>
+#include <iomanip>
+#include <locale>
+#include <numeric>
+#include <sstream>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "plastic/cells/dispatch.hpp"
+#include "plastic/io/checkpoint.hpp"
+#include "plastic/optim/adamw.hpp"
+#include "plastic/train/csv_log.hpp"
+#include "plastic/train/trainer.hpp"
+
+namespace experiments {
+namespace {
+
+using namespace plastic;
+namespace fs = std::filesystem;
+
+// Held while this process works in a folder; the system lifts it when the process ends or is
+// killed.
+class FolderLock {
+ public:
+  explicit FolderLock(const fs::path& folder)
+      : file_(::open((folder / ".lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666)) {
+    if (file_ < 0 || ::flock(file_, LOCK_EX | LOCK_NB) != 0) {
+      if (file_ >= 0) ::close(file_);
+      throw std::runtime_error(folder.string() + ": another process is at work here");
+    }
+  }
+  ~FolderLock() { ::close(file_); }
+  FolderLock(const FolderLock&) = delete;
+  FolderLock& operator=(const FolderLock&) = delete;
+
+ private:
+  int file_;
+};
+
+// Rows of numbers, written whole when it is done.
+class Csv {
+ public:
+  Csv() {
+    text_.imbue(std::locale::classic());
+    text_ << std::setprecision(9);
+  }
+  template <class T>
+  Csv& operator<<(const T& value) {
+    if (!at_start_) text_ << ',';
+    at_start_ = false;
+    text_ << value;
+    return *this;
+  }
+  void end_row() {
+    text_ << '\n';
+    at_start_ = true;
+  }
+  void write(const fs::path& path) const { write_file_atomically(path, text_.str()); }
+
+ private:
+  std::ostringstream text_;
+  bool at_start_ = true;
+};
+
+void write_settings(const RunSettings& settings, const fs::path& path) {
+  const std::string text = to_json(settings).dump(2) + "\n";
+  if (!fs::exists(path)) return write_file_atomically(path, text);
+  std::ifstream file(path);
+  const std::string old((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+  if (old != text) throw std::runtime_error(path.string() + ": these are other settings");
+}
+
+template <class Cell>
+void save_best(const Cell& cell, const Task& task, const fs::path& path) {
+  constexpr Index samples = 8;
+  Episodes<float> episodes;
+  task.generate({0, Random::Purpose::test}, 0, 0, samples, episodes);
+  TensorFile file = to_file(cell);
+  add_episodes(file, episodes, samples);
+  write_safetensors(path, file);
+}
+
+void write_eta(const Evaluation& test, const fs::path& path) {
+  Csv csv;
+  csv << "step"
+      << "mean"
+      << "sd";
+  csv.end_row();
+  for (std::size_t t = 0; t < test.eta_mean.size(); ++t) {
+    csv << t << test.eta_mean[t] << test.eta_deviation[t];
+    csv.end_row();
+  }
+  csv.write(path);
+}
+
+// The first test episode, step by step: eta and the norm of each layer's fast weights, and those 64
+// recurrent weights that grow largest.
+template <class Cell>
+void write_episode(const Cell& cell, const Task& task, const fs::path& folder) {
+  constexpr std::size_t recurrent = 1;  // h_fc
+  Episodes<float> episodes;
+  task.generate({0, Random::Purpose::test}, 0, 0, 1, episodes);
+  CellState<float> state = cell.initial_state(1);
+  const Index steps = episodes.inputs.cols();
+  Matrix<float> recurrent_weights(state.fast_weight(recurrent, 0).size(), steps);
+  Csv csv;
+  csv << "step"
+      << "eta";
+  for (const std::string& layer : cell.layer_names()) csv << layer;
+  csv.end_row();
+  for (Index t = 0; t < steps; ++t) {
+    const float eta = cell.step(state, episodes.inputs.col(t)).eta(0, 0);
+    csv << t << eta;
+    for (std::size_t l = 0; l < cell.layer_names().size(); ++l) {
+      csv << state.fast_weight(l, 0).norm();
+    }
+    csv.end_row();
+    recurrent_weights.col(t) = state.fast_weight(recurrent, 0).reshaped();
+  }
+  csv.write(folder / "episode.csv");
+
+  const Vector<float> largest = recurrent_weights.cwiseAbs().rowwise().maxCoeff();
+  std::vector<Index> order(static_cast<std::size_t>(largest.size()));
+  std::iota(order.begin(), order.end(), Index{0});
+  const std::size_t shown = std::min<std::size_t>(64, order.size());
+  std::partial_sort(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(shown), order.end(),
+                    [&](Index a, Index b) { return largest[a] > largest[b]; });
+  Csv weights;
+  for (std::size_t k = 0; k < shown; ++k) {
+    for (Index t = 0; t < steps; ++t) weights << recurrent_weights(order[k], t);
+    weights.end_row();
+  }
+  weights.write(folder / "fast.csv");
+}
+
+template <class Cell>
+void train_cell(const RunSettings& settings, const fs::path& folder, int threads,
+                TrainingCallback& observer) {
+  const Task task = make_task(settings);
+  Cell cell(make_cell_options(settings, task));
+  AdamW<float> optimizer(cell.parameters(), {.learning_rate = settings.learning_rate});
+  Trainer trainer(cell, task, optimizer,
+                  {.batches = settings.batches,
+                   .validation_every = settings.validate_every,
+                   .seed = settings.seed,
+                   .threads = threads});
+  KeepBest<float> keep(cell.parameters(),
+                       [&] { save_best(cell, task, folder / "best.safetensors"); });
+  CsvLog log(folder / "progress.csv");
+  Checkpoint checkpoint(folder / "checkpoint.safetensors", cell, optimizer, keep);
+  const Index first = checkpoint.exists() ? checkpoint.resume() : 0;
+  if (first > 0) log.resume(first);
+  TrainingCallback* callbacks[] = {&keep, &log, &checkpoint, &observer};
+  trainer.run(callbacks, first);
+
+  keep.restore();
+  const Evaluation test = trainer.evaluate_in_detail({0, Random::Purpose::test}, 100);
+  write_eta(test, folder / "eta.csv");
+  if constexpr (Cell::plastic) write_episode(cell, task, folder);
+  Csv csv;
+  csv << "test_loss"
+      << "query_loss"
+      << "query_share";
+  csv.end_row();
+  csv << test.loss << test.query_loss << test.query_share;
+  csv.end_row();
+  csv.write(folder / "test.csv");
+}
+
+}  // namespace
+
+bool is_finished(const fs::path& folder) { return fs::exists(folder / "test.csv"); }
+
+void train(const RunSettings& settings, const fs::path& folder, int threads,
+           TrainingCallback& observer) {
+  fs::create_directories(folder);
+  const FolderLock lock(folder);
+  write_settings(settings, folder / "settings.json");
+  with_cell_type<float>(settings.cell, settings.rule, [&]<class Cell>(std::type_identity<Cell>) {
+    train_cell<Cell>(settings, folder, threads, observer);
+  });
+}
+
+}  // namespace experiments

@@ -1,0 +1,27 @@
+#pragma once
+
+#include <filesystem>
+
+#include "plastic/train/callback.hpp"
+#include "settings.hpp"
+
+namespace experiments {
+
+/// A run's folder holds
+///   settings.json           what determines the run
+///   progress.csv            losses at every validation
+///   best.safetensors        the best weights with a few test episodes, for `replay`
+///   checkpoint.safetensors  all that the run needs to go on
+/// and when it has finished, of the best weights on the test set,
+///   eta.csv                 learning rate of the fast weights at every step, mean and sd
+///   episode.csv, fast.csv   one episode at work: eta, norms of the fast weights, some of them
+///   test.csv                losses; written last
+bool is_finished(const std::filesystem::path& folder);
+
+/// Trains what `settings` say, from the folder's checkpoint if there is one, to the end. The result
+/// does not depend on `threads`, nor on how often the run was killed on the way. Throws
+/// std::runtime_error if another process works in the folder, and whatever stops training.
+void train(const RunSettings& settings, const std::filesystem::path& folder, int threads,
+           plastic::TrainingCallback& observer);
+
+}  // namespace experiments

@@ -1,0 +1,103 @@
+#include "settings.hpp"
+
+#include <algorithm>
+#include <cstdio>
+#include <sstream>
+
+#include "plastic/io/settings.hpp"
+#include "plastic/tape/check.hpp"
+
+namespace experiments {
+
+using namespace plastic;
+
+nlohmann::ordered_json to_json(const RunSettings& settings) {
+  nlohmann::ordered_json json;
+  for_each_setting(settings, [&](const char* name, const auto& value) { json[name] = value; });
+  return json;
+}
+
+RunSettings from_json(const nlohmann::ordered_json& json) {
+  RunSettings settings;
+  json.at("task").get_to(settings.task);  // it decides which others there are
+  for_each_setting(settings, [&](const char* name, auto& value) { json.at(name).get_to(value); });
+  return settings;
+}
+
+std::string text_of(const nlohmann::ordered_json& value) {
+  if (value.is_boolean()) return value.get<bool>() ? "on" : "off";
+  if (value.is_string()) return value.get<std::string>();
+  if (value.is_number_float()) {
+    std::array<char, 32> text{};
+    std::snprintf(text.data(), text.size(), "%.4g", value.get<double>());
+    return text.data();
+  }
+  return value.dump();
+}
+
+std::string folder_name(const RunSettings& settings) {
+  // FNV-1a, 64 bits: the same name on every machine.
+  std::uint64_t hash = 14695981039346656037u;
+  for (const char c : to_json(settings).dump()) {
+    hash = (hash ^ static_cast<unsigned char>(c)) * 1099511628211u;
+  }
+  std::array<char, 17> text{};
+  std::snprintf(text.data(), text.size(), "%016llx", static_cast<unsigned long long>(hash));
+  std::string task = settings.task;
+  std::replace_if(
+      task.begin(), task.end(), [](char c) { return c == ' ' || c == '+'; }, '_');
+  return task + "-" + settings.cell + "-" + settings.rule + "-seed" +
+         std::to_string(settings.seed) + "-" + text.data();
+}
+
+Task make_task(const RunSettings& s) {
+  std::vector<Task::Part> parts;
+  std::istringstream terms(s.task);
+  std::string term;
+  while (std::getline(terms, term, '+')) {
+    double weight = 1;
+    std::istringstream words(term);
+    if (!(words >> weight)) {
+      weight = 1;
+      words.clear();
+      words.str(term);
+    }
+    std::string name;
+    words >> name;
+    if (name == "cue_reward") {
+      parts.push_back({CueReward({.noise = s.noise}), weight});
+    } else if (name == "sequence_reproduction") {
+      parts.push_back({SequenceReproduction({.length = s.length, .delay = s.delay}), weight});
+    } else if (name == "linear_regression") {
+      parts.push_back({FewShotRegression({.support = s.support}), weight});
+    } else if (name == "mlp_regression") {
+      parts.push_back(
+          {FewShotRegression(
+               {.function = RegressionFunction::mlp, .variables = 6, .support = s.support}),
+           weight});
+    } else {
+      detail::reject("make_task", "task",
+                     "cue_reward, sequence_reproduction, linear_regression or mlp_regression",
+                     name);
+    }
+  }
+  return Task(std::move(parts));
+}
+
+CellOptions make_cell_options(const RunSettings& s, const Task& task) {
+  return {.inputs = task.inputs(),
+          .hidden = s.hidden,
+          .outputs = task.outputs(),
+          .extra = s.extra,
+          .modulation = s.modulation,
+          .eta0 = s.eta0,
+          .decay0 = s.eta0,
+          .max_norm = s.max_norm,
+          .weight_clip = s.weight_clip,
+          .alpha_mode = detail::alpha_mode_from(s.alpha_mode),
+          .random_network = s.random_network,
+          .inner_scale = s.inner_scale,
+          .seed = s.seed};
+}
+
+}  // namespace experiments

@@ -1,0 +1,95 @@
+#pragma once
+
+#include <cstdint>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "plastic/cells/options.hpp"
+#include "plastic/tasks/cue_reward.hpp"
+#include "plastic/tasks/few_shot_regression.hpp"
+#include "plastic/tasks/sequence_reproduction.hpp"
+#include "plastic/tasks/task_mix.hpp"
+
+namespace experiments {
+
+using plastic::Index;
+using Task =
+    plastic::TaskMix<plastic::CueReward, plastic::SequenceReproduction, plastic::FewShotRegression>;
+
+/// All that determines one training run. The defaults are the paper's.
+struct RunSettings {
+  /// cue_reward, sequence_reproduction, linear_regression or mlp_regression; or several with their
+  /// weights, "cue_reward + 2 sequence_reproduction".
+  std::string task = "cue_reward";
+  double noise = 0.1;  ///< cue-reward: on the cues
+  Index length = 20;   ///< sequence reproduction
+  Index delay = 20;    ///< sequence reproduction
+  Index support = 20;  ///< regression: k
+
+  std::string cell = "rnn";
+  std::string rule = "gradient";
+  Index hidden = 128;
+  Index extra = 4;
+  bool modulation = true;
+  double eta0 = 0.1;  ///< also lambda0, the decay
+  double max_norm = 1;
+  double weight_clip = 0;
+  std::string alpha_mode = "random";
+  bool random_network = false;
+  double inner_scale = 1.0 / 64;
+
+  double learning_rate = 1e-3;
+  Index batches = 5000;
+  Index validate_every = 200;
+  std::uint64_t seed = 0;
+
+  bool has_task(std::string_view name) const { return task.find(name) != std::string::npos; }
+};
+
+/// Calls f(name, member) for every setting that matters to the run's task, in the order of files.
+template <class S, class F>
+void for_each_setting(S& s, F&& f) {
+  f("task", s.task);
+  if (s.has_task("cue_reward")) f("noise", s.noise);
+  if (s.has_task("sequence_reproduction")) {
+    f("length", s.length);
+    f("delay", s.delay);
+  }
+  if (s.has_task("regression")) f("support", s.support);
+  f("cell", s.cell);
+  f("rule", s.rule);
+  f("hidden", s.hidden);
+  f("extra", s.extra);
+  f("modulation", s.modulation);
+  f("eta0", s.eta0);
+  f("max_norm", s.max_norm);
+  f("weight_clip", s.weight_clip);
+  f("alpha_mode", s.alpha_mode);
+  f("random_network", s.random_network);
+  f("inner_scale", s.inner_scale);
+  f("learning_rate", s.learning_rate);
+  f("batches", s.batches);
+  f("validate_every", s.validate_every);
+  f("seed", s.seed);
+}
+
+nlohmann::ordered_json to_json(const RunSettings& settings);
+
+/// Throws nlohmann::json::exception if a setting is missing or of another type.
+RunSettings from_json(const nlohmann::ordered_json& json);
+
+/// One setting as a text: on, off, a number, a name.
+std::string text_of(const nlohmann::ordered_json& value);
+
+/// TASK-CELL-RULE-seedN-HASH, the name of the run's folder: a changed setting is another folder.
+std::string folder_name(const RunSettings& settings);
+
+/// Throws std::invalid_argument if a task has no such name or options.
+Task make_task(const RunSettings& settings);
+
+/// For a cell with the task's inputs and outputs.
+plastic::CellOptions make_cell_options(const RunSettings& settings, const Task& task);
+
+}  // namespace experiments

@@ -1,0 +1,232 @@
+#include <algorithm>
+#include <catch2/catch.hpp>
+#include <chrono>
+#include <csignal>
+#include <filesystem>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <random>
+#include <sstream>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "plastic/io/safetensors.hpp"
+#include "process.hpp"
+
+namespace {
+
+using namespace plastic::testing;
+
+// Runs that take a second together.
+Arguments small(const fs::path& out, const std::string& name, const Arguments& extra = {}) {
+  Arguments all{"run", name, "--out", out.string(), "--hidden", "12"};
+  all.insert(all.end(), extra.begin(), extra.end());
+  return all;
+}
+
+std::vector<fs::path> run_folders(const fs::path& out) {
+  std::vector<fs::path> folders;
+  if (!fs::exists(out / "runs")) return folders;
+  for (const auto& entry : fs::directory_iterator(out / "runs")) folders.push_back(entry.path());
+  std::sort(folders.begin(), folders.end());
+  return folders;
+}
+
+// progress.csv without its last column, the time.
+std::string losses(const fs::path& csv) {
+  std::string result;
+  std::istringstream lines(content(csv));
+  for (std::string line; std::getline(lines, line);) {
+    result += line.substr(0, line.rfind(',')) + "\n";
+  }
+  return result;
+}
+
+// Every file of a run, at any moment, is whole.
+void check_whole_files(const fs::path& folder) {
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    const std::string name = entry.path().filename().string();
+    INFO(entry.path());
+    if (name.ends_with(".tmp") || name == ".lock") continue;  // not yet, or never, a result
+    if (name == "settings.json") {
+      CHECK_NOTHROW(nlohmann::json::parse(content(entry.path())));
+    } else if (name == "progress.csv") {
+      CHECK_NOTHROW(rows_of(content(entry.path())));
+    } else if (name.ends_with(".safetensors")) {
+      CHECK_NOTHROW(plastic::read_safetensors(entry.path()));
+    } else {
+      CHECK(name.ends_with(".csv"));
+      CHECK(content(entry.path()).ends_with("\n"));
+    }
+  }
+}
+
+}  // namespace
+
+TEST_CASE("The list names every experiment of the paper", "[experiments]") {
+  const std::string list = run_well("experiments", {"list"}).out;
+  for (const char* name : {"cuereward_demo",
+                           "cuereward_large",
+                           "cuereward_lr",
+                           "cuereward_plr",
+                           "cuereward_extradim",
+                           "cuereward_modulation",
+                           "cuereward_inner_lr_mode",
+                           "cuereward_random_network",
+                           "cuereward_noisy",
+                           "seqreproduction_long_compare_delay",
+                           "seqreproduction_delay",
+                           "seqreproduction_seqlength",
+                           "seqreproduction_modulation",
+                           "seqreproduction_norm",
+                           "seqreproduction_weight_clip",
+                           "regression",
+                           "regression_mlp",
+                           "regression_mlp_modulation",
+                           "cuereward_test",
+                           "seqreproduction_test",
+                           "regression_mlp_test",
+                           "inner_scale"}) {
+    CHECK(mentions(list, std::string(name) + " "));
+  }
+}
+
+TEST_CASE("Runs killed twenty times end with the bits of runs left alone", "[experiments]") {
+  const Folder alone, killed;
+  const Arguments options{"--seeds",          "1",  "--batches", "400",
+                          "--validate-every", "20", "--jobs",    "2"};
+  run_well("experiments", small(alone.path(), "cuereward_demo", options));
+
+  std::mt19937 random{std::random_device()()};
+  int kills = 0;
+  while (kills < 20) {
+    Process process("experiments", small(killed.path(), "cuereward_demo", options));
+    const auto moment =
+        std::chrono::microseconds(std::uniform_int_distribution<int>(0, 150'000)(random));
+    std::this_thread::sleep_for(moment);
+    if (!process.running()) break;
+    process.send(SIGKILL);
+    CHECK(process.wait().signal == SIGKILL);
+    ++kills;
+    INFO("killed after " << moment.count() << " microseconds");
+    for (const fs::path& folder : run_folders(killed.path())) check_whole_files(folder);
+    // At the pace of the kills the runs may finish before the twentieth: then they start again.
+    bool finished = run_folders(killed.path()).size() == 3;
+    for (const fs::path& folder : run_folders(killed.path())) {
+      finished = finished && fs::exists(folder / "test.csv");
+    }
+    if (finished && kills < 20) fs::remove_all(killed / "runs");
+  }
+  CHECK(kills == 20);
+  run_well("experiments", small(killed.path(), "cuereward_demo", options));
+
+  const std::vector<fs::path> expected = run_folders(alone.path());
+  const std::vector<fs::path> got = run_folders(killed.path());
+  REQUIRE(expected.size() == 3);
+  REQUIRE(got.size() == 3);
+  for (std::size_t i = 0; i < expected.size(); ++i) {
+    INFO(expected[i]);
+    REQUIRE(got[i].filename() == expected[i].filename());
+    for (const char* name :
+         {"best.safetensors", "checkpoint.safetensors", "test.csv", "eta.csv", "settings.json"}) {
+      INFO(name);
+      CHECK(content(got[i] / name) == content(expected[i] / name));
+    }
+    CHECK(losses(got[i] / "progress.csv") == losses(expected[i] / "progress.csv"));
+  }
+}
+
+TEST_CASE("Finished runs are not repeated, and other settings are other runs", "[experiments]") {
+  const Folder folder;
+  const Arguments options{"--seeds", "1", "--batches", "20"};
+  run_well("experiments", small(folder.path(), "cuereward_demo", options));
+  const std::vector<fs::path> first = run_folders(folder.path());
+  REQUIRE(first.size() == 3);
+  std::map<fs::path, fs::file_time_type> times;
+  for (const fs::path& run : first) times[run] = fs::last_write_time(run / "best.safetensors");
+
+  CHECK(mentions(run_well("experiments", small(folder.path(), "cuereward_demo", options)).out,
+                 "3 of them finished before"));
+  // The same networks under another name are the same runs.
+  CHECK(mentions(run_well("experiments", small(folder.path(), "cuereward_test", options)).out,
+                 "2 of them finished before"));
+  CHECK(run_folders(folder.path()) == first);
+  for (const fs::path& run : first) {
+    CHECK(fs::last_write_time(run / "best.safetensors") == times[run]);
+  }
+  run_well("experiments",
+           small(folder.path(), "cuereward_demo", {"--seeds", "1", "--batches", "21"}));
+  CHECK(run_folders(folder.path()).size() == 6);
+  run_well("experiments",
+           small(folder.path(), "cuereward_demo", {"--seeds", "2", "--batches", "20"}));
+  CHECK(run_folders(folder.path()).size() == 9);
+}
+
+TEST_CASE("A report has every table, figure and setting in one file", "[experiments]") {
+  const Folder folder;
+  for (const char* name : {"cuereward_demo", "regression", "seqreproduction_norm"}) {
+    INFO(name);
+    run_well("experiments",
+             small(folder.path(), name, {"--seeds", "2", "--batches", "3", "--cells", "rnn"}));
+    const Ended ended = run_well("experiments", {"report", name, "--out", folder.path().string()});
+    CHECK(mentions(ended.out, "| hidden | batches | runs | validation | test | test, queries |"));
+    const fs::path report = folder / name;
+    for (const char* file : {"results.csv", "results.md", "report.html", "learning_curves.svg",
+                             "learning_curves.png", "eta.svg", "episode_rnn_hebbian.png"}) {
+      INFO(file);
+      REQUIRE(fs::exists(report / file));
+      CHECK(fs::file_size(report / file) > 100);
+    }
+    const std::string html = content(report / "report.html");
+    CHECK(mentions(html, "</html>"));
+    CHECK(mentions(html, "<svg"));
+    CHECK(mentions(html, "\"inner_scale\": 0.015625"));
+    CHECK_FALSE(mentions(html, "src="));  // nothing from outside
+    CHECK_FALSE(mentions(html, "<script"));
+    CHECK(fs::exists(report / "error.svg") == (std::string(name) != "cuereward_demo"));
+  }
+  CHECK(mentions(content(folder / "cuereward_demo/results.md"), "0.1369"));
+  CHECK(mentions(content(folder / "regression/results.md"), "0.2930"));
+  CHECK(mentions(content(folder / "regression/results.md"), "share of queries within 0.05"));
+}
+
+TEST_CASE("A report counts the runs that are missing", "[experiments]") {
+  const Folder folder;
+  run_well("experiments",
+           small(folder.path(), "cuereward_demo", {"--seeds", "2", "--batches", "2"}));
+  fs::remove(run_folders(folder.path()).front() / "test.csv");
+  CHECK(mentions(
+      run_well("experiments", {"report", "cuereward_demo", "--out", folder.path().string()}).out,
+      "| 1 of 2 |"));
+}
+
+TEST_CASE("Experiments refuse what makes no sense and say what", "[experiments]") {
+  const Folder folder;
+  const std::string out = folder.path().string();
+  check_refusal("experiments", {"run", "cuereward_dmo", "--out", out},
+                {"experiments list", "cuereward_dmo"});
+  check_refusal("experiments", {"report", "cuereward_demo", "--out", out},
+                {"experiment.json", "run the experiment first"});
+  check_refusal("experiments", {"run", "cuereward_demo", "--seeds", "0"}, {"--seeds"});
+  check_refusal("experiments", {"run", "cuereward_demo", "--cells", "gru"}, {"gru"});
+  check_refusal("experiments", {"run", "cuereward_demo", "--cells", "lstm", "--out", out},
+                {"no such cell"});
+  check_refusal("experiments", {}, {"subcommand"});
+}
+
+TEST_CASE("A run with a damaged checkpoint fails by name and the others go on", "[experiments]") {
+  const Folder folder;
+  const Arguments options{"--seeds", "1", "--batches", "4", "--validate-every", "2"};
+  run_well("experiments", small(folder.path(), "cuereward_demo", options));
+  const fs::path damaged = run_folders(folder.path()).front();
+  fs::remove(damaged / "test.csv");
+  write_plainly(damaged / "checkpoint.safetensors", "no tensors");
+  fs::remove_all(run_folders(folder.path()).back());
+  const Ended ended = run("experiments", small(folder.path(), "cuereward_demo", options));
+  CHECK(ended.code == 1);
+  CHECK(mentions(ended.out, "failed: "));
+  CHECK(mentions(ended.out, "checkpoint.safetensors"));
+  CHECK(mentions(ended.err, "1 of 3 runs failed"));
+  CHECK(fs::exists(run_folders(folder.path()).back() / "test.csv"));
+}
