@@ -83,6 +83,12 @@ std::vector<Setting> settings() {
   add("layer norm", [](CellOptions& o) { o.layer_norm = true; });
   add("random network", [](CellOptions& o) { o.random_network = true; });
   add("inner scale 1/64", [](CellOptions& o) { o.inner_scale = 1.0 / 64; });
+  add("copies every 3 steps", [](CellOptions& o) { o.snapshot_interval = 3; });
+  add("copies every 4 steps, a decay that cannot be undone", [](CellOptions& o) {
+    o.snapshot_interval = 4;
+    o.decay0 = 0.6;
+  });
+  add("no copy but the first", [](CellOptions& o) { o.snapshot_interval = 100; });
   return all;
 }
 

@@ -626,6 +626,14 @@ TEST_CASE("The trainer chooses threads and shards where it is not told", "[train
   CHECK(run.trainer.options().threads == available_threads());
   CHECK(run.trainer.options().shard >= 1);
   CHECK(run.trainer.options().shard <= options.batch);
+
+  // Small networks share a pass up to the number that leaves 16 shards; the plain one needs no
+  // more.
+  options.batch = 64;
+  CHECK(Run<Hebb, Echo>(options, Echo()).trainer.options().shard == 4);
+  CHECK(Run<PlasticRNN<None, double>, Echo>(options, Echo()).trainer.options().shard == 8);
+  options.shard = 5;
+  CHECK(Run<Hebb, Echo>(options, Echo()).trainer.options().shard == 5);
 }
 
 TEST_CASE("A task whose sizes are not those of the cell is refused", "[train]") {

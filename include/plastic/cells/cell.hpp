@@ -245,9 +245,9 @@ class PlasticCell {
     episode.samples = samples;
     episode.differentiable = differentiable;
     for (std::size_t l = 0; l < layers_.size(); ++l) {
-      episode.synapses[l] =
-          Synapse<Scalar>(tape, layers_[l].on(tape, parameters_, gradients),
-                          {samples, Rule::plastic, differentiable, options_.weight_clip});
+      episode.synapses[l] = Synapse<Scalar>(tape, layers_[l].on(tape, parameters_, gradients),
+                                            {samples, Rule::plastic, differentiable,
+                                             options_.weight_clip, options_.snapshot_interval});
     }
     for (std::size_t k = 0; k < Dynamics::states; ++k) {
       episode.state[k] = tape.constant(Matrix<Scalar>::Zero(options_.hidden, samples));

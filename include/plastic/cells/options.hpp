@@ -34,6 +34,10 @@ struct CellOptions {
   double inner_scale = 1.0 / 64;  ///< s of the gradient rule's loss, per sample
   std::uint64_t seed = 0;         ///< of the initial slow weights
 
+  /// Steps between the copies of the fast weights that backward starts from; 0 chooses. It changes
+  /// memory and speed, and no result but in its rounding; files do not hold it.
+  Index snapshot_interval = 0;
+
   /// Rows of the output layer: outputs + extra + (1 if modulated).
   Index all_outputs() const { return outputs + extra + (modulation ? 1 : 0); }
 
@@ -50,6 +54,7 @@ struct CellOptions {
     detail::check_range(here, "max_norm", max_norm, 1e-15, huge);
     detail::check_range(here, "weight_clip", weight_clip, 0, huge);
     detail::check_range(here, "inner_scale", inner_scale, 0, huge);
+    check_size("snapshot_interval", snapshot_interval, 0);
     const auto mode = static_cast<std::size_t>(alpha_mode);
     if (mode >= alpha_mode_names.size()) {
       detail::reject(here, "alpha_mode", "one of AlphaMode", mode);

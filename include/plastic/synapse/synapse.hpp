@@ -32,7 +32,8 @@ class Synapse {
           slow.bias_alpha.empty() ? ones(outputs) : slow.bias_alpha.node().value;
       data_->history.open(tape.arena(), {slow.weight.node().value, alpha, inputs, outputs},
                           {slow.bias.node().value, bias_alpha, 1, outputs}, samples,
-                          static_cast<Scalar>(options.weight_clip), options.differentiable);
+                          static_cast<Scalar>(options.weight_clip), options.differentiable,
+                          options.snapshot_interval);
     }
     if (options.differentiable) {
       data_->slow_gradient.open(tape.arena(), inputs, outputs, std::max(samples, Index{64}));
@@ -171,6 +172,9 @@ class Synapse {
     const Index cols = slow.weight.cols();
     detail::check_positive(here, "samples", options.samples);
     detail::check_range(here, "weight_clip", options.weight_clip, 0.0, 1e30);
+    if (options.snapshot_interval < 0) {
+      detail::reject(here, "snapshot_interval", "at least 0", options.snapshot_interval);
+    }
     detail::check_shape(here, "bias", slow.bias.rows(), slow.bias.cols(), rows, 1);
     if (!slow.alpha.empty()) {
       tape_->check_mine(here, slow.alpha);

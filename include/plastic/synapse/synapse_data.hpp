@@ -21,6 +21,7 @@ struct SynapseOptions {
   bool plastic = true;         ///< false: no fast weights, `write` must not be called
   bool differentiable = true;  ///< false: keeps the present weights only, and no adjoints
   double weight_clip = 0;  ///< clamps the fast weights to +-weight_clip after an update; 0 is off
+  Index snapshot_interval = 0;  ///< updates between copies that are kept for a sweep; 0 chooses
 };
 
 /// What a plasticity rule proposes for a layer: the change pre post^T of the weights (before A and
