@@ -2,6 +2,8 @@
 // then it shows the patterns again, with some of their bits flipped, and asks for the values.
 
 #include <algorithm>
+#include <array>
+#include <cstdint>
 #include <cstdlib>
 #include <iostream>
 
@@ -29,9 +31,15 @@ class AssociativeRecall {
     episodes.weights.setZero(1, columns);
     for (Index s = 0; s < samples; ++s) {
       Random random(stream, batch, static_cast<std::uint64_t>(first + s));
+      std::array<Index, pairs> order{};  // in which the patterns are asked for: a new one each time
+      for (Index pair = 0; pair < pairs; ++pair) {
+        const auto other = static_cast<Index>(random.below(static_cast<std::uint32_t>(pair + 1)));
+        order[static_cast<std::size_t>(pair)] = order[static_cast<std::size_t>(other)];
+        order[static_cast<std::size_t>(other)] = pair;
+      }
       for (Index pair = 0; pair < pairs; ++pair) {
         const Index shown = pair * samples + s;
-        const Index asked = (pairs + (pair + 1) % pairs) * samples + s;  // in another order
+        const Index asked = (pairs + order[static_cast<std::size_t>(pair)]) * samples + s;
         const auto value = static_cast<Scalar>(random.uniform(-1, 1));
         for (Index i = 0; i < bits; ++i) {
           const Scalar bit = random.below(2) == 0 ? Scalar(-1) : Scalar(1);

@@ -165,15 +165,21 @@ TEST_CASE("Finished runs are not repeated, and other settings are other runs", "
 
 TEST_CASE("A report has every table, figure and setting in one file", "[experiments]") {
   const Folder folder;
-  for (const char* name : {"cuereward_demo", "regression", "seqreproduction_norm"}) {
+  const fs::path out = folder / "it's a folder";
+  // Rules that differ and a rule alone, several tasks, fast weights that stay zero.
+  for (const std::string name : {"cuereward_demo", "regression", "inner_scale", "cuereward_plr"}) {
     INFO(name);
+    const bool demo = name == "cuereward_demo";
     run_well("experiments",
-             small(folder.path(), name, {"--seeds", "2", "--batches", "3", "--cells", "rnn"}));
-    const Ended ended = run_well("experiments", {"report", name, "--out", folder.path().string()});
+             small(out, name, {"--seeds", demo ? "2" : "1", "--batches", "2", "--cells", "rnn"}));
+    const Ended ended = run_well("experiments", {"report", name, "--out", out.string()});
     CHECK(mentions(ended.out, "| hidden | batches | runs | validation | test | test, queries |"));
-    const fs::path report = folder / name;
-    for (const char* file : {"results.csv", "results.md", "report.html", "learning_curves.svg",
-                             "learning_curves.png", "eta.svg", "episode_rnn_hebbian.png"}) {
+    const fs::path report = out / name;
+    std::vector<std::string> files = {
+        "results.csv",         "results.md", "report.html", "learning_curves.svg",
+        "learning_curves.png", "eta.svg",    "eta.png",     "episode_rnn_gradient.svg"};
+    if (!demo) files.push_back("error.png");
+    for (const std::string& file : files) {
       INFO(file);
       REQUIRE(fs::exists(report / file));
       CHECK(fs::file_size(report / file) > 100);
@@ -184,11 +190,35 @@ TEST_CASE("A report has every table, figure and setting in one file", "[experime
     CHECK(mentions(html, "\"inner_scale\": 0.015625"));
     CHECK_FALSE(mentions(html, "src="));  // nothing from outside
     CHECK_FALSE(mentions(html, "<script"));
-    CHECK(fs::exists(report / "error.svg") == (std::string(name) != "cuereward_demo"));
+    for (const std::string& left : names_in(report)) {
+      CHECK_FALSE(left.ends_with(".tmp"));
+      CHECK_FALSE(left.ends_with(".log"));
+    }
   }
-  CHECK(mentions(content(folder / "cuereward_demo/results.md"), "0.1369"));
-  CHECK(mentions(content(folder / "regression/results.md"), "0.2930"));
-  CHECK(mentions(content(folder / "regression/results.md"), "share of queries within 0.05"));
+  CHECK(mentions(content(out / "cuereward_demo/results.md"), " ± "));
+  CHECK(mentions(content(out / "cuereward_demo/results.md"), "0.1369"));
+  CHECK(mentions(content(out / "regression/results.md"), "0.2930"));
+  CHECK(mentions(content(out / "regression/results.md"), "share of queries within 0.05"));
+  CHECK(mentions(content(out / "inner_scale/results.csv"), "\"mlp_regression\",0.125,"));
+}
+
+TEST_CASE("Runs of other seeds and cells stay in the report", "[experiments]") {
+  const Folder folder;
+  const auto run_cells = [&](const std::string& cell, const std::string& batches) {
+    run_well("experiments", small(folder.path(), "cuereward_noisy",
+                                  {"--seeds", "1", "--batches", batches, "--cells", cell}));
+  };
+  const auto settings = [&] {
+    run_well("experiments", {"report", "cuereward_noisy", "--out", folder.path().string()});
+    const std::string csv = content(folder / "cuereward_noisy/results.csv");
+    return std::count(csv.begin(), csv.end(), '\n') - 1;
+  };
+  run_cells("rnn", "2");
+  CHECK(settings() == 3);
+  run_cells("lstm", "2");
+  CHECK(settings() == 6);
+  run_cells("rnn", "3");  // another length is another report
+  CHECK(settings() == 3);
 }
 
 TEST_CASE("A report counts the runs that are missing", "[experiments]") {
@@ -199,6 +229,27 @@ TEST_CASE("A report counts the runs that are missing", "[experiments]") {
   CHECK(mentions(
       run_well("experiments", {"report", "cuereward_demo", "--out", folder.path().string()}).out,
       "| 1 of 2 |"));
+}
+
+TEST_CASE("A report names the file that is damaged", "[experiments]") {
+  const Folder folder;
+  run_well("experiments", small(folder.path(), "cuereward_demo",
+                                {"--seeds", "1", "--batches", "4", "--validate-every", "2"}));
+  const Arguments report{"report", "cuereward_demo", "--out", folder.path().string()};
+  const fs::path damaged = run_folders(folder.path()).front();
+  const auto check_damage = [&](const std::string& file, const std::string& bytes) {
+    const std::string whole = content(damaged / file);
+    write_plainly(damaged / file, bytes);
+    check_refusal("experiments", report, {file});
+    write_plainly(damaged / file, whole);
+  };
+  check_damage("test.csv", "test_loss,query_loss,query_share\n");
+  check_damage("test.csv", "test_loss,query_loss\n0.5,0.5\n");
+  check_damage("eta.csv", "step,mean,sd\n0,0.1\n");
+  check_damage("progress.csv", csv_header + "\n2,0.5,0.5,x\n");
+  check_damage("progress.csv", csv_header + "\n2,0.5,0.5,1\n");  // its last row is missing
+  write_plainly(folder / "cuereward_demo/experiment.json", "{");
+  check_refusal("experiments", report, {"experiment.json"});
 }
 
 TEST_CASE("Experiments refuse what makes no sense and say what", "[experiments]") {
@@ -228,5 +279,9 @@ TEST_CASE("A run with a damaged checkpoint fails by name and the others go on", 
   CHECK(mentions(ended.out, "failed: "));
   CHECK(mentions(ended.out, "checkpoint.safetensors"));
   CHECK(mentions(ended.err, "1 of 3 runs failed"));
+  CHECK(fs::exists(damaged / "failed.txt"));
+  CHECK(mentions(
+      run_well("experiments", {"report", "cuereward_demo", "--out", folder.path().string()}).out,
+      "| 0 of 1 (1 failed) |"));
   CHECK(fs::exists(run_folders(folder.path()).back() / "test.csv"));
 }

@@ -448,7 +448,7 @@ TEST_CASE("The other tasks reject bad options by name", "[tasks]") {
   for (const Index bad : {Index{0}, Index{-1}, Index{1} << 31}) {
     CHECK_THROWS_WITH(SequenceReproduction({.length = bad}), naming("length"));
     CHECK_THROWS_WITH(SequenceReproduction({.dimension = bad}), naming("dimension"));
-    CHECK_THROWS_WITH(FewShotRegression({.variables = bad}), naming("variables"));
+    if (bad != 0) CHECK_THROWS_WITH(FewShotRegression({.variables = bad}), naming("variables"));
     CHECK_THROWS_WITH(FewShotRegression({.support = bad}), naming("support"));
     CHECK_THROWS_WITH(FewShotRegression({.queries = bad}), naming("queries"));
   }
@@ -457,6 +457,12 @@ TEST_CASE("The other tasks reject bad options by name", "[tasks]") {
   CHECK_THROWS_WITH(FewShotRegression({.noise = -1}), naming("noise"));
   CHECK_THROWS_WITH(FewShotRegression({.function = static_cast<RegressionFunction>(7)}),
                     naming("function"));
+}
+
+TEST_CASE("A regression has the paper's number of variables where none is given", "[tasks]") {
+  CHECK(FewShotRegression().inputs() == 12 + 2);
+  CHECK(FewShotRegression({.function = RegressionFunction::mlp}).inputs() == 6 + 2);
+  CHECK(FewShotRegression().steps() == 40);
 }
 
 TEST_CASE("A mix of one task is that task", "[tasks]") {

@@ -67,12 +67,12 @@ std::vector<Experiment> make_experiments() {
   const S delayed{.task = "sequence_reproduction", .delay = 40};
   const S delayed_long{.task = "sequence_reproduction", .delay = 40, .batches = 10000};
   const S delayed_short{.task = "sequence_reproduction", .length = 5, .delay = 40};
-  const S delayed_hebbian{.task = "sequence_reproduction", .delay = 40, .rule = "hebbian"};
+  const S hebbian_sequence{.task = "sequence_reproduction", .rule = "hebbian"};
   const S linear{.task = "linear_regression", .batches = 10000};
   const S mlp{.task = "mlp_regression", .batches = 10000};
 
   return {
-      {"cuereward_demo", "Cue-reward, RNN with 128 units", widened(grid(cue, {rules}), 1)},
+      {"cuereward_demo", "Cue-reward, RNN", widened(grid(cue, {rules}), 1)},
       {"cuereward_large", "Cue-reward", paper(long_cue, {cells, rules})},
       {"cuereward_lr", "Cue-reward: learning rate of the slow weights",
        paper(cue, {vary(&S::learning_rate, {0.01, 0.0003}), cells, rules})},
@@ -101,8 +101,8 @@ std::vector<Experiment> make_experiments() {
        paper(delayed, {modulation, cells, plastic_rules})},
       {"seqreproduction_norm", "Sequence reproduction, 5 values, delay 40: norm clip",
        paper(delayed_short, {vary(&S::max_norm, {1.0, 100.0}), plastic_rules})},
-      {"seqreproduction_weight_clip", "Sequence reproduction, delay 40: bound on fast weights",
-       paper(delayed_hebbian, {vary(&S::weight_clip, {0.01, 0.1, 1.0})})},
+      {"seqreproduction_weight_clip", "Sequence reproduction: bound on the fast weights",
+       paper(hebbian_sequence, {vary(&S::weight_clip, {0.01, 0.1, 1.0})})},
       {"regression", "Few-shot linear regression", paper(linear, {supports, cells, rules})},
       {"regression_mlp", "Few-shot regression of a small network",
        paper(mlp, {supports, cells, rules})},

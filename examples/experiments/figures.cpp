@@ -1,26 +1,41 @@
 #include "figures.hpp"
 
+#include <unistd.h>
+
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdlib>
 #include <iomanip>
-#include <limits>
-#include <set>
+#include <map>
 #include <sstream>
 #include <stdexcept>
 
 #include "plastic/io/atomic_file.hpp"
+#include "settings.hpp"
 
 namespace experiments {
 namespace {
 
 namespace fs = std::filesystem;
 
-// Colours that the colour-blind can tell apart.
-std::string colour_of(const std::string& rule) {
-  return rule == "gradient" ? "#0072B2" : rule == "hebbian" ? "#D55E00" : "#555555";
+// Colours that the colour-blind can tell apart; the rules have theirs in every figure.
+std::string colour_of(const std::string& series, std::size_t number) {
+  if (series == "gradient") return "#0072B2";
+  if (series == "hebbian") return "#D55E00";
+  if (series == "none") return "#555555";
+  constexpr std::array colours = {"#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00"};
+  return colours[number % colours.size()];
 }
 
+// One word of a shell command.
+std::string in_shell(const std::string& text) {
+  std::string result = "'";
+  for (const char c : text) result += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return result + "'";
+}
+
+// In gnuplot's double quotes.
 std::string quoted(const std::string& text) {
   std::string result = "\"";
   for (const char c : text) {
@@ -44,20 +59,24 @@ struct Panel {
   std::vector<Series> series;
 };
 
+// How a series is drawn: a curve in a band, or points with error bars, joined or not.
+enum class Marker { curve, joined_bars, bars };
+
 // A script that draws panels of equal axes in a grid.
 class Plot {
  public:
-  Plot(std::string title, std::string x, std::string y) : title_(std::move(title)) {
+  Plot(std::string title, const std::string& x, const std::string& y) : title_(std::move(title)) {
     script_ << std::setprecision(9);
     script_ << "set xlabel " << quoted(x) << "\nset ylabel " << quoted(y)
-            << "\nset grid lc rgb '#dddddd'\nset key top right samplen 2\nset border 3\nset tics "
-               "nomirror\nset style fill transparent solid 0.2 noborder\nset yrange [0:]\n";
+            << "\nset grid lc rgb '#dddddd'\nset key top right samplen 2\nset border 3\n"
+               "set tics nomirror\nset style fill transparent solid 0.2 noborder\n"
+               "set yrange [0:]\nset offsets 0, 0, graph 0.2, 0\n";
   }
 
   std::ostream& script() { return script_; }
 
-  // Bands between low and high, or error bars at points.
-  void add(const Panel& panel, bool bars, const std::vector<Mark>& lines) {
+  void add(const Panel& panel, Marker marker, const std::vector<Mark>& lines) {
+    const bool bars = marker != Marker::curve;
     std::vector<std::string> bands, curves;  // in this order, so that no band covers a curve
     for (const Series& s : panel.series) {
       const std::string block = "$d" + std::to_string(blocks_++);
@@ -74,12 +93,16 @@ class Plot {
                         (bars ? "2:3:4 with yerrorbars lw 1.5 pt 0" : "3:4 with filledcurves") +
                         colour + "notitle");
       }
-      curves.push_back(block + " using 1:2 with " + (bars ? "linespoints pt 7 ps 0.6" : "lines") +
+      curves.push_back(block + " using 1:2 with " +
+                       (marker == Marker::bars        ? "points pt 7 ps 0.8"
+                        : bars || s.points.size() < 4 ? "linespoints pt 7 ps 0.6"
+                                                      : "lines") +
                        " lw 2" + colour + "title " + quoted(s.name));
     }
-    for (const Mark& mark : lines) {
-      curves.push_back(std::to_string(mark.query_steps) +
-                       " with lines dt 2 lc rgb '#999999' title " + quoted(mark.name));
+    for (std::size_t i = 0; i < lines.size(); ++i) {
+      curves.push_back(std::to_string(lines[i].query_steps) + " with lines dt " +
+                       std::to_string(2 + i) + " lw 1.5 lc rgb '#888888' title " +
+                       quoted(lines[i].name));
     }
     bands.insert(bands.end(), curves.begin(), curves.end());
     std::ostringstream plot;
@@ -89,10 +112,8 @@ class Plot {
   }
 
   void write(const fs::path& stem) const {
-    const std::size_t columns = panels_.size() <= 2   ? panels_.size()
-                                : panels_.size() <= 4 ? 2
-                                : panels_.size() <= 9 ? 3
-                                                      : 4;
+    // Two cells stand side by side.
+    const std::size_t columns = panels_.size() == 1 ? 1 : panels_.size() <= 10 ? 2 : 4;
     const std::size_t rows = (panels_.size() + columns - 1) / columns;
     std::ostringstream all;
     all << script_.str() << "set multiplot layout " << rows << "," << columns << " title "
@@ -104,29 +125,32 @@ class Plot {
 
   static void draw(const fs::path& stem, std::size_t width, std::size_t height,
                    const std::string& body) {
-    const fs::path script = stem.string() + ".gp";
-    const auto path = [&](const char* end) { return "'" + stem.filename().string() + end + "'"; };
+    const std::string name = stem.filename().string(), script = name + ".gp";
     std::ostringstream text;
-    text << "# gnuplot " << script.filename().string() << " draws the figure again.\n";
+    text << "# gnuplot " << script << " draws the figure again.\n"
+         << "if (!exists('unfinished')) unfinished = ''\n";
     for (const bool svg : {true, false}) {
-      text << "reset session\nset terminal "
+      text << "reset\nset terminal "
            << (svg ? "svg noenhanced font 'Arial,12' background 'white' size "
                    : "pngcairo noenhanced font 'Arial,10' background 'white' size ")
-           << width << "," << height << "\nset output " << path(svg ? ".svg" : ".png") << "\n"
+           << width << "," << height << "\nset output '" << name << (svg ? ".svg" : ".png")
+           << "'.unfinished\n"
            << body << "unset output\n";
     }
-    plastic::write_file_atomically(script, text.str());
-    const std::string folder = fs::absolute(stem.parent_path()).string();
-    if (folder.find('\'') != std::string::npos) {
-      throw std::runtime_error(folder + ": figures cannot be drawn in a folder with a quote");
-    }
-    const std::string command =
-        "cd '" + folder + "' && gnuplot '" + script.filename().string() + "' 2>gnuplot.log";
+    plastic::write_file_atomically(stem.string() + ".gp", text.str());
+    const std::string end = "." + std::to_string(::getpid()) + ".tmp";
+    const std::string log = name + ".log";
+    const std::string command = "cd " + in_shell(fs::absolute(stem.parent_path()).string()) +
+                                " && gnuplot -e \"unfinished='" + end + "'\" " + script + " 2>" +
+                                log;
     if (std::system(command.c_str()) != 0) {
-      throw std::runtime_error("gnuplot could not draw " + script.string() +
-                               " (is it installed?): see gnuplot.log beside it");
+      throw std::runtime_error("gnuplot could not draw " + stem.string() +
+                               ".gp (is it installed?): see " + log + " beside it");
     }
-    fs::remove(stem.parent_path() / "gnuplot.log");
+    fs::remove(stem.string() + ".log");
+    for (const char* kind : {".svg", ".png"}) {
+      fs::rename(stem.string() + kind + end, stem.string() + kind);
+    }
   }
 
  private:
@@ -136,47 +160,61 @@ class Plot {
   std::size_t blocks_ = 0;
 };
 
+// An error is never below 0, whatever its interval says.
 Point point(double x, const std::vector<double>& values) {
   const Estimate e = estimate(values);
-  return {x, e.mean, e.mean - e.half_width, e.mean + e.half_width};
+  const double low = e.mean - e.half_width;
+  return {x, e.mean, low < 0 ? 0 : low, e.mean + e.half_width};
 }
 
-// The panels of a figure in order, each filled from its variants.
-template <class MakeSeries>
-std::vector<Panel> panels_of(const Results& results, MakeSeries&& make) {
+Panel& panel_of(std::vector<Panel>& panels, const std::string& title) {
+  const auto found = std::find_if(panels.begin(), panels.end(),
+                                  [&](const Panel& panel) { return panel.title == title; });
+  return found != panels.end() ? *found : panels.emplace_back(Panel{title, {}});
+}
+
+Series& series_of(Panel& panel, const std::string& name) {
+  const auto found = std::find_if(panel.series.begin(), panel.series.end(),
+                                  [&](const Series& series) { return series.name == name; });
+  if (found != panel.series.end()) return *found;
+  return panel.series.emplace_back(Series{name, colour_of(name, panel.series.size()), {}});
+}
+
+std::string series_name(const Variant& variant, const std::string& setting) {
+  return (setting == "rule" ? "" : setting + " ") + variant.text(setting);
+}
+
+// The panels of a figure in order, with a curve for each variant that has one.
+template <class MakePoints>
+std::vector<Panel> panels_of(const Results& results, MakePoints&& make) {
   std::vector<Panel> panels;
   for (const Variant& variant : results.variants) {
     if (variant.runs.empty()) continue;
-    Series series = make(variant);
-    if (series.points.empty()) continue;
-    series.name = variant.text("rule");
-    series.colour = colour_of(series.name);
-    const std::string title = results.panel(variant);
-    auto panel = std::find_if(panels.begin(), panels.end(),
-                              [&](const Panel& p) { return p.title == title; });
-    if (panel == panels.end()) panel = panels.insert(panel, {title, {}});
-    panel->series.push_back(std::move(series));
+    std::vector<Point> points = make(variant);
+    if (points.empty()) continue;
+    series_of(panel_of(panels, results.panel(variant)), series_name(variant, results.series))
+        .points = std::move(points);
   }
   return panels;
 }
 
-Series learning_curve(const Variant& variant) {
-  Series series;
+std::vector<Point> learning_curve(const Variant& variant) {
+  std::vector<Point> points;
   const std::vector<double>& batches = variant.runs.front().progress.at("batch");
   for (std::size_t i = 0; i < batches.size(); ++i) {
     std::vector<double> values;
     for (const RunResult& run : variant.runs) {
       values.push_back(run.progress.at("validation_loss").at(i));
     }
-    series.points.push_back(point(batches[i], values));
+    points.push_back(point(batches[i], values));
   }
-  return series;
+  return points;
 }
 
 // eta(t) with its standard deviation over episodes, both averaged over the runs.
-Series eta_curve(const Variant& variant) {
-  Series series;
-  if (variant.text("rule") == "none") return series;
+std::vector<Point> eta_curve(const Variant& variant) {
+  std::vector<Point> points;
+  if (variant.runs.front().eta.empty()) return points;
   const std::size_t steps = variant.runs.front().eta.at("step").size();
   for (std::size_t t = 0; t < steps; ++t) {
     std::vector<double> means, deviations;
@@ -185,20 +223,20 @@ Series eta_curve(const Variant& variant) {
       deviations.push_back(run.eta.at("sd").at(t));
     }
     const double mean = estimate(means).mean, deviation = estimate(deviations).mean;
-    series.points.push_back(
+    points.push_back(
         {static_cast<double>(t), mean, std::max(0.0, mean - deviation), mean + deviation});
   }
-  return series;
+  return points;
 }
 
 void draw_grid(const Results& results, const std::vector<Panel>& panels, const std::string& x,
                const std::string& y, const fs::path& stem) {
   Plot plot(results.title, x, y);
-  for (const Panel& panel : panels) plot.add(panel, false, {});
+  for (const Panel& panel : panels) plot.add(panel, Marker::curve, {});
   plot.write(stem);
 }
 
-// Error on the queries against the first setting that is varied beside cell and rule.
+// Error on the queries against the first setting that is varied beside cell, rule and task.
 bool draw_axis(const Results& results, const fs::path& stem) {
   std::string axis;
   for (const std::string& name : results.varied) {
@@ -207,64 +245,69 @@ bool draw_axis(const Results& results, const fs::path& stem) {
   if (axis.empty()) return false;
   Results rest = results;
   rest.varied.erase(std::find(rest.varied.begin(), rest.varied.end(), axis));
-  const bool numeric = results.variants.front().settings.at(axis).is_number();
+  if (rest.series == axis) rest.series = "rule";
   std::vector<std::string> ticks;
   std::vector<Panel> panels;
   std::vector<std::vector<Mark>> lines;
+  bool numeric = true;
   for (const Variant& variant : results.variants) {
-    if (variant.runs.empty()) continue;
+    if (variant.runs.empty() || !variant.settings.contains(axis)) continue;
+    numeric = variant.settings.at(axis).is_number();
     const std::string tick = variant.text(axis);
     if (std::find(ticks.begin(), ticks.end(), tick) == ticks.end()) ticks.push_back(tick);
     const auto index = std::find(ticks.begin(), ticks.end(), tick) - ticks.begin();
-    const double x = numeric ? variant.settings.at(axis).get<double>() : static_cast<double>(index);
-    const std::string title = rest.panel(variant);
-    auto panel = std::find_if(panels.begin(), panels.end(),
-                              [&](const Panel& p) { return p.title == title; });
-    if (panel == panels.end()) {
-      panel = panels.insert(panel, {title, {}});
+    Panel& panel = panel_of(panels, rest.panel(variant));
+    if (lines.size() < panels.size()) {
       // Marks that depend on the axis would be lines where there are none.
       lines.push_back(axis == "support" ? std::vector<Mark>{} : marks(variant));
     }
-    const std::string rule = variant.text("rule");
-    auto series = std::find_if(panel->series.begin(), panel->series.end(),
-                               [&](const Series& s) { return s.name == rule; });
-    if (series == panel->series.end()) {
-      series = panel->series.insert(series, {rule, colour_of(rule), {}});
-    }
-    series->points.push_back(point(x, variant.over_runs(&RunResult::query_loss)));
+    Series& series = series_of(panel, series_name(variant, rest.series));
+    // Beside each other, so that no bar covers another.
+    const double beside = 0.1 * static_cast<double>(&series - panel.series.data());
+    const double x =
+        numeric ? variant.settings.at(axis).get<double>() : static_cast<double>(index) + beside;
+    series.points.push_back(point(x, variant.over_runs(&RunResult::query_loss)));
   }
   Plot plot(results.title, axis, "error on queries");
   if (numeric) {
-    plot.script() << "set offsets graph 0.05, graph 0.05, graph 0.15, 0\n";
+    plot.script() << "set offsets graph 0.05, graph 0.05, graph 0.3, 0\n";
+    for (const char* ratio : {"learning_rate", "max_norm", "weight_clip", "inner_scale"}) {
+      if (axis == ratio) plot.script() << "set logscale x\nset offsets 0, 0, graph 0.3, 0\n";
+    }
   } else {
-    plot.script() << "set xrange [-0.5:" << static_cast<double>(ticks.size()) - 0.5
-                  << "]\nset xtics (";
+    plot.script() << "set offsets 0, 0, graph 0.3, 0\nset xrange [-0.5:"
+                  << static_cast<double>(ticks.size()) - 0.3 << "]\nset xtics (";
     for (std::size_t i = 0; i < ticks.size(); ++i) {
       plot.script() << (i > 0 ? ", " : "") << quoted(ticks[i]) << " " << i;
     }
     plot.script() << ")\n";
   }
-  for (std::size_t i = 0; i < panels.size(); ++i) plot.add(panels[i], true, lines[i]);
+  for (std::size_t i = 0; i < panels.size(); ++i) {
+    plot.add(panels[i], numeric ? Marker::joined_bars : Marker::bars, lines[i]);
+  }
   plot.write(stem);
   return true;
 }
 
 // eta, norms of the fast weights and the recurrent ones that grow largest, step by step.
 void draw_episode(const Variant& variant, const std::string& title, const fs::path& stem) {
-  const fs::path folder = fs::absolute(variant.runs.front().folder);
-  const std::string file = "'" + (folder / "episode.csv").string() + "'";
-  const std::string fast = "'" + (folder / "fast.csv").string() + "'";
+  const fs::path folder = variant.runs.front().folder;
+  // From where the script lies, so that a folder of results may be moved.
+  const fs::path from_script = fs::relative(folder, stem.parent_path());
+  const std::string file = quoted((from_script / "episode.csv").string());
+  const std::string fast = quoted((from_script / "fast.csv").string());
   const Columns columns = read_columns(folder / "episode.csv");
   const auto last = columns.at("step").back();
   std::ostringstream script;
   script
       << "set datafile separator comma\nset multiplot layout 3,1 title " << quoted(title)
-      << " font ',14'\nset lmargin 10\nset rmargin 14\nset border 3\nset tics nomirror\nset xrange "
+      << " font ',14'\nset lmargin 12\nset rmargin 14\nset border 3\nset tics nomirror\nset xrange "
          "[-0.5:"
       << last + 0.5
       << "]\nset key outside right samplen 1\nset ylabel 'eta'\nset yrange [0:]\nplot " << file
       << " using 'step':'eta' with linespoints pt 7 ps 0.4 lw 2 lc rgb '"
-      << colour_of(variant.text("rule")) << "' notitle\nset ylabel 'norm of fast weights'\nplot ";
+      << colour_of(variant.text("rule"), 0)
+      << "' notitle\nset ylabel 'norm of fast weights'\nplot ";
   std::string separator;
   for (const auto& [name, values] : columns) {
     if (name == "step" || name == "eta") continue;
@@ -272,13 +315,25 @@ void draw_episode(const Variant& variant, const std::string& title, const fs::pa
            << quoted(name);
     separator = ", ";
   }
-  script << "\nset ylabel 'recurrent fast weights'\nset xlabel 'step'\nset yrange [*:*] noextend\n"
+  script << "\nset ylabel 'recurrent fast weights'\nset xlabel 'step'\nset yrange [*:*] "
+            "noextend\nset offsets 0, 0, 0, 0\n"
             "set palette defined (-1 '#0072B2', 0 'white', 1 '#D55E00')\nstats "
          << fast << " matrix nooutput\nm = abs(STATS_max) > abs(STATS_min) ? abs(STATS_max) : "
-         << "abs(STATS_min)\nset cbrange [-m:m]\nset colorbox user origin graph 1.02, graph 0 size "
+         << "abs(STATS_min)\nm = m > 0 ? m : 1\nset cbrange [-m:m]\nset colorbox user origin graph "
+            "1.02, graph 0 size "
             "graph 0.02, graph 1\nunset ytics\nplot "
          << fast << " matrix with image pixels notitle\nunset multiplot\n";
   Plot::draw(stem, 800, 800, script.str());
+}
+
+// How many settings have their default: what a reader would call the usual network has most.
+std::size_t defaults_in(const Variant& variant) {
+  std::size_t count = 0;
+  const Json defaults = to_json(RunSettings());
+  for (const auto& [name, value] : variant.settings.items()) {
+    count += defaults.contains(name) && defaults.at(name) == value ? 1 : 0;
+  }
+  return count;
 }
 
 }  // namespace
@@ -303,20 +358,26 @@ std::vector<Figure> draw_figures(const Results& results, const fs::path& folder)
          "Learning rate of the fast weights over an episode of the test set: mean and "
          "standard deviation over episodes."});
   }
-  std::set<std::string> drawn;
+  std::map<std::string, const Variant*> usual;  // of each cell and rule
   for (const Variant& variant : results.variants) {
-    const std::string kind = variant.text("cell") + "_" + variant.text("rule");
-    if (variant.runs.empty() || variant.text("rule") == "none" || !drawn.insert(kind).second) {
-      continue;
+    if (variant.runs.empty() || variant.runs.front().eta.empty()) continue;
+    const Variant*& best = usual[variant.text("cell") + "_" + variant.text("rule")];
+    if (best == nullptr || defaults_in(variant) > defaults_in(*best)) best = &variant;
+  }
+  for (const auto& [kind, variant] : usual) {
+    std::string what = variant->text("cell") + ", " + variant->text("rule");
+    for (const std::string& name : results.varied) {
+      if (name != "cell" && name != "rule" && variant->settings.contains(name)) {
+        what += ", " + (name == "task" ? "" : name + " ") + variant->text(name);
+      }
     }
-    const std::string file = "episode_" + kind;
-    const std::string panel = results.panel(variant);
-    draw_episode(variant, results.title + ": " + variant.text("cell") + ", " + variant.text("rule"),
-                 folder / file);
-    figures.push_back({file, "The network at work on one test episode (" + variant.text("cell") +
-                                 ", " + variant.text("rule") + (panel.empty() ? "" : ", " + panel) +
-                                 "): learning rate, norm of each layer's fast weights, and the 64 "
-                                 "recurrent fast weights that grow largest."});
+    draw_episode(*variant,
+                 results.title + ": " + variant->text("cell") + ", " + variant->text("rule"),
+                 folder / ("episode_" + kind));
+    figures.push_back(
+        {"episode_" + kind, "The network at work on one test episode (" + what +
+                                "): learning rate, norm of each layer's fast weights, and the 64 "
+                                "recurrent fast weights that grow largest."});
   }
   return figures;
 }

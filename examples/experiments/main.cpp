@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <exception>
 #include <filesystem>
+#include <fstream>
 #include <iomanip>
 #include <iostream>
 #include <string>
@@ -23,7 +24,7 @@ using namespace experiments;
 
 struct Options {
   std::string name;
-  fs::path out = "experiments";
+  fs::path out = "experiments_out";
   int seeds = 4;
   int jobs = 0;
   Index batches = 0;
@@ -39,21 +40,26 @@ void list() {
   }
 }
 
+// What the options say of a variant, but the seed.
+RunSettings adjusted(RunSettings settings, const Options& options) {
+  if (options.batches > 0) settings.batches = options.batches;
+  if (options.hidden > 0) {
+    settings.hidden = std::max<Index>(1, settings.hidden * options.hidden / RunSettings().hidden);
+  }
+  if (options.validate_every > 0) settings.validate_every = options.validate_every;
+  return settings;
+}
+
 std::vector<PlannedRun> plan(const Experiment& experiment, const Options& options) {
   std::vector<PlannedRun> runs;
   // One seed of everything before the next: a run that is stopped early has seen every setting.
   for (int seed = 0; seed < options.seeds; ++seed) {
-    for (RunSettings settings : experiment.variants) {
+    for (const RunSettings& variant : experiment.variants) {
       if (!options.cells.empty() && std::find(options.cells.begin(), options.cells.end(),
-                                              settings.cell) == options.cells.end()) {
+                                              variant.cell) == options.cells.end()) {
         continue;
       }
-      if (options.batches > 0) settings.batches = options.batches;
-      if (options.hidden > 0) {
-        settings.hidden =
-            std::max<Index>(1, settings.hidden * options.hidden / RunSettings().hidden);
-      }
-      if (options.validate_every > 0) settings.validate_every = options.validate_every;
+      RunSettings settings = adjusted(variant, options);
       settings.seed = static_cast<std::uint64_t>(seed);
       runs.push_back({settings, options.out / "runs" / folder_name(settings)});
     }
@@ -62,25 +68,53 @@ std::vector<PlannedRun> plan(const Experiment& experiment, const Options& option
   return runs;
 }
 
+// The list of runs that a report reads. Runs of an older list stay in it where only their seeds or
+// cells are not among the new ones.
+void write_list(const Experiment& experiment, const std::vector<PlannedRun>& runs,
+                const Options& options, const fs::path& path) {
+  nlohmann::ordered_json list = nlohmann::ordered_json::array();
+  for (const PlannedRun& run : runs) {
+    list.push_back({{"folder", "../runs/" + run.folder.filename().string()},
+                    {"settings", to_json(run.settings)}});
+  }
+  std::ifstream file(path);
+  const auto old = nlohmann::ordered_json::parse(file, nullptr, false);
+  if (old.is_object() && old.contains("runs")) {
+    const auto without_seed = [](nlohmann::ordered_json settings) {
+      settings.erase("seed");
+      return settings;
+    };
+    for (const auto& run : old.at("runs")) {
+      const bool kept = std::any_of(experiment.variants.begin(), experiment.variants.end(),
+                                    [&](const RunSettings& variant) {
+                                      return without_seed(to_json(adjusted(variant, options))) ==
+                                             without_seed(run.at("settings"));
+                                    });
+      if (kept && std::find(list.begin(), list.end(), run) == list.end()) list.push_back(run);
+    }
+  }
+  const nlohmann::ordered_json json = {
+      {"name", experiment.name}, {"title", experiment.title}, {"runs", list}};
+  plastic::write_file_atomically(path, json.dump(2) + "\n");
+}
+
 int run(const Options& options) {
   const Experiment& experiment = find_experiment(options.name);
   const std::vector<PlannedRun> runs = plan(experiment, options);
   const fs::path folder = options.out / experiment.name;
   fs::create_directories(folder);
-  nlohmann::ordered_json json = {
-      {"name", experiment.name}, {"title", experiment.title}, {"runs", nlohmann::json::array()}};
-  for (const PlannedRun& run : runs) {
-    json["runs"].push_back({{"folder", "../runs/" + run.folder.filename().string()},
-                            {"settings", to_json(run.settings)}});
-  }
-  plastic::write_file_atomically(folder / "experiment.json", json.dump(2) + "\n");
-  const int failed = do_runs(runs, options.jobs, std::cout, ::isatty(STDOUT_FILENO) != 0);
-  if (failed > 0) {
-    std::cerr << "experiments: " << failed << " of " << runs.size() << " runs failed\n";
+  write_list(experiment, runs, options, folder / "experiment.json");
+  const Outcome outcome = do_runs(runs, options.jobs, std::cout, ::isatty(STDOUT_FILENO) != 0);
+  if (outcome.failed > 0) {
+    std::cerr << "experiments: " << outcome.failed << " of " << runs.size() << " runs failed\n";
     return 1;
   }
-  std::cout << "All runs have finished. Next: experiments report " << experiment.name << " --out "
-            << options.out.string() << "\n";
+  if (outcome.busy > 0) {
+    std::cout << "All other runs have finished.";
+  } else {
+    std::cout << "All runs have finished.";
+  }
+  std::cout << " Next: experiments report " << experiment.name << " --out " << options.out << "\n";
   return 0;
 }
 
@@ -114,6 +148,9 @@ int main(int argc, char** argv) {
   for (CLI::App* command : {run_command, report_command}) {
     command->add_option("NAME", options.name, "an experiment of the list")->required();
     command->add_option("--out", options.out, "folder of all runs and reports")
+        ->check([](const std::string& text) {
+          return text.empty() ? std::string("--out: an empty name") : std::string();
+        })
         ->capture_default_str();
   }
   run_command->add_option("--seeds", options.seeds, "runs of every setting")

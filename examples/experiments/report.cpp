@@ -35,43 +35,48 @@ struct Table {
   std::vector<std::vector<std::string>> rows;
 };
 
-bool is_regression(const Results& results) {
-  for (const Variant& variant : results.variants) {
-    if (variant.text("task").find("regression") == std::string::npos) return false;
-  }
-  return true;
+bool is_regression(const Variant& variant) {
+  return variant.text("task").find("regression") != std::string::npos;
 }
 
 std::vector<Measure> measures(const Results& results) {
   std::vector<Measure> list = {{"validation", &RunResult::best_validation},
                                {"test", &RunResult::test_loss},
                                {"test, queries", &RunResult::query_loss}};
-  if (is_regression(results)) {
+  if (std::any_of(results.variants.begin(), results.variants.end(), is_regression)) {
     list.push_back({"share of queries within 0.05", &RunResult::query_share});
   }
   return list;
 }
 
-// Mean and interval in one cell to read, or in two to compute with.
+// To read, mean and interval are one cell; to compute with, two, and nothing is rounded.
 Table make_table(const Results& results, bool to_read) {
   Table table;
   table.header = results.varied;
   for (const char* name : {"hidden", "batches", "runs"}) table.header.push_back(name);
+  if (!to_read) table.header.push_back("missing");
   for (const Measure& m : measures(results)) {
     table.header.push_back(to_read ? m.name : "\"" + m.name + "\"");
     if (!to_read) table.header.push_back("\"" + m.name + " +-\"");
   }
   for (const Variant& variant : results.variants) {
     std::vector<std::string>& row = table.rows.emplace_back();
-    for (const std::string& name : results.varied) row.push_back(variant.text(name));
+    for (const std::string& name : results.varied) {
+      const bool raw = !to_read && variant.settings.contains(name);
+      row.push_back(raw ? variant.settings.at(name).dump() : variant.text(name));
+    }
     row.push_back(variant.text("hidden"));
     row.push_back(variant.text("batches"));
-    const std::size_t planned = variant.runs.size() + variant.missing;
     std::string runs = std::to_string(variant.runs.size());
-    if (variant.missing > 0) runs += " of " + std::to_string(planned);
+    if (to_read && variant.missing > 0) {
+      runs += " of " + std::to_string(variant.runs.size() + variant.missing);
+      if (variant.failed > 0) runs += " (" + std::to_string(variant.failed) + " failed)";
+    }
     row.push_back(runs);
+    if (!to_read) row.push_back(std::to_string(variant.missing));
     for (const Measure& m : measures(results)) {
-      const bool none = variant.runs.empty();
+      const bool none =
+          variant.runs.empty() || (m.value == &RunResult::query_share && !is_regression(variant));
       const Estimate e = none ? Estimate{NAN, NAN} : estimate(variant.over_runs(m.value));
       if (to_read) {
         row.push_back(number(e.mean) +
@@ -134,8 +139,8 @@ std::vector<std::string> notes(const Results& results) {
       line += (line.empty() ? "" : "; ") + mark.name + " " + number(mark.all_steps) +
               ", queries alone " + number(mark.query_steps);
     }
-    if (line.empty()) continue;
     std::string task = variant.text("task");
+    if (line.empty()) line = "no marks; errors are over the steps of all tasks together";
     if (variant.text("support") != "-") task += ", " + variant.text("support") + " points shown";
     line = task + ": " + line + ".";
     if (std::find(seen.begin(), seen.end(), line) == seen.end()) seen.push_back(line);
@@ -187,6 +192,9 @@ std::string html_report(const Results& results, const std::vector<Figure>& figur
   for (const Figure& figure : figures) {
     // gnuplot numbers its elements anew in every drawing; in one document they must differ.
     std::string svg = svg_element(folder / (figure.file + ".svg"));
+    const std::string label = "<title>Gnuplot</title>";
+    if (const std::size_t at = svg.find(label); at != std::string::npos)
+      svg.erase(at, label.size());
     for (const char* mark : {"id=\"", "id='", "url(#", "href='#", "href=\"#"}) {
       const std::string from(mark);
       for (std::size_t at = svg.find(from); at != std::string::npos;
@@ -216,15 +224,19 @@ std::string write_report(const fs::path& folder) {
   for (const auto& row : to_compute.rows) csv += joined(row, ",") + "\n";
   plastic::write_file_atomically(folder / "results.csv", csv);
 
-  std::string text = "# " + results.title + "\n\n" + markdown(make_table(results, true)) + "\n";
+  // The tables stand before the figures are drawn: these need gnuplot.
+  const std::string table = markdown(make_table(results, true));
+  std::string text = "# " + results.title + "\n\n" + table + "\n";
   for (const std::string& line : notes(results)) text += line + "\n\n";
+  plastic::write_file_atomically(folder / "results.md", text);
+
   const std::vector<Figure> figures = draw_figures(results, folder);
   for (const Figure& figure : figures) {
     text += "![" + figure.caption + "](" + figure.file + ".svg)\n\n";
   }
   plastic::write_file_atomically(folder / "results.md", text);
   plastic::write_file_atomically(folder / "report.html", html_report(results, figures, folder));
-  return markdown(make_table(results, true));
+  return table;
 }
 
 }  // namespace experiments

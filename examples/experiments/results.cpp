@@ -2,12 +2,14 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <cmath>
 #include <fstream>
 #include <limits>
 #include <numeric>
 #include <sstream>
 #include <stdexcept>
+#include <system_error>
 
 #include "run.hpp"
 #include "settings.hpp"
@@ -44,9 +46,9 @@ std::vector<double> Variant::over_runs(double RunResult::*value) const {
 std::string Results::panel(const Variant& variant) const {
   std::string text;
   for (const std::string& setting : varied) {
-    if (setting == "rule") continue;
+    if (setting == series || !variant.settings.contains(setting)) continue;
     if (!text.empty()) text += ", ";
-    if (setting != "cell" && setting != "task") text += setting + " ";
+    if (setting != "cell" && setting != "task" && setting != "rule") text += setting + " ";
     text += variant.text(setting);
   }
   return text;
@@ -63,27 +65,68 @@ Columns read_columns(const fs::path& path) {
   while (std::getline(file, line)) {
     std::istringstream row(line);
     for (const std::string& name : names) {
-      if (!std::getline(row, cell, ',')) throw std::runtime_error(path.string() + ": a short row");
-      columns[name].push_back(std::stod(cell));
+      double value = 0;
+      const bool found = static_cast<bool>(std::getline(row, cell, ','));
+      const auto [end, error] = std::from_chars(cell.data(), cell.data() + cell.size(), value);
+      if (!found || error != std::errc() || end != cell.data() + cell.size()) {
+        throw std::runtime_error(path.string() + ": a bad row: " + line);
+      }
+      columns[name].push_back(value);
     }
   }
+  if (columns.empty()) throw std::runtime_error(path.string() + ": no row");
   return columns;
 }
 
 namespace {
 
-RunResult read_run(const fs::path& folder) {
+const std::vector<double>& column(const Columns& columns, const std::string& name,
+                                  const fs::path& path) {
+  const auto found = columns.find(name);
+  if (found == columns.end()) throw std::runtime_error(path.string() + ": no column " + name);
+  return found->second;
+}
+
+RunResult read_run(const fs::path& folder, const Json& settings) {
   RunResult run;
   run.folder = folder;
-  run.progress = read_columns(folder / "progress.csv");
-  run.eta = read_columns(folder / "eta.csv");
-  const Columns test = read_columns(folder / "test.csv");
-  run.test_loss = test.at("test_loss").at(0);
-  run.query_loss = test.at("query_loss").at(0);
-  run.query_share = test.at("query_share").at(0);
-  const std::vector<double>& validation = run.progress.at("validation_loss");
-  run.best_validation = *std::min_element(validation.begin(), validation.end());
+  const fs::path progress = folder / "progress.csv", test = folder / "test.csv";
+  run.progress = read_columns(progress);
+  if (column(run.progress, "batch", progress).back() != settings.at("batches").get<double>()) {
+    throw std::runtime_error(progress.string() + ": rows are missing at its end");
+  }
+  for (const double loss : column(run.progress, "validation_loss", progress)) {
+    if (loss < run.best_validation) run.best_validation = loss;
+  }
+  const Columns losses = read_columns(test);
+  run.test_loss = column(losses, "test_loss", test)[0];
+  run.query_loss = column(losses, "query_loss", test)[0];
+  run.query_share = column(losses, "query_share", test)[0];
+  const fs::path eta = folder / "eta.csv";
+  if (fs::exists(eta)) {
+    run.eta = read_columns(eta);
+    for (const char* name : {"step", "mean", "sd"}) column(run.eta, name, eta);
+  }
   return run;
+}
+
+// Settings that two variants have in different values. A size that follows from cell and rule is
+// none of them.
+std::vector<std::string> find_varied(const std::vector<Variant>& variants) {
+  std::vector<std::string> varied;
+  for (const Variant& variant : variants) {
+    for (const auto& [name, value] : variant.settings.items()) {
+      const bool differs =
+          std::any_of(variants.begin(), variants.end(), [&, &key = name](const Variant& other) {
+            return other.settings.contains(key) && other.text(key) != variant.text(key);
+          });
+      if (differs && name != "hidden" &&
+          std::find(varied.begin(), varied.end(), name) == varied.end()) {
+        varied.push_back(name);
+      }
+    }
+  }
+  return varied;
 }
 
 }  // namespace
@@ -93,7 +136,8 @@ Results read_results(const fs::path& folder) {
   std::ifstream file(path);
   if (!file)
     throw std::runtime_error("cannot read " + path.string() + ": run the experiment first");
-  const Json json = Json::parse(file);
+  const Json json = Json::parse(file, nullptr, false);
+  if (json.is_discarded()) throw std::runtime_error(path.string() + " is damaged");
   Results results;
   results.name = json.at("name");
   results.title = json.at("title");
@@ -103,24 +147,21 @@ Results read_results(const fs::path& folder) {
     auto variant = std::find_if(results.variants.begin(), results.variants.end(),
                                 [&](const Variant& v) { return v.settings == settings; });
     if (variant == results.variants.end()) {
-      variant = results.variants.insert(variant, Variant{settings, {}, 0});
+      variant = results.variants.insert(variant, Variant{settings, {}, 0, 0});
     }
     const fs::path run_folder = folder / run.at("folder").get<std::string>();
     if (is_finished(run_folder)) {
-      variant->runs.push_back(read_run(run_folder));
+      variant->runs.push_back(read_run(run_folder, settings));
     } else {
       ++variant->missing;
+      variant->failed += fs::exists(run_folder / "failed.txt") ? 1 : 0;
     }
   }
-  for (const Variant& variant : results.variants) {
-    for (const auto& [name, value] : variant.settings.items()) {
-      const bool differs = std::any_of(
-          results.variants.begin(), results.variants.end(),
-          [&, &key = name](const Variant& v) { return v.text(key) != variant.text(key); });
-      if (differs && name != "hidden" &&
-          std::find(results.varied.begin(), results.varied.end(), name) == results.varied.end()) {
-        results.varied.push_back(name);
-      }
+  results.varied = find_varied(results.variants);
+  results.series = "rule";
+  if (std::find(results.varied.begin(), results.varied.end(), "rule") == results.varied.end()) {
+    for (const std::string& setting : results.varied) {
+      if (setting != "cell" && setting != "task") results.series = setting;
     }
   }
   const bool any = std::any_of(results.variants.begin(), results.variants.end(),

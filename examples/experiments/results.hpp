@@ -1,6 +1,7 @@
 #pragma once
 
 #include <filesystem>
+#include <limits>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -21,8 +22,8 @@ Estimate estimate(const std::vector<double>& values);
 
 struct RunResult {
   std::filesystem::path folder;
-  Columns progress, eta;
-  double best_validation = 0;
+  Columns progress, eta;  ///< eta is empty without fast weights
+  double best_validation = std::numeric_limits<double>::infinity();
   double test_loss = 0, query_loss = 0, query_share = 0;
 };
 
@@ -31,6 +32,7 @@ struct Variant {
   Json settings;  ///< without the seed
   std::vector<RunResult> runs;
   std::size_t missing = 0;  ///< seeds whose run has not finished
+  std::size_t failed = 0;   ///< those of them that have failed
 
   std::string text(const std::string& setting) const;
   std::vector<double> over_runs(double RunResult::*value) const;
@@ -46,14 +48,16 @@ struct Results {
   std::string name, title;
   std::vector<Variant> variants;
   std::vector<std::string> varied;  ///< settings that differ between variants, but the size
+  std::string series;  ///< the varied setting that makes the curves of a panel: mostly the rule
 
-  /// Settings beside the rule that are varied, as "lstm, delay 20": a panel of a figure.
+  /// The other settings that are varied, as "lstm, delay 20": a panel of a figure.
   std::string panel(const Variant& variant) const;
 };
 
 /// Throws std::runtime_error naming a file that is missing or bad.
 Results read_results(const std::filesystem::path& folder);
 
+/// None for a mix of tasks.
 std::vector<Mark> marks(const Variant& variant);
 
 /// The columns of a CSV file of numbers with a header.

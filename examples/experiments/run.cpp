@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <fstream>
 #include <iomanip>
 #include <locale>
@@ -12,6 +13,7 @@
 #include <sstream>
 #include <stdexcept>
 #include <string>
+#include <system_error>
 #include <vector>
 
 #include "plastic/cells/dispatch.hpp"
@@ -32,10 +34,13 @@ class FolderLock {
  public:
   explicit FolderLock(const fs::path& folder)
       : file_(::open((folder / ".lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666)) {
-    if (file_ < 0 || ::flock(file_, LOCK_EX | LOCK_NB) != 0) {
-      if (file_ >= 0) ::close(file_);
-      throw std::runtime_error(folder.string() + ": another process is at work here");
+    if (file_ >= 0 && ::flock(file_, LOCK_EX | LOCK_NB) == 0) return;
+    const int error = errno;
+    if (file_ >= 0) ::close(file_);
+    if (error == EWOULDBLOCK) {
+      throw FolderBusy(folder.string() + ": another process is at work here");
     }
+    throw std::system_error(error, std::generic_category(), "cannot work in " + folder.string());
   }
   ~FolderLock() { ::close(file_); }
   FolderLock(const FolderLock&) = delete;
@@ -76,6 +81,16 @@ void write_settings(const RunSettings& settings, const fs::path& path) {
   std::ifstream file(path);
   const std::string old((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
   if (old != text) throw std::runtime_error(path.string() + ": these are other settings");
+}
+
+// What a kill has left unfinished, and the word of an earlier failure.
+void remove_leftovers(const fs::path& folder) {
+  std::vector<fs::path> leftovers;
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    if (entry.path().extension() == ".tmp") leftovers.push_back(entry.path());
+  }
+  for (const fs::path& path : leftovers) fs::remove(path);
+  fs::remove(folder / "failed.txt");
 }
 
 template <class Cell>
@@ -148,10 +163,14 @@ void train_cell(const RunSettings& settings, const fs::path& folder, int threads
   Cell cell(make_cell_options(settings, task));
   AdamW<float> optimizer(cell.parameters(), {.learning_rate = settings.learning_rate});
   Trainer trainer(cell, task, optimizer,
-                  {.batches = settings.batches,
+                  {.batch = settings.batch,
+                   .batches = settings.batches,
+                   .clip_norm = settings.clip_norm,
                    .validation_every = settings.validate_every,
                    .seed = settings.seed,
-                   .threads = threads});
+                   .threads = threads,
+                   // Not by the machine's cache: a run may go on elsewhere.
+                   .shard = Cell::plastic ? 2 : 8});
   KeepBest<float> keep(cell.parameters(),
                        [&] { save_best(cell, task, folder / "best.safetensors"); });
   CsvLog log(folder / "progress.csv");
@@ -161,10 +180,14 @@ void train_cell(const RunSettings& settings, const fs::path& folder, int threads
   TrainingCallback* callbacks[] = {&keep, &log, &checkpoint, &observer};
   trainer.run(callbacks, first);
 
+  if (!keep.found()) throw std::runtime_error("no validation loss was finite");
   keep.restore();
+  save_best(cell, task, folder / "best.safetensors");
   const Evaluation test = trainer.evaluate_in_detail({0, Random::Purpose::test}, 100);
-  write_eta(test, folder / "eta.csv");
-  if constexpr (Cell::plastic) write_episode(cell, task, folder);
+  if constexpr (Cell::plastic) {
+    write_eta(test, folder / "eta.csv");
+    write_episode(cell, task, folder);
+  }
   Csv csv;
   csv << "test_loss"
       << "query_loss"
@@ -183,10 +206,17 @@ void train(const RunSettings& settings, const fs::path& folder, int threads,
            TrainingCallback& observer) {
   fs::create_directories(folder);
   const FolderLock lock(folder);
+  if (is_finished(folder)) return;
+  remove_leftovers(folder);
   write_settings(settings, folder / "settings.json");
-  with_cell_type<float>(settings.cell, settings.rule, [&]<class Cell>(std::type_identity<Cell>) {
-    train_cell<Cell>(settings, folder, threads, observer);
-  });
+  try {
+    with_cell_type<float>(settings.cell, settings.rule, [&]<class Cell>(std::type_identity<Cell>) {
+      train_cell<Cell>(settings, folder, threads, observer);
+    });
+  } catch (const std::exception& error) {
+    write_file_atomically(folder / "failed.txt", std::string(error.what()) + "\n");
+    throw;
+  }
 }
 
 }  // namespace experiments

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <filesystem>
+#include <stdexcept>
 
 #include "plastic/train/callback.hpp"
 #include "settings.hpp"
@@ -16,11 +17,20 @@ namespace experiments {
 ///   eta.csv                 learning rate of the fast weights at every step, mean and sd
 ///   episode.csv, fast.csv   one episode at work: eta, norms of the fast weights, some of them
 ///   test.csv                losses; written last
+/// Without fast weights there are no eta.csv, episode.csv and fast.csv. A run that has failed holds
+/// failed.txt, which says why, until it is tried again.
 bool is_finished(const std::filesystem::path& folder);
 
-/// Trains what `settings` say, from the folder's checkpoint if there is one, to the end. The result
-/// does not depend on `threads`, nor on how often the run was killed on the way. Throws
-/// std::runtime_error if another process works in the folder, and whatever stops training.
+/// Another process works in the folder.
+class FolderBusy : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+/// Trains what `settings` say, from the folder's checkpoint if there is one, to the end; does
+/// nothing where that has been done. The result does not depend on `threads`, nor on how often the
+/// run was killed on the way. Throws FolderBusy, std::system_error if the folder cannot be used,
+/// and whatever stops training.
 void train(const RunSettings& settings, const std::filesystem::path& folder, int threads,
            plastic::TrainingCallback& observer);
 

@@ -12,6 +12,7 @@
 #include <string>
 #include <thread>
 
+#include "plastic/train/callback.hpp"
 #include "plastic/train/parallel.hpp"
 #include "run.hpp"
 
@@ -47,7 +48,10 @@ class Board {
 
   void end(const std::string& run, const std::string& what) {
     const std::lock_guard lock(mutex_);
-    active_.erase(run);
+    if (const auto at = active_.find(run); at != active_.end()) {
+      batches_ -= static_cast<double>(at->second.batches - at->second.batch);
+      active_.erase(at);
+    }
     ++ended_;
     std::ostringstream line;
     line << "[" << ended_ << "/" << runs_ << "] " << run << ": " << what;
@@ -78,18 +82,20 @@ class Board {
     width_ = 0;
   }
 
+  // At most 79 characters: a line that wraps cannot be drawn again.
   void draw() {
+    constexpr std::size_t bar = 16, longest = 79;
+    const double done = batches_ > 0 ? std::clamp(done_ / batches_, 0.0, 1.0) : 1;
+    const auto full = static_cast<std::size_t>(done * bar);
     std::ostringstream line;
-    line << "[" << ended_ << "/" << runs_ << "]  " << time_left();
+    line << ended_ << "/" << runs_ << " runs " << static_cast<int>(100 * done) << "% ["
+         << std::string(full, '#') << std::string(bar - full, '.') << "] " << time_left();
     for (const auto& [run, now] : active_) {
-      line << " | " << run.substr(0, run.rfind('-')) << " "
-           << 100 * now.batch / std::max<plastic::Index>(now.batches, 1) << "% ";
-      if (!std::isnan(now.validation_loss)) {
-        line << std::setprecision(3) << now.validation_loss;
-      }
+      if (std::isnan(now.validation_loss)) continue;
+      line << "  " << now.batch << ": " << std::setprecision(3) << now.validation_loss;
     }
     std::string text = line.str();
-    if (text.size() > 118) text.resize(118);
+    if (text.size() > longest) text.resize(longest);
     wipe();
     stream_ << text << std::flush;
     width_ = text.size();
@@ -137,7 +143,8 @@ class Reporter : public TrainingCallback {
 
 }  // namespace
 
-int do_runs(const std::vector<PlannedRun>& runs, int jobs, std::ostream& stream, bool terminal) {
+Outcome do_runs(const std::vector<PlannedRun>& runs, int jobs, std::ostream& stream,
+                bool terminal) {
   std::vector<const PlannedRun*> open;
   double batches = 0;
   for (const PlannedRun& run : runs) {
@@ -148,14 +155,14 @@ int do_runs(const std::vector<PlannedRun>& runs, int jobs, std::ostream& stream,
   Board board(stream, terminal, open.size(), batches);
   stream << runs.size() << " runs, " << runs.size() - open.size() << " of them finished before\n"
          << std::flush;
-  if (open.empty()) return 0;
+  if (open.empty()) return {};
   const int processors = plastic::available_threads();
   if (jobs == 0) jobs = processors;
   jobs = std::min(jobs, static_cast<int>(open.size()));
   const int threads = std::max(1, processors / jobs);
 
   std::atomic<std::size_t> next = 0;
-  std::atomic<int> failed = 0;
+  std::atomic<int> failed = 0, busy = 0;
   const auto work = [&] {
     for (std::size_t i = next++; i < open.size(); i = next++) {
       const std::string name = open[i]->folder.filename().string();
@@ -163,6 +170,9 @@ int do_runs(const std::vector<PlannedRun>& runs, int jobs, std::ostream& stream,
       try {
         train(open[i]->settings, open[i]->folder, threads, reporter);
         board.end(name, "done");
+      } catch (const FolderBusy&) {
+        ++busy;
+        board.end(name, "left to another process that is at work on it");
       } catch (const std::exception& error) {
         ++failed;
         board.end(name, std::string("failed: ") + error.what());
@@ -172,7 +182,7 @@ int do_runs(const std::vector<PlannedRun>& runs, int jobs, std::ostream& stream,
   std::vector<std::jthread> workers;
   for (int k = 0; k < jobs; ++k) workers.emplace_back(work);
   workers.clear();  // waits for them
-  return failed;
+  return {failed, busy};
 }
 
 }  // namespace experiments

@@ -13,9 +13,14 @@ struct PlannedRun {
   std::filesystem::path folder;
 };
 
-/// Does all runs that are not finished, `jobs` at a time, and shows on `stream` how they proceed:
-/// one line that is drawn again on a terminal, else plain lines. A run that fails does not stop the
-/// others. Returns the number of runs that failed.
-int do_runs(const std::vector<PlannedRun>& runs, int jobs, std::ostream& stream, bool terminal);
+struct Outcome {
+  int failed = 0;
+  int busy = 0;  ///< left to another process that was at work on them
+};
+
+/// Does all runs that are not finished, `jobs` at a time (0: one per processor), and shows on
+/// `stream` how they proceed: one line that is drawn again on a terminal, else plain lines. A run
+/// that fails does not stop the others.
+Outcome do_runs(const std::vector<PlannedRun>& runs, int jobs, std::ostream& stream, bool terminal);
 
 }  // namespace experiments

@@ -1,6 +1,7 @@
 #include "settings.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cstdio>
 #include <sstream>
 
@@ -15,13 +16,6 @@ nlohmann::ordered_json to_json(const RunSettings& settings) {
   nlohmann::ordered_json json;
   for_each_setting(settings, [&](const char* name, const auto& value) { json[name] = value; });
   return json;
-}
-
-RunSettings from_json(const nlohmann::ordered_json& json) {
-  RunSettings settings;
-  json.at("task").get_to(settings.task);  // it decides which others there are
-  for_each_setting(settings, [&](const char* name, auto& value) { json.at(name).get_to(value); });
-  return settings;
 }
 
 std::string text_of(const nlohmann::ordered_json& value) {
@@ -64,6 +58,7 @@ Task make_task(const RunSettings& s) {
     }
     std::string name;
     words >> name;
+    if (std::string more; words >> more) name += " " + more;  // is no name of a task
     if (name == "cue_reward") {
       parts.push_back({CueReward({.noise = s.noise}), weight});
     } else if (name == "sequence_reproduction") {

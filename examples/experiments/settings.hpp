@@ -40,7 +40,9 @@ struct RunSettings {
   bool random_network = false;
   double inner_scale = 1.0 / 64;
 
+  Index batch = 64;
   double learning_rate = 1e-3;
+  double clip_norm = 5;
   Index batches = 5000;
   Index validate_every = 200;
   std::uint64_t seed = 0;
@@ -69,16 +71,15 @@ void for_each_setting(S& s, F&& f) {
   f("alpha_mode", s.alpha_mode);
   f("random_network", s.random_network);
   f("inner_scale", s.inner_scale);
+  f("batch", s.batch);
   f("learning_rate", s.learning_rate);
+  f("clip_norm", s.clip_norm);
   f("batches", s.batches);
   f("validate_every", s.validate_every);
   f("seed", s.seed);
 }
 
 nlohmann::ordered_json to_json(const RunSettings& settings);
-
-/// Throws nlohmann::json::exception if a setting is missing or of another type.
-RunSettings from_json(const nlohmann::ordered_json& json);
 
 /// One setting as a text: on, off, a number, a name.
 std::string text_of(const nlohmann::ordered_json& value);

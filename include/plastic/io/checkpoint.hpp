@@ -17,7 +17,9 @@ namespace plastic {
 ///
 /// Put it last among the callbacks, so that what the others have written is complete when the
 /// checkpoint says so. The file is replaced whole (write_file_atomically): a process may be killed
-/// at any moment. A run that goes on from a checkpoint has the bits of one that was never cut off.
+/// at any moment. A run that goes on from a checkpoint, on the same machine and with the same
+/// TrainerOptions::shard, has the bits of one that was never cut off, unless it was ended by
+/// Trainer::run's `stop`: that adds a validation, and so a candidate for the best.
 ///
 ///     Checkpoint checkpoint("run/checkpoint.safetensors", cell, optimizer, keep);
 ///     Index first = checkpoint.exists() ? checkpoint.resume() : 0;

@@ -16,10 +16,10 @@ enum class RegressionFunction { linear, mlp };
 
 struct FewShotRegressionOptions {
   RegressionFunction function = RegressionFunction::linear;
-  Index variables = 12;  ///< inputs of the function; the paper has 12 for linear, 6 for mlp
-  Index support = 20;    ///< k, points that are shown with their value
-  Index queries = 20;    ///< points that are shown without
-  double noise = 0.1;    ///< standard deviation of the noise on a shown value
+  Index variables = 0;  ///< inputs of the function; 0: as in the paper, 12 for linear, 6 for mlp
+  Index support = 20;   ///< k, points that are shown with their value
+  Index queries = 20;   ///< points that are shown without
+  double noise = 0.1;   ///< standard deviation of the noise on a shown value
 };
 
 /// Few-shot regression: learn a new function from k noisy points, then predict it at others.
@@ -42,7 +42,10 @@ class FewShotRegression {
   /// finite.
   explicit FewShotRegression(const FewShotRegressionOptions& options = {}) : options_(options) {
     constexpr auto here = "FewShotRegression";
-    detail::check_count(here, "variables", options.variables);
+    if (options.variables == 0) {
+      options_.variables = options.function == RegressionFunction::linear ? 12 : 6;
+    }
+    detail::check_count(here, "variables", options_.variables);
     detail::check_count(here, "support", options.support);
     detail::check_count(here, "queries", options.queries);
     detail::check_range(here, "noise", options.noise, 0, std::numeric_limits<double>::max());

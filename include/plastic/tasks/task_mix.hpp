@@ -1,7 +1,8 @@
 #pragma once
 
 #include <algorithm>
-#include <string>
+#include <cstddef>
+#include <cstdint>
 #include <utility>
 #include <variant>
 #include <vector>
@@ -21,8 +22,8 @@ namespace plastic {
 /// of the batch; of the outputs a task does not have the target is 0. A mix of one task is that
 /// task, without further inputs.
 ///
-///     TaskMix<CueReward, SequenceReproduction> mix({{CueReward(), 1}, {SequenceReproduction(),
-///     2}});
+///     using Mix = TaskMix<CueReward, SequenceReproduction>;
+///     const Mix mix({{CueReward(), 1}, {SequenceReproduction(), 2}});
 ///
 /// Const and safe from several threads, as the tasks are.
 template <class... Tasks>
@@ -59,10 +60,8 @@ class TaskMix {
 
   /// Number of the task that a batch is of.
   std::size_t part_of(const Random::Stream& stream, std::uint64_t batch) const {
-    // A purpose beside the stream's own: the tasks use all of its samples.
-    const auto beside =
-        static_cast<Random::Purpose>(static_cast<std::uint32_t>(stream.purpose) | 128);
-    double left = Random({stream.seed, beside}, batch, 0).uniform(0, total_);
+    constexpr std::uint64_t last_sample = 0xffffffff;  // no batch is so large
+    double left = Random(stream, batch, last_sample).uniform(0, total_);
     std::size_t chosen = 0;
     for (std::size_t k = 0; k < parts_.size() && left >= 0; ++k) {
       if (parts_[k].weight > 0) chosen = k;
@@ -76,6 +75,8 @@ class TaskMix {
   void generate(const Random::Stream& stream, std::uint64_t batch, Index first, Index samples,
                 Episodes<Scalar>& episodes) const {
     const std::size_t chosen = part_of(stream, batch);
+    // A task that names no queries must not inherit those of another.
+    if (parts_.size() > 1) episodes.queries.resize(0, 0);
     std::visit([&](const auto& task) { task.generate(stream, batch, first, samples, episodes); },
                parts_[chosen].task);
     if (parts_.size() == 1) return;

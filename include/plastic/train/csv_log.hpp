@@ -47,6 +47,10 @@ class CsvLog : public TrainingCallback {
   /// the file cannot be read, is not such a log or has no row for `batch`.
   void resume(Index batch) {
     std::ifstream file(path_);
+    if (!file) {
+      throw std::runtime_error("CsvLog: cannot read " + path_.string() +
+                               ", the log of the run to go on with");
+    }
     std::string line;
     if (!std::getline(file, line) || line + "\n" != header) {
       throw std::runtime_error("CsvLog: " + path_.string() + " is not a log to go on with");

@@ -5,6 +5,7 @@
 #include <string>
 #include <utility>
 
+#include "plastic/tape/check.hpp"
 #include "plastic/tape/parameters.hpp"
 #include "plastic/train/callback.hpp"
 
