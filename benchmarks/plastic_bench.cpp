@@ -3,6 +3,8 @@
 //   forward/...                                               the same episodes, no derivatives
 //   cell_step/...                                             one step of one sample
 //   limit/train_step/... and limit/forward/...                forward and backward alone
+//   fading/... and kept/...                                   fast weights that decay to nothing
+//                                                             over a long episode, or do not decay
 // each followed by /real_time. Every result is compared with naive loops in double before it is
 // timed.
 
@@ -224,6 +226,66 @@ void add_stepping(Case c) {
                           }});
 }
 
+// An episode whose fast weights only decay, and their adjoint too: they begin at 1e-3 and are never
+// written, and the loss looks at the last step.
+template <class Cell>
+struct Fading {
+  Fading(const Case& c, bool fades)
+      : cell({.inputs = Case::inputs,
+              .hidden = c.hidden,
+              .modulation = false,
+              .eta0 = 0,
+              .decay0 = fades ? 0.1 : 0,
+              .seed = 1}),
+        start(cell.initial_state(1)),
+        inputs(plastic::Matrix<float>::Random(Case::inputs, c.steps)),
+        gradients(cell.zero_gradients()) {
+    for (std::size_t l = 0; l < cell.layer_names().size(); ++l) {
+      start.fast_weight(l, 0).setConstant(1e-3f);
+    }
+  }
+
+  void episode() {
+    tape.clear();
+    gradients.setZero();
+    auto episode = cell.begin(tape, start, &gradients);
+    const auto result = cell.run(episode, inputs);
+    plastic::Matrix<float> last = plastic::Matrix<float>::Zero(1, inputs.cols());
+    last(0, inputs.cols() - 1) = 1;
+    tape.backward(plastic::sum(result.output * tape.constant(last)));
+    last_weight = episode.synapses[0].fast_weight(0)(0, 0);
+  }
+
+  Cell cell;
+  plastic::CellState<float> start;
+  plastic::Matrix<float> inputs;
+  plastic::Vector<float> gradients;
+  plastic::Tape<float> tape;
+  float last_weight = 1;
+};
+
+template <class Cell>
+void add_fading(Case c) {
+  c.batch = c.threads = 1;
+  c.steps = 2000;
+  for (const bool fades : {true, false}) {
+    register_benchmark(
+        fades ? "fading" : "kept", c, true, benchmark::kMillisecond,
+        {.verify =
+             [=] {
+               Fading<Cell> fading(c, fades);
+               fading.episode();
+               const float w = fading.last_weight;
+               const bool right = fades ? std::abs(w) < 1e-30f : w == 1e-3f;
+               return right && fading.gradients.allFinite() ? "" : "the fast weights are wrong";
+             },
+         .prepare = [=]() -> std::function<void()> {
+           auto fading = std::make_shared<Fading<Cell>>(c, fades);
+           return [fading] { fading->episode(); };
+         }});
+  }
+}
+
 // The limit's network has no biases and an out_scale of 1.
 naive::Numbers limit_parameters(const Case& c) {
   const naive::Settings settings = limit_settings(c);
@@ -301,6 +363,7 @@ void add_cell(Rule rule, bool sweep) {
 }
 
 void add_all(bool sweep) {
+  add_fading<plastic::PlasticRNN<plastic::Hebbian, float>>({.rule = Rule::hebbian});
   add_cell<plastic::PlasticRNN<plastic::Gradient, float>>(Rule::gradient, sweep);
   add_cell<plastic::PlasticRNN<plastic::Hebbian, float>>(Rule::hebbian, sweep);
   add_cell<plastic::PlasticRNN<plastic::None, float>>(Rule::none, sweep);

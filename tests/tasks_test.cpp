@@ -387,20 +387,36 @@ TEST_CASE("Regression targets have mean 0 and standard deviation 1 in every epis
   }
 }
 
+namespace {
+
+// What least squares make of one sample: a coefficient for each of the n variables and a constant,
+// and the sum of the squares that they leave.
+struct Fit {
+  Vector<double> coefficients;
+  double residual;
+};
+
+Fit fit_sample(const Episodes<double>& episodes, Index sample, Index samples, Index n) {
+  const Index steps = episodes.inputs.cols() / samples;
+  Matrix<double> x = Matrix<double>::Ones(steps, n + 1);
+  Vector<double> y(steps);
+  for (Index t = 0; t < steps; ++t) {
+    x.row(t).head(n) = episodes.inputs.col(t * samples + sample).head(n).transpose();
+    y(t) = episodes.targets(0, t * samples + sample);
+  }
+  const Vector<double> coefficients = x.colPivHouseholderQr().solve(y);
+  return {coefficients, (y - x * coefficients).squaredNorm()};
+}
+
+}  // namespace
+
 TEST_CASE("A linear regression is linear and a network's is not", "[tasks]") {
   const Index n = 2;
   const auto residual = [&](RegressionFunction function) {
     const FewShotRegression task({.function = function, .variables = n});
     const Episodes<double> e = generate<double>(task, 0, 0, 50);
     double sum = 0;
-    for (Index s = 0; s < 50; ++s) {
-      const auto columns = Eigen::seqN(s, task.steps(), 50);
-      Matrix<double> x(task.steps(), n + 1);
-      x.leftCols(n) = e.inputs(Eigen::seqN(0, n), columns).transpose();
-      x.col(n).setOnes();
-      const Matrix<double> y = e.targets(Eigen::all, columns).transpose();
-      sum += (y - x * x.colPivHouseholderQr().solve(y)).squaredNorm();
-    }
+    for (Index s = 0; s < 50; ++s) sum += fit_sample(e, s, 50, n).residual;
     return sum;
   };
   CHECK(residual(RegressionFunction::linear) < 1e-20);
@@ -430,14 +446,9 @@ TEST_CASE("Points, coefficients and noise of a regression have the stated distri
   const Index episodes = 2000;
   const Episodes<double> e = generate<double>(long_task, 2, 0, episodes);
   for (Index s = 0; s < episodes; ++s) {
-    const auto columns = Eigen::seqN(s, long_task.steps(), episodes);
-    Matrix<double> points(long_task.steps(), n + 1);
-    points.leftCols(n) = e.inputs(Eigen::seqN(0, n), columns).transpose();
-    points.col(n).setOnes();
-    const Matrix<double> y = e.targets(Eigen::all, columns).transpose();
-    const Matrix<double> slope = points.colPivHouseholderQr().solve(y);
-    signs += slope.col(0).head(n).array().sign().matrix();
-    sizes += slope.col(0).head(n).cwiseAbs();
+    const Vector<double> slope = fit_sample(e, s, episodes, n).coefficients.head(n);
+    signs += slope.array().sign().matrix();
+    sizes += slope.cwiseAbs();
   }
   const auto count = static_cast<double>(episodes);
   CHECK(signs.cwiseAbs().maxCoeff() / count < 5 / std::sqrt(count));

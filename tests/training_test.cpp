@@ -273,7 +273,9 @@ TEST_CASE("A detailed evaluation tells the queries and the learning rate of ever
     const auto error = (output - episodes.targets).rightCols(70).array();
     square += error.square().sum() / 140;
     close += static_cast<double>((error.abs() < 0.05).count()) / 140;
-    etas.middleCols(batch * 7, 7) = eta.reshaped(7, 20).transpose();
+    for (Index t = 0; t < 20; ++t) {
+      etas.row(t).segment(batch * 7, 7) = eta.row(0).segment(t * 7, 7);
+    }
   }
   CHECK(got.query_loss == Approx(square).epsilon(1e-12).margin(0));
   CHECK(got.query_share == Approx(close).epsilon(1e-12).margin(0));
