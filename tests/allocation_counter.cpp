@@ -3,7 +3,13 @@
 #include <cstdlib>
 #include <new>
 
+// clang's thread sanitizer brings all forms of operator new, and lets no other beside them; it
+// tells of every allocation instead.
 #if defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define PLASTIC_TEST_HOOKED
+#include <sanitizer/allocator_interface.h>
+#endif
 #if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || \
     __has_feature(memory_sanitizer)
 #define PLASTIC_TEST_SANITIZED
@@ -21,6 +27,10 @@ void count_one() noexcept {
   if (counting) ++allocations;
 }
 
+#ifdef PLASTIC_TEST_HOOKED
+const int hooked = __sanitizer_install_malloc_and_free_hooks(
+    [](const volatile void*, std::size_t) { count_one(); }, [](const volatile void*) {});
+#else
 void* allocate(std::size_t bytes) noexcept {
   count_one();
   return std::malloc(bytes == 0 ? 1 : bytes);
@@ -36,6 +46,7 @@ void* checked(void* memory) {
   if (memory == nullptr) throw std::bad_alloc();
   return memory;
 }
+#endif
 
 }  // namespace
 
@@ -49,7 +60,9 @@ AllocationCounter::~AllocationCounter() { counting = false; }
 std::size_t AllocationCounter::count() const { return allocations; }
 
 bool AllocationCounter::sees_malloc() {
-#if defined(__GLIBC__) && !defined(PLASTIC_TEST_SANITIZED)
+#ifdef PLASTIC_TEST_HOOKED
+  return hooked != 0;
+#elif defined(__GLIBC__) && !defined(PLASTIC_TEST_SANITIZED)
   return true;
 #else
   return false;
@@ -74,6 +87,7 @@ void* realloc(void* memory, std::size_t bytes) noexcept {
 }
 #endif
 
+#ifndef PLASTIC_TEST_HOOKED
 // All forms: a sanitizer brings its own of those that are missing, and they do not mix.
 void* operator new(std::size_t n) { return checked(allocate(n)); }
 void* operator new[](std::size_t n) { return checked(allocate(n)); }
@@ -100,3 +114,4 @@ void operator delete(void* p, std::size_t, std::align_val_t) noexcept { std::fre
 void operator delete[](void* p, std::size_t, std::align_val_t) noexcept { std::free(p); }
 void operator delete(void* p, std::align_val_t, const std::nothrow_t&) noexcept { std::free(p); }
 void operator delete[](void* p, std::align_val_t, const std::nothrow_t&) noexcept { std::free(p); }
+#endif
