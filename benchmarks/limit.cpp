@@ -106,6 +106,9 @@ struct Matrix {
   bool across;
 };
 
+// Every other update goes through the panels from the last to the first (`backwards`): of matrices
+// that the second-level cache cannot hold it finds there what the pass before has left.
+//
 // Passes over one matrix for S samples at once, in column panels of N vectors whose sums stay in
 // registers. Vectors of sample s begin at s * rows or s * cols, its weights at s * stride. Values
 // that belong to a row are made vectors once per row: left to the compiler, which cannot know that
@@ -160,10 +163,11 @@ struct Passes {
   // to = rho from + A (eta f g^T), y += x (W + to): down the rows, or across the columns.
   template <bool Across>
   static void update(const Matrix& m, const float* A, const float* W, const float* from, float* to,
-                     std::size_t stride, float eta, float rho, const float* f, const float* g,
-                     const float* x, float* y) {
+                     std::size_t stride, bool backwards, float eta, float rho, const float* f,
+                     const float* g, const float* x, float* y) {
     const Vec keep = splat(rho);
-    for (std::size_t c = 0; c < m.cols; c += width) {
+    for (std::size_t done = 0; done < m.cols; done += width) {
+      const std::size_t c = backwards ? m.cols - width - done : done;
       const std::size_t panel = m.offset + c * m.rows;
       Vec total[S][N] = {};
       for (std::size_t i = 0; i < m.rows; ++i) {
@@ -212,10 +216,11 @@ struct Passes {
   // receives those before it; else `before` holds the latter.
   template <bool Across, bool Second, bool Undo>
   static void adjoint(const Matrix& m, const float* A, const float* W, float* w,
-                      const float* before, float* G, float* dA, std::size_t stride, float eta,
-                      float rho, const Adjoint& v) {
+                      const float* before, float* G, float* dA, std::size_t stride, bool backwards,
+                      float eta, float rho, const Adjoint& v) {
     const Vec keep = splat(rho), unkeep = splat(1 / rho);
-    for (std::size_t c = 0; c < m.cols; c += width) {
+    for (std::size_t done = 0; done < m.cols; done += width) {
+      const std::size_t c = backwards ? m.cols - width - done : done;
       const std::size_t panel = m.offset + c * m.rows;
       Vec dg[S][N] = {}, down[S][N] = {}, keep_sum[S][2] = {};
       for (std::size_t i = 0; i < m.rows; ++i) {
@@ -541,8 +546,9 @@ class Network final : public Limit {
     const auto [f, g] = factors(lane, l, t - 1);
     const float* from = state(lane, t - 1, train);
     float* to = state(lane, t, train);
-    m.across ? P::template update<true>(m, A_, W_, from, to, weights_, eta, rho, f, g, x, y)
-             : P::template update<false>(m, A_, W_, from, to, weights_, eta, rho, f, g, x, y);
+    const bool odd = t % 2 != 0;
+    m.across ? P::template update<true>(m, A_, W_, from, to, weights_, odd, eta, rho, f, g, x, y)
+             : P::template update<false>(m, A_, W_, from, to, weights_, odd, eta, rho, f, g, x, y);
   }
 
   // Row and column factor of the change that step t proposes for a layer.
@@ -710,11 +716,12 @@ class Network final : public Limit {
     const typename P::Adjoint v{f,       g,       uses.a1,    uses.b1,    uses.a2,
                                 uses.b2, product, lane.df[l], lane.dg[l], &lane.keep};
     const bool second = case_.rule == Rule::gradient && l >= i_fc;
+    const bool odd = t % 2 != 0;
     const auto pass = [&]<bool Across, bool Second>() {
       before == w ? P::template adjoint<Across, Second, true>(m, A_, W_, w, nullptr, lane.G,
-                                                              lane.dA, weights_, eta, rho, v)
+                                                              lane.dA, weights_, odd, eta, rho, v)
                   : P::template adjoint<Across, Second, false>(m, A_, W_, w, before, lane.G,
-                                                               lane.dA, weights_, eta, rho, v);
+                                                               lane.dA, weights_, odd, eta, rho, v);
     };
     if (m.across) {
       second ? pass.template operator()<true, true>() : pass.template operator()<true, false>();

@@ -283,6 +283,44 @@ TEMPLATE_LIST_TEST_CASE("stepping without derivatives equals the tape", "[cells]
   }
 }
 
+TEMPLATE_LIST_TEST_CASE("a state follows the parameters when they change", "[cells]", AllCells) {
+  using Cell = TestType;
+  CellOptions options = small();
+  options.hidden = 21;  // more than the outputs: the output layer's passes run across
+  Cell cell(options);
+  const Index samples = 2;
+  const Matrix<double> inputs = random_sequence<double>(3, 2 * steps * samples, 1);
+  CellState<double> state = cell.initial_state(samples);
+  Matrix<double> first, second, expected;
+  cell.run(state, inputs.leftCols(steps * samples), first);
+
+  options.seed = 9;
+  Cell changed(options);
+  CellState<double> moved = changed.initial_state(samples);
+  for (std::size_t k = 0; k < Cell::states; ++k) moved.state(k) = state.state(k);
+  if constexpr (Cell::plastic) {
+    for (std::size_t l = 0; l < cell.layer_names().size(); ++l) {
+      for (Index s = 0; s < samples; ++s) {
+        moved.fast_weight(l, s) = state.fast_weight(l, s);
+        moved.fast_bias(l, s) = state.fast_bias(l, s);
+      }
+    }
+  }
+  cell.parameters().values() = changed.parameters().values();
+  changed.run(moved, inputs.rightCols(steps * samples), expected);
+
+  SECTION("in a run") {
+    cell.run(state, inputs.rightCols(steps * samples), second);
+    REQUIRE((second - expected).isZero(0));
+  }
+  SECTION("in single steps") {
+    for (Index t = 0; t < steps; ++t) {
+      const auto result = cell.step(state, inputs.middleCols((steps + t) * samples, samples));
+      REQUIRE((result.output - expected.middleCols(t * samples, samples)).isZero(0));
+    }
+  }
+}
+
 TEMPLATE_LIST_TEST_CASE("a dead network has finite values and gradients", "[cells]", AllCells) {
   using Cell = TestType;
   for (const bool layer_norm : {false, true}) {

@@ -121,12 +121,24 @@ struct KernelData {
   kernels::Slow<Scalar> slow;
 };
 
-template <bool Product, class Scalar>
-void update_product(KernelData<Scalar>& d, Scalar* to, double clip, Scalar* y) {
-  if (clip > 0) {
-    kernels::update_product<Product, true>(d.slow, d.w.data(), to, d.update(clip), d.x.data(), y);
-  } else {
-    kernels::update_product<Product, false>(d.slow, d.w.data(), to, d.update(clip), d.x.data(), y);
+using kernels::Direction;
+
+constexpr std::array<Direction, 2> directions{Direction::down, Direction::across};
+
+template <class Scalar>
+void update_product(Direction direction, KernelData<Scalar>& d, Scalar* to, double clip,
+                    Scalar* y) {
+  const auto run = [&]<Direction D, bool Clip>() {
+    Scalar* x = D == Direction::across ? d.dy.data() : d.x.data();
+    kernels::update_product<D, Clip>(d.slow, d.w.data(), to, d.update(clip), x, y);
+  };
+  const auto run_clip = [&]<Direction D>(std::integral_constant<Direction, D>) {
+    clip > 0 ? run.template operator()<D, true>() : run.template operator()<D, false>();
+  };
+  if (direction == Direction::none) run_clip(std::integral_constant<Direction, Direction::none>{});
+  if (direction == Direction::down) run_clip(std::integral_constant<Direction, Direction::down>{});
+  if (direction == Direction::across) {
+    run_clip(std::integral_constant<Direction, Direction::across>{});
   }
 }
 
@@ -205,9 +217,21 @@ Program large_program() {
           .outputs = 130};
 }
 
+/// Each program also with the layer turned: passes over few outputs run across.
 std::vector<Program> all_programs() {
   std::vector<Program> all = programs();
   all.push_back(large_program());
+  for (std::size_t k = all.size(); k-- > 0;) {
+    Program turned = all[k];
+    std::swap(turned.inputs, turned.outputs);
+    turned.name += ", turned";
+    if (turned.outputs < 16) all.push_back(turned);
+  }
+  all.push_back({.name = "several tiles of few outputs",
+                 .steps = repeated("rtw", 3) + "wrt",
+                 .samples = 3,
+                 .inputs = 700,
+                 .outputs = 6});
   return all;
 }
 
@@ -391,32 +415,37 @@ TEMPLATE_TEST_CASE("The update and its product agree with naive loops at all siz
   for_kernel_sizes([](Index rows, Index cols, Index offset) {
     for (const double clip : {0.0, kernel_clip}) {
       for (const bool in_place : {false, true}) {
-        for (const bool product : {false, true}) {
-          INFO("clip " << clip << ", in place " << in_place << ", product " << product);
+        for (const Direction direction : {Direction::none, Direction::down, Direction::across}) {
+          INFO("clip " << clip << ", in place " << in_place << ", direction "
+                       << static_cast<int>(direction));
+          const bool down = direction != Direction::across;
           KernelData<TestType> data(rows, cols, offset);
           const KernelData<TestType> before = data;
           Fenced<TestType> elsewhere(rows * cols, (offset + 1) % 4, 8);
-          Fenced<TestType> y(cols, (offset + 3) % 4, 9);
+          Fenced<TestType> y(down ? cols : rows, (offset + 3) % 4, 9);
           const Fenced<TestType> y_before = y;
           Fenced<TestType>& to = in_place ? data.w : elsewhere;
-          if (product) {
-            update_product<true>(data, to.data(), clip, y.data());
-          } else {
-            update_product<false>(data, to.data(), clip, y.data());
-          }
+          update_product(direction, data, to.data(), clip, y.data());
+          std::vector<Sum> out(static_cast<std::size_t>(down ? cols : rows));
+          for (std::size_t k = 0; k < out.size(); ++k) out[k].add(y_before[static_cast<Index>(k)]);
           Worst<TestType> worst;
           for (Index j = 0; j < cols; ++j) {
-            Sum out;
-            out.add(y_before[j]);
             for (Index i = 0; i < rows; ++i) {
               const Sum w = before.updated(i, j, clip);
               worst.meet(to[i * cols + j], w, 1);
-              out.add(before.x[i] * before.weight[i * cols + j]);
-              out.add(before.x[i] * w.value);
-              out.magnitude += std::abs(before.x[i]) * w.magnitude;
+              if (direction == Direction::none) continue;
+              const double x = down ? before.x[i] : before.dy[j];
+              Sum& sum = out[static_cast<std::size_t>(down ? j : i)];
+              sum.add(x * before.weight[i * cols + j]);
+              sum.add(x * w.value);
+              sum.magnitude += std::abs(x) * w.magnitude;
             }
-            if (!product) out = {y_before[j], 0};
-            worst.meet(y[j], out, rows);
+          }
+          for (std::size_t k = 0; k < out.size(); ++k) {
+            worst.meet(y[static_cast<Index>(k)], out[k],
+                       direction == Direction::none ? 1
+                       : down                       ? rows
+                                                    : cols);
           }
           CHECK(worst.part <= 1);
           CHECK((to.intact() && y.intact() && data.w.intact()));
@@ -449,8 +478,8 @@ TEMPLATE_TEST_CASE("The products agree with naive loops at all sizes", "[synapse
         }
       }
     }
-    kernels::product(data.slow, data.w.data(), data.x.data(), y.data());
-    kernels::transposed_product(data.slow, data.w.data(), data.dy.data(), u.data());
+    kernels::fast_product<Direction::down>(data.slow, data.w.data(), data.x.data(), y.data());
+    kernels::fast_product<Direction::across>(data.slow, data.w.data(), data.dy.data(), u.data());
     Worst<TestType> worst;
     for (Index j = 0; j < cols; ++j) worst.meet(y[j], y_sum[static_cast<std::size_t>(j)], rows);
     for (Index i = 0; i < rows; ++i) worst.meet(u[i], u_sum[static_cast<std::size_t>(i)], cols);
@@ -465,78 +494,89 @@ TEMPLATE_TEST_CASE("Undoing an update finds the weights before it and the same a
     using Column = Eigen::Matrix<TestType, Eigen::Dynamic, 1>;
     KernelData<TestType> d(rows, cols, offset);
     const Fenced<TestType> g0(rows * cols, offset, 12), a0(rows * cols, offset, 13);
-    const auto run = [&]<bool Undo>(std::bool_constant<Undo>, Column& before, const Column& after) {
+    const auto run_in = [&]<Direction D, bool Undo>(Column& before, const Column& after) {
       Fenced<TestType> g = g0, a = a0;
-      Fenced<TestType> input(rows, offset, 14), pre(rows, offset, 15), post(cols, offset, 16);
+      const Index inputs = D == Direction::down ? rows : cols;
+      Fenced<TestType> input(inputs, offset, 14), pre(rows, offset, 15), post(cols, offset, 16);
       kernels::UpdateAdjoint<TestType> adjoint{g.data(),   a.data(),    input.data(),
                                                pre.data(), post.data(), TestType(0)};
-      kernels::update_product_adjoint<false, false, Undo>(d.slow, {before.data(), after.data()},
-                                                          d.update(0), {d.x.data(), d.dy.data()},
-                                                          {}, adjoint);
-      Column all(2 * rows * cols + 2 * rows + cols + 1);
+      kernels::update_product_adjoint<D, false, false, Undo>(d.slow, {before.data(), after.data()},
+                                                             d.update(0), {d.x.data(), d.dy.data()},
+                                                             {}, adjoint);
+      Column all(2 * rows * cols + inputs + rows + cols + 1);
       all << Eigen::Map<Column>(g.data(), rows * cols), Eigen::Map<Column>(a.data(), rows * cols),
-          Eigen::Map<Column>(input.data(), rows), Eigen::Map<Column>(pre.data(), rows),
+          Eigen::Map<Column>(input.data(), inputs), Eigen::Map<Column>(pre.data(), rows),
           Eigen::Map<Column>(post.data(), cols), adjoint.keep;
       return all;
     };
     Column before = Eigen::Map<Column>(d.w.data(), rows * cols);
     Column after(rows * cols);
-    kernels::update_product<false, false, TestType>(d.slow, before.data(), after.data(),
-                                                    d.update(0), nullptr, nullptr);
-    const Column expected = run(std::false_type{}, before, after);
-    Column apart = Column::Zero(rows * cols);
-    const Column two_places = run(std::true_type{}, apart, after);
-    const Column one_place = run(std::true_type{}, after, after);
-    const double allowed = plastic::testing::rounding<TestType>(
-        64, 1 + static_cast<double>(expected.cwiseAbs().maxCoeff()));
-    CHECK((before - apart).cwiseAbs().maxCoeff() <=
-          plastic::testing::rounding<TestType>(32, 1 + before.cwiseAbs().maxCoeff()));
-    CHECK((apart - after).isZero(0));
-    CHECK((expected - two_places).cwiseAbs().maxCoeff() <= allowed);
-    CHECK((one_place - two_places).isZero(0));
+    kernels::update_product<Direction::none, false, TestType>(d.slow, before.data(), after.data(),
+                                                              d.update(0), nullptr, nullptr);
+    const auto compare = [&]<Direction D>(std::integral_constant<Direction, D>) {
+      Column kept = before, apart = Column::Zero(rows * cols), moved = after;
+      const Column expected = run_in.template operator()<D, false>(kept, after);
+      const Column two_places = run_in.template operator()<D, true>(apart, after);
+      const Column one_place = run_in.template operator()<D, true>(moved, moved);
+      const double allowed = plastic::testing::rounding<TestType>(
+          64, 1 + static_cast<double>(expected.cwiseAbs().maxCoeff()));
+      CHECK((before - apart).cwiseAbs().maxCoeff() <=
+            plastic::testing::rounding<TestType>(32, 1 + before.cwiseAbs().maxCoeff()));
+      CHECK((apart - moved).isZero(0));
+      CHECK((expected - two_places).cwiseAbs().maxCoeff() <= allowed);
+      CHECK((one_place - two_places).isZero(0));
+    };
+    compare(std::integral_constant<Direction, Direction::down>{});
+    compare(std::integral_constant<Direction, Direction::across>{});
   });
 }
 
 TEMPLATE_TEST_CASE("The adjoint of the update agrees with naive loops at all sizes", "[synapse]",
                    float, double) {
   for_kernel_sizes([](Index rows, Index cols, Index offset) {
-    for (const double clip : {0.0, kernel_clip}) {
-      for (const bool second : {false, true}) {
-        for (const bool learned : {true, false}) {
-          INFO("clip " << clip << ", second use " << second << ", alpha learned " << learned);
+    for (const Direction direction : directions) {
+      const bool down = direction == Direction::down;
+      for (const double clip : {0.0, kernel_clip}) {
+        for (const bool second : {false, true}) {
+          INFO((down ? "down" : "across") << ", clip " << clip << ", second use " << second);
           KernelData<TestType> d(rows, cols, offset);
           Fenced<TestType> second_x(rows, offset, 10), second_dy(cols, (offset + 1) % 4, 11);
           Fenced<TestType> g(rows * cols, (offset + 2) % 4, 12);
           Fenced<TestType> a(rows * cols, (offset + 3) % 4, 13);
-          Fenced<TestType> input(rows, offset, 14), pre(rows, (offset + 1) % 4, 15);
+          Fenced<TestType> input(down ? rows : cols, offset, 14), pre(rows, (offset + 1) % 4, 15);
           Fenced<TestType> post(cols, offset, 16);
           const Fenced<TestType> g0 = g, a0 = a, input0 = input, pre0 = pre, post0 = post;
-          kernels::UpdateAdjoint<TestType> adjoint{g.data(),     learned ? a.data() : nullptr,
-                                                   input.data(), pre.data(),
-                                                   post.data(),  TestType(5)};
+          kernels::UpdateAdjoint<TestType> adjoint{g.data(),   a.data(),    input.data(),
+                                                   pre.data(), post.data(), TestType(5)};
           const kernels::OuterProduct<TestType> use{d.x.data(), d.dy.data()};
           const kernels::OuterProduct<TestType> other{second_x.data(), second_dy.data()};
-          const auto pass = [&]<bool Second, bool Clip>() {
-            kernels::update_product_adjoint<Second, Clip, false>(
+          const auto pass = [&]<Direction D, bool Second, bool Clip>() {
+            kernels::update_product_adjoint<D, Second, Clip, false>(
                 d.slow, {d.w.data(), nullptr}, d.update(clip), use,
                 Second ? other : kernels::OuterProduct<TestType>{}, adjoint);
           };
-          if (second) {
-            clip > 0 ? pass.template operator()<true, true>()
-                     : pass.template operator()<true, false>();
-          } else {
-            clip > 0 ? pass.template operator()<false, true>()
-                     : pass.template operator()<false, false>();
-          }
+          const auto pass_second = [&]<Direction D, bool Second>() {
+            clip > 0 ? pass.template operator()<D, Second, true>()
+                     : pass.template operator()<D, Second, false>();
+          };
+          const auto pass_direction = [&]<Direction D>(std::integral_constant<Direction, D>) {
+            second ? pass_second.template operator()<D, true>()
+                   : pass_second.template operator()<D, false>();
+          };
+          down ? pass_direction(std::integral_constant<Direction, Direction::down>{})
+               : pass_direction(std::integral_constant<Direction, Direction::across>{});
 
           Worst<TestType> worst;
           Sum keep;
           keep.add(5);
           std::vector<Sum> post_sum(static_cast<std::size_t>(cols));
           for (Index j = 0; j < cols; ++j) post_sum[static_cast<std::size_t>(j)].add(post0[j]);
+          std::vector<Sum> input_sums(static_cast<std::size_t>(down ? rows : cols));
+          for (std::size_t k = 0; k < input_sums.size(); ++k) {
+            input_sums[k].add(input0[static_cast<Index>(k)]);
+          }
           for (Index i = 0; i < rows; ++i) {
-            Sum input_sum, pre_sum;
-            input_sum.add(input0[i]);
+            Sum pre_sum;
             pre_sum.add(pre0[i]);
             for (Index j = 0; j < cols; ++j) {
               const Index at = i * cols + j;
@@ -550,24 +590,28 @@ TEMPLATE_TEST_CASE("The adjoint of the update agrees with naive loops at all siz
                 to.value += factor * slope.value;
                 to.magnitude += std::abs(factor) * slope.magnitude;
               };
-              input_sum.add(d.weight[at] * d.dy[j]);
-              input_sum.add(after.value * d.dy[j]);
-              input_sum.magnitude += std::abs(d.dy[j]) * after.magnitude;
+              Sum& input_sum = input_sums[static_cast<std::size_t>(down ? i : j)];
+              const double factor = down ? d.dy[j] : d.x[i];
+              input_sum.add(d.weight[at] * factor);
+              input_sum.add(after.value * factor);
+              input_sum.magnitude += std::abs(factor) * after.magnitude;
               spread(keep, d.w[at]);
               spread(pre_sum, d.alpha[at] * d.post[j]);
               spread(post_sum[static_cast<std::size_t>(j)], d.alpha[at] * d.pre[i]);
               Sum of_alpha, of_w;
               of_alpha.add(a0[at]);
-              if (learned) spread(of_alpha, 0.75 * d.pre[i] * d.post[j]);
+              spread(of_alpha, 0.75 * d.pre[i] * d.post[j]);
               spread(of_w, 0.875);
               worst.meet(a[at], of_alpha, 1);
               worst.meet(g[at], of_w, 1);
             }
-            worst.meet(input[i], input_sum, cols);
             worst.meet(pre[i], pre_sum, cols);
           }
           for (Index j = 0; j < cols; ++j) {
             worst.meet(post[j], post_sum[static_cast<std::size_t>(j)], rows);
+          }
+          for (std::size_t k = 0; k < input_sums.size(); ++k) {
+            worst.meet(input[static_cast<Index>(k)], input_sums[k], down ? cols : rows);
           }
           worst.meet(static_cast<double>(adjoint.keep), keep, rows * cols);
           CHECK(worst.part <= 1);
@@ -625,7 +669,7 @@ TEMPLATE_TEST_CASE("Fast weights that fade away become zero and no denormal numb
                    float, double) {
   constexpr Index cols = 37;
   const TestType normal = std::numeric_limits<TestType>::min();
-  Fenced<TestType> w(cols, 1, 1), zero(cols, 0, 2, 0, 0), dy(cols, 2, 3, 0, 0);
+  Fenced<TestType> w(cols, 1, 1), zero(cols, 0, 2, 0, 0), dy(cols, 2, 3, 0, 0), alpha = zero;
   const TestType nothing = 0;
   const kernels::Slow<TestType> slow{zero.data(), zero.data(), 1, cols};
   const kernels::Update<TestType> decay{&nothing, zero.data(), 0, TestType(0.5), 1};
@@ -645,12 +689,13 @@ TEMPLATE_TEST_CASE("Fast weights that fade away become zero and no denormal numb
   double expected = 1;
   for (int t = 0; t < 1100; ++t) {
     const double first = w[0], first_adjoint = g[0];
-    kernels::update_product<false, false, TestType>(slow, w.data(), w.data(), decay, nullptr,
-                                                    nullptr);
+    kernels::update_product<Direction::none, false, TestType>(slow, w.data(), w.data(), decay,
+                                                              nullptr, nullptr);
     TestType input = 0, pre_sum = 0;
-    kernels::UpdateAdjoint<TestType> adjoint{g.data(), nullptr, &input, &pre_sum, dy.data(), 0};
-    kernels::update_product_adjoint<false, false, false>(slow, {zero.data(), nullptr}, decay,
-                                                         {&nothing, zero.data()}, {}, adjoint);
+    kernels::UpdateAdjoint<TestType> adjoint{g.data(), alpha.data(), &input,
+                                             &pre_sum, dy.data(),    0};
+    kernels::update_product_adjoint<Direction::down, false, false, false>(
+        slow, {zero.data(), nullptr}, decay, {&nothing, zero.data()}, {}, adjoint);
     found += subnormal(w) + subnormal(g);
     expected /= 2;
     if (expected > (sizeof(TestType) == 4 ? 0x1p-70 : 0x1p-900)) {  // no bit is lost before

@@ -55,7 +55,7 @@ class CellState {
 
   /// Fast weights (outputs x inputs) and biases (outputs x 1) of layer l, in the order of
   /// PlasticCell::layer_names; may be written to.
-  MatrixMap<Scalar> fast_weight(std::size_t l, Index sample) {
+  StridedMatrixMap<Scalar> fast_weight(std::size_t l, Index sample) {
     return layer(l).fast_weight(sample);
   }
   MatrixMap<Scalar> fast_bias(std::size_t l, Index sample) { return layer(l).fast_bias(sample); }
@@ -203,6 +203,7 @@ class PlasticCell {
     check_owner("PlasticCell::step", state.episode_);
     detail::check_shape("PlasticCell::step", "x", x.rows(), x.cols(), options_.inputs,
                         state.samples());
+    follow_parameters(state.episode_);
     return advance_present(state.episode_, x);
   }
 
@@ -213,6 +214,7 @@ class PlasticCell {
     check_owner("PlasticCell::run", state.episode_);
     const Index samples = state.samples();
     const Index steps = count_steps(inputs, samples);
+    follow_parameters(state.episode_);
     output.resize(options_.outputs, inputs.cols());
     if (eta != nullptr) eta->resize(1, inputs.cols());
     for (Index t = 0; t < steps; ++t) {
@@ -316,6 +318,11 @@ class PlasticCell {
     }
     episode.state = places;
     return {result.output.value(), result.eta.value()};
+  }
+
+  /// A state lives across changes of the parameters.
+  void follow_parameters(Episode<Scalar>& episode) const {
+    for (std::size_t l = 0; l < layers_.size(); ++l) episode.synapses[l].follow_slow_weights();
   }
 
   void restart(CellState<Scalar>& state, Index samples) const {

@@ -25,8 +25,11 @@ struct UpdateEntry {
   UpdateEntry* previous = nullptr;
   UpdateEntry* next = nullptr;
 
-  kernels::Update<Scalar> factors(Index sample, Scalar clip) const {
-    return {pre->value + sample * pre->rows, post->value + sample * post->rows, rate->value[sample],
+  /// Of the weights, row by row: rows are the inputs, or the outputs where `across`.
+  kernels::Update<Scalar> factors(Index sample, Scalar clip, bool across) const {
+    const Scalar* by_input = pre->value + sample * pre->rows;
+    const Scalar* by_output = post->value + sample * post->rows;
+    return {across ? by_output : by_input, across ? by_input : by_output, rate->value[sample],
             Scalar(1) - decay->value[sample], clip};
   }
   kernels::Update<Scalar> bias_factors(Index sample, Scalar clip) const {
@@ -43,19 +46,30 @@ struct UpdateEntry {
 /// caller fixes it, the interval is 1 at first, or 8 where updates can be undone, and doubles
 /// whenever more than 32 and more than twice as many copies as it says are held, so that T steps
 /// keep O(sqrt T) copies without knowing T beforehand. Measured: a training step takes 9.6, 9.3 and
-/// 9.1 us per sample and step with a copy every 4, 8 and 20 updates, at any size of the network. A
-/// state is, for each sample, inputs x outputs weights (rows) and one row of outputs biases.
+/// 9.1 us per sample and step with a copy every 4, 8 and 20 updates, at any size of the network.
+///
+/// A state is, for each sample, the weights, row by row, and then the biases of all outputs. A row
+/// holds the weights from one input; where there are too few outputs to fill vectors, it holds
+/// those to one output, and the passes run `across`. Measured, RNN with hidden 128 and 6 outputs: a
+/// training step takes 31 ms rather than 33.5, a forward pass 8.2 rather than 9.3.
 template <class Scalar>
 class History {
  public:
   using Entry = UpdateEntry<Scalar>;
   using Slow = kernels::Slow<Scalar>;
 
+  /// Whether a layer's rows hold the weights to one output.
+  static bool runs_across(Index inputs, Index outputs) {
+    return outputs < inputs && outputs < 2 * kernels::lanes<Scalar>;
+  }
+
+  /// weights: inputs x outputs, or outputs x inputs where the layer runs across; bias: 1 x outputs.
   void open(Arena& arena, const Slow& weights, const Slow& bias, Index samples, Scalar clip,
             bool differentiable, Index interval = 0) {
     arena_ = &arena;
     weights_ = weights;
     bias_ = bias;
+    across_ = runs_across(weights.rows * weights.cols / bias.cols, bias.cols);
     samples_ = samples;
     clip_ = clip;
     differentiable_ = differentiable;
@@ -65,14 +79,25 @@ class History {
     std::fill_n(latest_, state_size(), Scalar(0));
   }
 
-  Index state_size() const { return samples_ * row_stride() * bias_.cols; }
+  Index inputs() const { return across_ ? weights_.cols : weights_.rows; }
+  Index outputs() const { return bias_.cols; }
+  bool across() const { return across_; }
+
+  Index state_size() const { return samples_ * sample_size(); }
   template <class S>  // Scalar or const Scalar
   S* weight_part(S* state, Index sample) const {
-    return state + sample * row_stride() * bias_.cols;
+    return state + sample * sample_size();
   }
   template <class S>
   S* bias_part(S* state, Index sample) const {
-    return weight_part(state, sample) + weights_.rows * bias_.cols;
+    return weight_part(state, sample) + weights_.rows * weights_.cols;
+  }
+
+  /// Its weights as outputs x inputs.
+  StridedMatrixMap<Scalar> weight_matrix(Scalar* state, Index sample) const {
+    const Index step = across_ ? inputs() : 1;
+    const Index column_step = across_ ? 1 : outputs();
+    return {weight_part(state, sample), outputs(), inputs(), {column_step, step}};
   }
 
   const Slow& weights() const { return weights_; }
@@ -113,45 +138,43 @@ class History {
 
   /// y = x (W + w) + b + beta of the newest version, in one pass with the last waiting update.
   void read(const Scalar* x, Scalar* y) {
-    std::fill_n(y, samples_ * bias_.cols, Scalar(0));
+    std::fill_n(y, samples_ * outputs(), Scalar(0));
     if (pending_ == nullptr) {
-      add_product(latest_, x, y);
+      const Scalar one = 1;
+      for (Index s = 0; s < samples_; ++s) {
+        kernels::fast_product<Direction::down>(bias_, bias_part(latest_, s), &one,
+                                               y + s * outputs());
+      }
+      add_weight_product(latest_, x, y);
       return;
     }
     while (pending_->next != nullptr) apply_pending<false>(nullptr, nullptr);
     apply_pending<true>(x, y);
   }
 
-  /// y += x (W + w) + b + beta.
-  void add_product(Scalar* state, const Scalar* x, Scalar* y) const {
-    const Scalar one = 1;
-    for (Index s = 0; s < samples_; ++s) {
-      kernels::product(bias_, bias_part(state, s), &one, y + s * bias_.cols);
-      kernels::product(weights_, weight_part(state, s), x + s * weights_.rows, y + s * bias_.cols);
-    }
-  }
-
   /// y += x (W + w): the transpose of the next.
   void add_weight_product(Scalar* state, const Scalar* x, Scalar* y) const {
-    for (Index s = 0; s < samples_; ++s) {
-      kernels::product(weights_, weight_part(state, s), x + s * weights_.rows, y + s * bias_.cols);
-    }
+    across_ ? add_product<Direction::across>(state, x, y)
+            : add_product<Direction::down>(state, x, y);
   }
 
   /// u += (W + w) d.
   void add_transposed_product(Scalar* state, const Scalar* d, Scalar* u) const {
-    for (Index s = 0; s < samples_; ++s) {
-      kernels::transposed_product(weights_, weight_part(state, s), d + s * bias_.cols,
-                                  u + s * weights_.rows);
-    }
+    across_ ? add_product<Direction::down>(state, d, u)
+            : add_product<Direction::across>(state, d, u);
   }
 
   /// Calls f(first row, rows, sample) for tiles of the weights, all samples of a tile in a row:
-  /// they share the tile's slow weights while these are in the first-level cache.
+  /// they share the tile's slow weights while these are in the first-level cache. Every other
+  /// version goes through the tiles from the last to the first: of weights that the second-level
+  /// cache cannot hold, the part that the pass before has left there is used again. Measured with
+  /// 2 MB, LSTM with hidden 128, backward passes over one sample: 9.5 -> 7.7 ns per 16 weights.
   template <class F>
-  void for_row_tiles(F&& f) const {
-    const Index tile = samples_ == 1 ? weights_.rows : std::max<Index>(1, tile_values / bias_.cols);
-    for (Index first = 0; first < weights_.rows; first += tile) {
+  void for_row_tiles(Index version, F&& f) const {
+    const Index tile = std::max<Index>(1, tile_values / weights_.cols);
+    const Index tiles = (weights_.rows + tile - 1) / tile;
+    for (Index i = 0; i < tiles; ++i) {
+      const Index first = (version % 2 == 0 ? i : tiles - 1 - i) * tile;
       const Index count = std::min(tile, weights_.rows - first);
       for (Index s = 0; s < samples_; ++s) f(first, count, s);
     }
@@ -242,9 +265,22 @@ class History {
   // 8 KB of A and of W: both tiles and a few rows of each sample fit the first-level cache.
   static constexpr Index tile_values = 8192 / static_cast<Index>(sizeof(Scalar));
 
-  Index row_stride() const { return weights_.rows + 1; }
+  using Direction = kernels::Direction;
 
-  template <bool Product>
+  Index sample_size() const { return weights_.rows * weights_.cols + bias_.cols; }
+
+  template <Direction direction>
+  void add_product(Scalar* state, const Scalar* from, Scalar* to) const {
+    const bool down = direction == Direction::down;
+    const Index from_size = down ? weights_.rows : weights_.cols;
+    const Index to_size = down ? weights_.cols : weights_.rows;
+    for (Index s = 0; s < samples_; ++s) {
+      kernels::fast_product<direction>(weights_, weight_part(state, s), from + s * from_size,
+                                       to + s * to_size);
+    }
+  }
+
+  template <bool Read>
   void apply_pending(const Scalar* x, Scalar* y) {
     Entry& entry = *pending_;
     Scalar* to = latest_;
@@ -256,35 +292,54 @@ class History {
       to = take_state();
       ++kept_;
     }
-    apply<Product>(entry, latest_, to, x, y);
+    apply<Read>(entry, latest_, to, x, y);
     latest_ = to;
     pending_ = entry.next;
     if (!fixed_interval_ && kept_ > std::max(most_at_first, 2 * interval_)) thin_out();
   }
 
-  template <bool Product>
+  /// The update from one state to another, and if Read, y += x (W + w') + b + beta'.
+  template <bool Read>
   void apply(const Entry& entry, Scalar* from, Scalar* to, const Scalar* x, Scalar* y) const {
-    clip_ > 0 ? apply<Product, true>(entry, from, to, x, y)
-              : apply<Product, false>(entry, from, to, x, y);
+    const auto run = [&]<bool Clip>(std::bool_constant<Clip>) {
+      apply_to_bias<Read ? Direction::down : Direction::none, Clip>(entry, from, to, y);
+      if constexpr (!Read) {
+        apply_to_weights<Direction::none, Clip>(entry, from, to, x, y);
+      } else if (across_) {
+        apply_to_weights<Direction::across, Clip>(entry, from, to, x, y);
+      } else {
+        apply_to_weights<Direction::down, Clip>(entry, from, to, x, y);
+      }
+    };
+    clip_ > 0 ? run(std::true_type{}) : run(std::false_type{});
   }
 
-  template <bool Product, bool Clip>
-  void apply(const Entry& entry, Scalar* from, Scalar* to, const Scalar* x, Scalar* y) const {
+  template <Direction direction, bool Clip>
+  void apply_to_bias(const Entry& entry, Scalar* from, Scalar* to, Scalar* y) const {
     const Scalar one = 1;
-    const Index rows = weights_.rows;
-    const Index cols = bias_.cols;
     for (Index s = 0; s < samples_; ++s) {
-      kernels::update_product<Product, Clip>(bias_, bias_part(from, s), bias_part(to, s),
-                                             entry.bias_factors(s, clip_), &one,
-                                             Product ? y + s * cols : nullptr);
+      kernels::update_product<direction, Clip>(
+          bias_, bias_part(from, s), bias_part(to, s), entry.bias_factors(s, clip_), &one,
+          direction == Direction::none ? y : y + s * outputs());
     }
-    for_row_tiles([&](Index first, Index count, Index s) {
-      kernels::Update<Scalar> update = entry.factors(s, clip_);
-      update.pre += first;
-      kernels::update_product<Product, Clip>(
-          weights_.part(first, count), weight_part(from, s) + first * cols,
-          weight_part(to, s) + first * cols, update, Product ? x + s * rows + first : nullptr,
-          Product ? y + s * cols : nullptr);
+  }
+
+  template <Direction direction, bool Clip>
+  void apply_to_weights(const Entry& entry, Scalar* from, Scalar* to, const Scalar* x,
+                        Scalar* y) const {
+    for_row_tiles(entry.version, [&](Index first, Index count, Index s) {
+      kernels::Update<Scalar> update = entry.factors(s, clip_, across_);
+      update.by_row += first;
+      const Index at = first * weights_.cols;
+      const Scalar* in = x;
+      Scalar* out = y;
+      if constexpr (direction != Direction::none) {
+        in += s * inputs() + (direction == Direction::down ? first : 0);
+        out += s * outputs() + (direction == Direction::across ? first : 0);
+      }
+      kernels::update_product<direction, Clip>(weights_.part(first, count),
+                                               weight_part(from, s) + at, weight_part(to, s) + at,
+                                               update, in, out);
     });
   }
 
@@ -316,6 +371,7 @@ class History {
   Index samples_ = 0;
   Scalar clip_ = 0;
   bool differentiable_ = false;
+  bool across_ = false;
 
   Scalar* latest_ = nullptr;
   Entry* oldest_ = nullptr;

@@ -1,19 +1,30 @@
 #pragma once
 
 #include <Eigen/Core>
+#include <type_traits>
+#include <utility>
 
 #include "plastic/tape/types.hpp"
 
-/// The passes over fast weights. A row holds the weights from one input to all outputs and is
-/// contiguous, so each pass walks every matrix once, row by row, with the sums over rows in
-/// registers. Columns are cut into blocks of N packets, then single packets of falling width, then
-/// single numbers: any number of columns works.
+/// The passes over fast weights. Rows are contiguous: each holds the weights from one input to all
+/// outputs, or, of a layer with few outputs, those from all inputs to one output. Each pass walks
+/// every matrix once, row by row, with the sums over rows in registers. Columns are cut into blocks
+/// of N packets, then single packets of falling width, then single numbers: any number of columns
+/// works.
 namespace plastic::detail::kernels {
 
 namespace packet = Eigen::internal;
 
 template <class Scalar>
 using WidestPacket = typename packet::packet_traits<Scalar>::type;
+
+/// Numbers in a vector of the machine.
+template <class Scalar>
+constexpr Index lanes = packet::packet_traits<Scalar>::size;
+
+/// A block is part of the pass around it: as a function of its own it would read every pointer from
+/// memory again after each store.
+#define PLASTIC_INLINE __attribute__((always_inline))
 
 /// Half of the register file holds a block's sums; the rest is for the operands.
 template <class Scalar>
@@ -29,7 +40,7 @@ constexpr Index width = packet::unpacket_traits<Packet>::size;
 
 /// Calls f.template operator()<Packet, N>(first) for blocks that cover the columns first .. cols.
 template <class Scalar, class Packet = WidestPacket<Scalar>, int N = block_packets<Scalar>, class F>
-EIGEN_STRONG_INLINE void for_column_blocks(Index first, Index cols, F&& f) {
+EIGEN_ALWAYS_INLINE void for_column_blocks(Index first, Index cols, F&& f) {
   for (; first + N * width<Packet> <= cols; first += N * width<Packet>) {
     f.template operator()<Packet, N>(first);
   }
@@ -45,30 +56,41 @@ EIGEN_STRONG_INLINE void for_column_blocks(Index first, Index cols, F&& f) {
 
 #pragma GCC diagnostic pop
 
+/// Calls f(k) for k = 0 .. N - 1, as constants: g++ leaves an array that a loop indexes in memory,
+/// also where it unrolls the loop.
+template <int N, class F>
+EIGEN_ALWAYS_INLINE void unrolled(F&& f) {
+  [&]<int... k>(std::integer_sequence<int, k...>) PLASTIC_INLINE {
+    (f(std::integral_constant<int, k>{}), ...);
+  }
+  (std::make_integer_sequence<int, N>{});
+}
+
 template <class Packet, class Scalar>
-EIGEN_STRONG_INLINE Packet load(const Scalar* from) {
+EIGEN_ALWAYS_INLINE Packet load(const Scalar* from) {
   return packet::ploadu<Packet>(from);
 }
 
 template <class Packet, class Scalar>
-EIGEN_STRONG_INLINE void add_to(Scalar* to, const Packet& x) {
+EIGEN_ALWAYS_INLINE void add_to(Scalar* to, const Packet& x) {
   packet::pstoreu(to, packet::padd(load<Packet>(to), x));
 }
 
 /// x, or zero where it is so small that it or its decay would become a denormal number, which some
 /// processors compute many times slower. Exact for all |x| above 2^-76 (float).
 template <class Scalar, class Packet>
-EIGEN_STRONG_INLINE Packet flush_tiny(const Packet& x) {
+EIGEN_ALWAYS_INLINE Packet flush_tiny(const Packet& x) {
   const Packet grain =
       packet::pset1<Packet>(std::is_same_v<Scalar, float> ? Scalar(0x1p-100) : Scalar(0x1p-960));
   return packet::psub(packet::padd(x, grain), grain);
 }
 
-/// One rank-one update w' = keep w + rate A o (pre post^T) of one sample, clamped to +-clip.
+/// One rank-one update w' = keep w + rate A o (by_row by_column^T) of one sample, clamped to
+/// +-clip.
 template <class Scalar>
 struct Update {
-  const Scalar* pre = nullptr;   // rows
-  const Scalar* post = nullptr;  // cols
+  const Scalar* by_row = nullptr;
+  const Scalar* by_column = nullptr;
   Scalar rate = 0;
   Scalar keep = 1;
   Scalar clip = 0;  // used where the template says so
@@ -88,97 +110,104 @@ struct Slow {
   }
 };
 
-/// w' of the update from `from` to `to` (which may be the same), and if Product, y += x (W + w').
-/// Reads w, A, W and writes w' once: the update of a step and the product of the next in one pass.
-template <bool Product, bool Clip, class Scalar>
-void update_product(const Slow<Scalar>& slow, const Scalar* from, Scalar* to,
-                    const Update<Scalar>& update, const Scalar* x, Scalar* y) {
+/// A matrix times a vector x: `down` the rows, y[columns] += x[rows] (W + w), or `across` the
+/// columns, y[rows] += (W + w) x[columns].
+enum class Direction { none, down, across };
+
+/// y += the product with W + w.
+template <Direction direction, class Scalar>
+void fast_product(Slow<Scalar> slow, const Scalar* w, const Scalar* x, Scalar* y) {
   using namespace packet;
-  for_column_blocks<Scalar>(0, slow.cols, [&]<class Packet, int N>(Index first) {
-    Packet post[N], sum[N];
-    for (int k = 0; k < N; ++k) {
-      post[k] = load<Packet>(update.post + first + k * width<Packet>);
-      if constexpr (Product) sum[k] = load<Packet>(y + first + k * width<Packet>);
+  for_column_blocks<Scalar>(0, slow.cols, [&]<class Packet, int N>(Index first) PLASTIC_INLINE {
+    constexpr bool down = direction == Direction::down;
+    Packet at_columns[N];  // x across, the sums of y down
+    unrolled<N>([&](auto k) PLASTIC_INLINE {
+      at_columns[k] = load<Packet>((down ? y : x) + first + k * width<Packet>);
+    });
+    for (Index i = 0; i < slow.rows; ++i) {
+      const Index row = i * slow.cols + first;
+      const Packet input = pset1<Packet>(down ? x[i] : Scalar(0));
+      Packet sum = pset1<Packet>(Scalar(0));
+      unrolled<N>([&](auto k) PLASTIC_INLINE {
+        const Index at = row + k * width<Packet>;
+        const Packet weight = padd(load<Packet>(w + at), load<Packet>(slow.weight + at));
+        if constexpr (down) {
+          at_columns[k] = pmadd(input, weight, at_columns[k]);
+        } else {
+          sum = pmadd(at_columns[k], weight, sum);
+        }
+      });
+      if constexpr (!down) y[i] += predux(sum);
     }
+    if constexpr (down) {
+      unrolled<N>([&](auto k)
+                      PLASTIC_INLINE { pstoreu(y + first + k * width<Packet>, at_columns[k]); });
+    }
+  });
+}
+
+/// w' of the update from `from` to `to` (which may be the same), and y += the product with W + w'.
+/// Reads w, A, W and writes w' once: the update of a step and the product of the next in one pass.
+template <Direction direction, bool Clip, class Scalar>
+void update_product(Slow<Scalar> slow, const Scalar* from, Scalar* to, Update<Scalar> update,
+                    const Scalar* x, Scalar* y) {
+  using namespace packet;
+  for_column_blocks<Scalar>(0, slow.cols, [&]<class Packet, int N>(Index first) PLASTIC_INLINE {
+    constexpr bool down = direction == Direction::down;
+    constexpr bool across = direction == Direction::across;
+    Packet by_column[N], at_columns[N];
+    unrolled<N>([&](auto k) PLASTIC_INLINE {
+      const Index column = first + k * width<Packet>;
+      by_column[k] = load<Packet>(update.by_column + column);
+      if constexpr (down) at_columns[k] = load<Packet>(y + column);
+      if constexpr (across) at_columns[k] = load<Packet>(x + column);
+    });
     const Packet keep = pset1<Packet>(update.keep);
     for (Index i = 0; i < slow.rows; ++i) {
       const Index row = i * slow.cols + first;
-      const Packet pre = pset1<Packet>(update.rate * update.pre[i]);
-      const Packet input = pset1<Packet>(Product ? x[i] : Scalar(0));
-      for (int k = 0; k < N; ++k) {
+      const Packet rated = pset1<Packet>(update.rate * update.by_row[i]);
+      const Packet input = pset1<Packet>(down ? x[i] : Scalar(0));
+      Packet sum = pset1<Packet>(Scalar(0));
+      unrolled<N>([&](auto k) PLASTIC_INLINE {
         const Index at = row + k * width<Packet>;
         Packet w = pmul(keep, load<Packet>(from + at));
-        w = pmadd(pmul(pre, post[k]), load<Packet>(slow.alpha + at), w);
+        w = pmadd(pmul(rated, by_column[k]), load<Packet>(slow.alpha + at), w);
         if constexpr (Clip) {
           w = pmin(pmax(w, pset1<Packet>(-update.clip)), pset1<Packet>(update.clip));
         }
         w = flush_tiny<Scalar>(w);
         pstoreu(to + at, w);
-        if constexpr (Product) {
-          sum[k] = pmadd(input, padd(w, load<Packet>(slow.weight + at)), sum[k]);
+        if constexpr (direction != Direction::none) {
+          const Packet weight = padd(w, load<Packet>(slow.weight + at));
+          if constexpr (down) at_columns[k] = pmadd(input, weight, at_columns[k]);
+          if constexpr (across) sum = pmadd(at_columns[k], weight, sum);
         }
-      }
+      });
+      if constexpr (across) y[i] += predux(sum);
     }
-    if constexpr (Product) {
-      for (int k = 0; k < N; ++k) pstoreu(y + first + k * width<Packet>, sum[k]);
-    }
-  });
-}
-
-/// y += x (W + w).
-template <class Scalar>
-void product(const Slow<Scalar>& slow, const Scalar* w, const Scalar* x, Scalar* y) {
-  using namespace packet;
-  for_column_blocks<Scalar>(0, slow.cols, [&]<class Packet, int N>(Index first) {
-    Packet sum[N];
-    for (int k = 0; k < N; ++k) sum[k] = load<Packet>(y + first + k * width<Packet>);
-    for (Index i = 0; i < slow.rows; ++i) {
-      const Index row = i * slow.cols + first;
-      const Packet input = pset1<Packet>(x[i]);
-      for (int k = 0; k < N; ++k) {
-        const Index at = row + k * width<Packet>;
-        sum[k] = pmadd(input, padd(load<Packet>(w + at), load<Packet>(slow.weight + at)), sum[k]);
-      }
-    }
-    for (int k = 0; k < N; ++k) pstoreu(y + first + k * width<Packet>, sum[k]);
-  });
-}
-
-/// u += (W + w) d.
-template <class Scalar>
-void transposed_product(const Slow<Scalar>& slow, const Scalar* w, const Scalar* d, Scalar* u) {
-  using namespace packet;
-  for_column_blocks<Scalar>(0, slow.cols, [&]<class Packet, int N>(Index first) {
-    Packet back[N];
-    for (int k = 0; k < N; ++k) back[k] = load<Packet>(d + first + k * width<Packet>);
-    for (Index i = 0; i < slow.rows; ++i) {
-      const Index row = i * slow.cols + first;
-      Packet sum = pset1<Packet>(Scalar(0));
-      for (int k = 0; k < N; ++k) {
-        const Index at = row + k * width<Packet>;
-        sum = pmadd(back[k], padd(load<Packet>(w + at), load<Packet>(slow.weight + at)), sum);
-      }
-      u[i] += predux(sum);
+    if constexpr (down) {
+      unrolled<N>([&](auto k)
+                      PLASTIC_INLINE { pstoreu(y + first + k * width<Packet>, at_columns[k]); });
     }
   });
 }
 
-/// A use y = x (W + w) with adjoint dy, or u = (W + w) dy with adjoint x: it adds x dy^T to the
-/// adjoint of w.
+/// A use of W + w adds by_row by_column^T to the adjoint of w: `by_row` is the input and
+/// `by_column` the output's adjoint of a product down, the other way round across.
 template <class Scalar>
 struct OuterProduct {
-  const Scalar* x = nullptr;
-  const Scalar* dy = nullptr;
+  const Scalar* by_row = nullptr;
+  const Scalar* by_column = nullptr;
 };
 
 /// What the backward pass adds to, for one sample.
 template <class Scalar>
 struct UpdateAdjoint {
-  Scalar* fast = nullptr;   // adjoint of w' on entry, of w on return
-  Scalar* alpha = nullptr;  // adjoint of A, or nullptr
-  Scalar* input = nullptr;  // rows: (W + w') dy of the first use
-  Scalar* pre = nullptr;    // rows: without the factor rate
-  Scalar* post = nullptr;   // cols: without the factor rate
+  Scalar* fast = nullptr;       // adjoint of w' on entry, of w on return
+  Scalar* alpha = nullptr;      // adjoint of A
+  Scalar* input = nullptr;      // of the first use: rows of it down, columns of it across
+  Scalar* by_row = nullptr;     // without the factor rate
+  Scalar* by_column = nullptr;  // without the factor rate
   Scalar keep = 0;
 };
 
@@ -192,35 +221,39 @@ struct Versions {
 
 /// Adjoint of update_product in one pass. With G' the adjoint of w' after the uses have been added,
 /// masked where the clamp held, and M = A o G':
-///   input += (W + w') dy, pre += M post, post += M^T pre, keep += <w, G'>,
-///   A += rate (pre post^T) o G', G = keep G'.
-template <bool SecondUse, bool Clip, bool Undo, class Scalar>
-void update_product_adjoint(const Slow<Scalar>& slow, const Versions<Scalar>& w,
-                            const Update<Scalar>& update, const OuterProduct<Scalar>& use,
-                            const OuterProduct<Scalar>& second, UpdateAdjoint<Scalar>& adjoint) {
+///   input += (W + w') by_column down, by_row (W + w') across, of the first use;
+///   by_row += M by_column, by_column += by_row M, keep += <w, G'>,
+///   A += rate (by_row by_column^T) o G', G = keep G'.
+template <Direction direction, bool SecondUse, bool Clip, bool Undo, class Scalar>
+void update_product_adjoint(Slow<Scalar> slow, Versions<Scalar> w, Update<Scalar> update,
+                            OuterProduct<Scalar> use, OuterProduct<Scalar> second,
+                            UpdateAdjoint<Scalar>& total) {
   static_assert(!(Clip && Undo), "a clamped update cannot be undone");
   using namespace packet;
-  for_column_blocks<Scalar>(0, slow.cols, [&]<class Packet, int N>(Index first) {
+  // A packet's store may alias anything but locals: the pointers stay in registers here.
+  UpdateAdjoint<Scalar> adjoint = total;
+  for_column_blocks<Scalar>(0, slow.cols, [&]<class Packet, int N>(Index first) PLASTIC_INLINE {
+    constexpr bool across = direction == Direction::across;
     const Packet zero = pset1<Packet>(Scalar(0));
-    Packet post_sum[N];
-    for (int k = 0; k < N; ++k) post_sum[k] = zero;
+    Packet column_sum[N], down_sum[N];
+    unrolled<N>([&](auto k) PLASTIC_INLINE { column_sum[k] = down_sum[k] = zero; });
     Packet keep_sum = zero;
     const Packet keep = pset1<Packet>(update.keep);
     const Packet undo = pset1<Packet>(Undo ? Scalar(1) / update.keep : Scalar(0));
     for (Index i = 0; i < slow.rows; ++i) {
       const Index row = i * slow.cols + first;
-      const Packet pre = pset1<Packet>(update.pre[i]);
-      const Packet rated = pset1<Packet>(update.rate * update.pre[i]);
-      const Packet x = pset1<Packet>(use.x[i]);
-      const Packet second_x = pset1<Packet>(SecondUse ? second.x[i] : Scalar(0));
-      Packet input_sum = zero, pre_sum = zero;
-      for (int k = 0; k < N; ++k) {
+      const Packet by_row = pset1<Packet>(update.by_row[i]);
+      const Packet rated = pset1<Packet>(update.rate * update.by_row[i]);
+      const Packet use_row = pset1<Packet>(use.by_row[i]);
+      const Packet second_row = pset1<Packet>(SecondUse ? second.by_row[i] : Scalar(0));
+      Packet across_sum = zero, row_sum = zero;
+      unrolled<N>([&](auto k) PLASTIC_INLINE {
         const Index column = first + k * width<Packet>;
         const Index at = row + k * width<Packet>;
-        const Packet dy = load<Packet>(use.dy + column);
-        const Packet post = load<Packet>(update.post + column);
+        const Packet use_column = load<Packet>(use.by_column + column);
+        const Packet by_column = load<Packet>(update.by_column + column);
         const Packet alpha = load<Packet>(slow.alpha + at);
-        const Packet change = pmul(rated, post);
+        const Packet change = pmul(rated, by_column);
         Packet before, after;
         if constexpr (Undo) {
           after = load<Packet>(w.after + at);
@@ -230,30 +263,40 @@ void update_product_adjoint(const Slow<Scalar>& slow, const Versions<Scalar>& w,
           before = load<Packet>(w.before + at);
           after = pmadd(change, alpha, pmul(keep, before));
         }
-        Packet g = pmadd(x, dy, load<Packet>(adjoint.fast + at));
-        if constexpr (SecondUse) g = pmadd(second_x, load<Packet>(second.dy + column), g);
+        Packet g = pmadd(use_row, use_column, load<Packet>(adjoint.fast + at));
+        if constexpr (SecondUse) {
+          g = pmadd(second_row, load<Packet>(second.by_column + column), g);
+        }
         if constexpr (Clip) {
           const Packet high = pset1<Packet>(update.clip);
           const Packet inside = pcmp_le(pabs(after), high);
           after = pmin(pmax(after, pset1<Packet>(-update.clip)), high);
           g = pselect(inside, g, zero);
         }
-        input_sum = pmadd(padd(after, load<Packet>(slow.weight + at)), dy, input_sum);
+        const Packet weight = padd(after, load<Packet>(slow.weight + at));
+        if constexpr (across) {
+          down_sum[k] = pmadd(use_row, weight, down_sum[k]);
+        } else {
+          across_sum = pmadd(weight, use_column, across_sum);
+        }
         keep_sum = pmadd(before, g, keep_sum);
         const Packet m = pmul(alpha, g);
-        pre_sum = pmadd(m, post, pre_sum);
-        post_sum[k] = pmadd(m, pre, post_sum[k]);
-        if (adjoint.alpha != nullptr) {
-          pstoreu(adjoint.alpha + at, pmadd(change, g, load<Packet>(adjoint.alpha + at)));
-        }
+        row_sum = pmadd(m, by_column, row_sum);
+        column_sum[k] = pmadd(m, by_row, column_sum[k]);
+        pstoreu(adjoint.alpha + at, pmadd(change, g, load<Packet>(adjoint.alpha + at)));
         pstoreu(adjoint.fast + at, flush_tiny<Scalar>(pmul(keep, g)));
-      }
-      adjoint.input[i] += predux(input_sum);
-      adjoint.pre[i] += predux(pre_sum);
+      });
+      if constexpr (!across) adjoint.input[i] += predux(across_sum);
+      adjoint.by_row[i] += predux(row_sum);
     }
-    for (int k = 0; k < N; ++k) add_to(adjoint.post + first + k * width<Packet>, post_sum[k]);
+    unrolled<N>([&](auto k) PLASTIC_INLINE {
+      const Index column = first + k * width<Packet>;
+      add_to(adjoint.by_column + column, column_sum[k]);
+      if constexpr (across) add_to(adjoint.input + column, down_sum[k]);
+    });
     adjoint.keep += predux(keep_sum);
   });
+  total.keep = adjoint.keep;
 }
 
 }  // namespace plastic::detail::kernels

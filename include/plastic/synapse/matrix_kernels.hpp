@@ -24,27 +24,28 @@ void add_product(Scalar* c, const Scalar* a, const Strided<Scalar>& b, Index row
   using namespace packet;
   constexpr bool wide = EIGEN_ARCH_DEFAULT_NUMBER_OF_REGISTERS >= 32;
   for_column_blocks<Scalar, WidestPacket<Scalar>, wide ? 3 : 2>(
-      0, rows, [&]<class Packet, int N>(Index first) {
+      0, rows, [&]<class Packet, int N>(Index first) PLASTIC_INLINE {
         const auto block = [&]<int Columns>(std::integral_constant<int, Columns>, Index j) {
           Packet sum[Columns][N];
-          for (int i = 0; i < Columns; ++i) {
-            for (int k = 0; k < N; ++k) sum[i][k] = pset1<Packet>(Scalar(0));
-          }
+          unrolled<Columns>([&](auto i) PLASTIC_INLINE {
+            unrolled<N>([&](auto k) PLASTIC_INLINE { sum[i][k] = pset1<Packet>(Scalar(0)); });
+          });
           for (Index d = 0; d < depth; ++d) {
             Packet left[N];
-            for (int k = 0; k < N; ++k) {
+            unrolled<N>([&](auto k) PLASTIC_INLINE {
               left[k] = load<Packet>(a + d * rows + first + k * width<Packet>);
-            }
-            for (int i = 0; i < Columns; ++i) {
+            });
+            unrolled<Columns>([&](auto i) PLASTIC_INLINE {
               const Packet right = pset1<Packet>(b.data[d * b.k_stride + (j + i) * b.j_stride]);
-              for (int k = 0; k < N; ++k) sum[i][k] = pmadd(left[k], right, sum[i][k]);
-            }
+              unrolled<N>([&](auto k)
+                              PLASTIC_INLINE { sum[i][k] = pmadd(left[k], right, sum[i][k]); });
+            });
           }
-          for (int i = 0; i < Columns; ++i) {
-            for (int k = 0; k < N; ++k) {
+          unrolled<Columns>([&](auto i) PLASTIC_INLINE {
+            unrolled<N>([&](auto k) PLASTIC_INLINE {
               add_to(c + (j + i) * rows + first + k * width<Packet>, sum[i][k]);
-            }
-          }
+            });
+          });
         };
         // Single numbers go one by one: g++ 12 turns an array of them into vector stores that the
         // stack is not aligned for.
@@ -64,31 +65,34 @@ void add_transposed_product(Scalar* c, const Scalar* a, const Scalar* b, Index r
                             Index cols) {
   using namespace packet;
   using Packet = WidestPacket<Scalar>;
-  constexpr Index lanes = packet_traits<Scalar>::size;
-  const Index whole = depth / lanes * lanes;
+  constexpr Index step = lanes<Scalar>;
+  const Index whole = depth / step * step;
   const auto block = [&]<int Rows, int Columns>(std::integral_constant<int, Rows>,
                                                 std::integral_constant<int, Columns>, Index i,
                                                 Index j) {
     Packet sum[Rows][Columns];
-    for (auto& row : sum) {
-      for (Packet& s : row) s = pset1<Packet>(Scalar(0));
-    }
-    for (Index d = 0; d < whole; d += lanes) {
+    unrolled<Rows>([&](auto r) PLASTIC_INLINE {
+      unrolled<Columns>([&](auto k) PLASTIC_INLINE { sum[r][k] = pset1<Packet>(Scalar(0)); });
+    });
+    for (Index d = 0; d < whole; d += step) {
       Packet right[Columns];
-      for (int k = 0; k < Columns; ++k) right[k] = load<Packet>(b + (j + k) * depth + d);
-      for (int r = 0; r < Rows; ++r) {
+      unrolled<Columns>([&](auto k)
+                            PLASTIC_INLINE { right[k] = load<Packet>(b + (j + k) * depth + d); });
+      unrolled<Rows>([&](auto r) PLASTIC_INLINE {
         const Packet left = load<Packet>(a + (i + r) * depth + d);
-        for (int k = 0; k < Columns; ++k) sum[r][k] = pmadd(left, right[k], sum[r][k]);
-      }
+        unrolled<Columns>([&](auto k)
+                              PLASTIC_INLINE { sum[r][k] = pmadd(left, right[k], sum[r][k]); });
+      });
     }
-    for (int r = 0; r < Rows; ++r) {
-      for (int k = 0; k < Columns; ++k) {
+    unrolled<Rows>([&](auto r) PLASTIC_INLINE {
+      unrolled<Columns>([&](auto k) PLASTIC_INLINE {
         Scalar total = predux(sum[r][k]);
-        for (Index d = whole; d < depth; ++d)
+        for (Index d = whole; d < depth; ++d) {
           total += a[(i + r) * depth + d] * b[(j + k) * depth + d];
+        }
         c[(j + k) * rows + i + r] += total;
-      }
-    }
+      });
+    });
   };
   constexpr int side = 4;
   using Four = std::integral_constant<int, side>;

@@ -9,15 +9,12 @@
 /// reads form a chain, so that a sweep which reaches a late read undoes every update before it.
 namespace plastic::detail {
 
-/// The first node of a synapse: swept last, it adds the gathered slow gradient.
+/// The first node of a synapse: swept last, it hands on what the sweep has gathered.
 template <class Scalar>
 class SynapseStart final : public Node<Scalar> {
  public:
   explicit SynapseStart(SynapseData<Scalar>* data) : data_(data) { this->needs_adjoint = true; }
-  void propagate(Tape<Scalar>& tape) override {
-    Node<Scalar>& weight = data_->slow.weight.node();
-    if (weight.needs_adjoint) data_->slow_gradient.flush(tape.open_adjoint(weight));
-  }
+  void propagate(Tape<Scalar>& tape) override { data_->end_sweep(tape); }
 
  private:
   SynapseData<Scalar>* data_;

@@ -27,10 +27,9 @@ class Synapse {
     const Index outputs = slow.weight.rows();
     const Index samples = options.samples;
     if (options.plastic) {
-      const Scalar* alpha = slow.alpha.empty() ? ones(inputs * outputs) : slow.alpha.node().value;
       const Scalar* bias_alpha =
           slow.bias_alpha.empty() ? ones(outputs) : slow.bias_alpha.node().value;
-      data_->history.open(tape.arena(), {slow.weight.node().value, alpha, inputs, outputs},
+      data_->history.open(tape.arena(), weights_in_order(),
                           {slow.bias.node().value, bias_alpha, 1, outputs}, samples,
                           static_cast<Scalar>(options.weight_clip), options.differentiable,
                           options.snapshot_interval);
@@ -40,6 +39,12 @@ class Synapse {
       data_->zeros = filled(std::max(inputs, outputs) * samples, Scalar(0));
       data_->scratch = tape.allocate((2 * inputs + outputs) * samples);
       data_->keep_sums = tape.allocate(samples);
+      if (options.plastic && (data_->history.across() || !Data::learned(slow.alpha))) {
+        data_->own_alpha_adjoint = tape.allocate(inputs * outputs);
+      }
+      if (options.plastic && !Data::learned(slow.bias_alpha)) {
+        data_->own_bias_alpha_adjoint = tape.allocate(outputs);
+      }
       data_->start = tape.template emplace<detail::SynapseStart<Scalar>>(data_);
     } else if (options.plastic) {
       open_present(inputs, outputs, samples);
@@ -85,14 +90,18 @@ class Synapse {
   /// The fast weights now, outputs x inputs, and the fast biases, outputs x 1, of one sample: views
   /// that the next write or read changes. Writing to them sets the initial state of an episode;
   /// they are constants of its gradient.
-  MatrixMap<Scalar> fast_weight(Index sample) {
+  StridedMatrixMap<Scalar> fast_weight(Index sample) {
     check_state("Synapse::fast_weight", sample);
-    return {data_->history.weight_part(data_->history.latest(), sample), outputs(), inputs()};
+    return data_->history.weight_matrix(data_->history.latest(), sample);
   }
   MatrixMap<Scalar> fast_bias(Index sample) {
     check_state("Synapse::fast_bias", sample);
     return {data_->history.bias_part(data_->history.latest(), sample), outputs(), 1};
   }
+
+  /// Takes note that the slow weights have changed since the synapse was made, between two reads.
+  /// Costs a copy of W and A where the layer has few outputs, else nothing.
+  void follow_slow_weights() { data_->turn(); }
 
   /// Number of updates so far.
   Index version() const { return data_->history.versions(); }
@@ -113,8 +122,7 @@ class Synapse {
     Entry* entry = data_->history.newest();
     while (entry != nullptr && entry->version >= version) entry = entry->previous;
     Scalar* state = data_->history.state_after(entry);
-    const Matrix<Scalar> weight =
-        MatrixMap<Scalar>(data_->history.weight_part(state, sample), outputs(), inputs());
+    const Matrix<Scalar> weight = data_->history.weight_matrix(state, sample);
     for (Entry* e = data_->history.after(entry); e != nullptr; e = e->previous) {
       data_->history.release(*e);
     }
@@ -131,6 +139,23 @@ class Synapse {
     return memory;
   }
   Scalar* ones(Index count) { return filled(count, Scalar(1)); }
+
+  /// W and A in the order of the passes.
+  detail::kernels::Slow<Scalar> weights_in_order() {
+    const SlowWeights<Scalar>& slow = data_->slow;
+    const Index inputs = data_->inputs();
+    const Index outputs = data_->outputs();
+    const Index size = inputs * outputs;
+    if (!detail::History<Scalar>::runs_across(inputs, outputs)) {
+      const Scalar* alpha = slow.alpha.empty() ? ones(size) : slow.alpha.node().value;
+      return {slow.weight.node().value, alpha, inputs, outputs};
+    }
+    data_->turned_weight = tape_->allocate(size);
+    if (!slow.alpha.empty()) data_->turned_alpha = tape_->allocate(size);
+    data_->turn();
+    const Scalar* alpha = slow.alpha.empty() ? ones(size) : data_->turned_alpha;
+    return {data_->turned_weight, alpha, outputs, inputs};
+  }
 
   /// Memory for the factors of the update that waits, where no tape keeps them.
   void open_present(Index inputs, Index outputs, Index samples) {

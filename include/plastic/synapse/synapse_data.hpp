@@ -45,6 +45,12 @@ struct SynapseData {
   SlowWeights<Scalar> slow;
   History<Scalar> history;
   OuterProducts<Scalar> slow_gradient;
+  // Of a layer whose passes run across: W and A in that order.
+  Scalar* turned_weight = nullptr;
+  Scalar* turned_alpha = nullptr;
+  // Of a layer that runs across or whose A is not learned; else the passes add to A's own adjoint.
+  Scalar* own_alpha_adjoint = nullptr;
+  Scalar* own_bias_alpha_adjoint = nullptr;
   Node<Scalar>* start = nullptr;
   Node<Scalar>* last_first_read = nullptr;  // of the newest version that has been read
   Entry* read_entry = nullptr;              // the update before that version
@@ -61,6 +67,19 @@ struct SynapseData {
   Index inputs() const { return slow.weight.cols(); }
   Index outputs() const { return slow.weight.rows(); }
 
+  static bool learned(const Var<Scalar>& alpha) {
+    return !alpha.empty() && alpha.node().needs_adjoint;
+  }
+
+  /// Brings the turned copies up to date.
+  void turn() {
+    const auto copy = [&](const Var<Scalar>& from, Scalar* to) {
+      if (to != nullptr) MatrixMap<Scalar>(to, inputs(), outputs()) = from.value().transpose();
+    };
+    copy(slow.weight, turned_weight);
+    copy(slow.alpha, turned_alpha);
+  }
+
   void begin_sweep(Tape<Scalar>& tape) {
     if (sweep == tape.sweep_number()) return;
     sweep = tape.sweep_number();
@@ -70,7 +89,23 @@ struct SynapseData {
       if (fast_adjoint == nullptr) fast_adjoint = history.take_state();
       std::fill_n(fast_adjoint, history.state_size(), Scalar(0));
     }
+    if (own_alpha_adjoint != nullptr) {
+      std::fill_n(own_alpha_adjoint, inputs() * outputs(), Scalar(0));
+    }
+    if (own_bias_alpha_adjoint != nullptr) {
+      std::fill_n(own_bias_alpha_adjoint, outputs(), Scalar(0));
+    }
     tape.open_adjoint(*start);
+  }
+
+  /// Hands on what a sweep has gathered for W and A.
+  void end_sweep(Tape<Scalar>& tape) {
+    Node<Scalar>& weight = slow.weight.node();
+    if (weight.needs_adjoint) slow_gradient.flush(tape.open_adjoint(weight));
+    if (own_alpha_adjoint != nullptr && learned(slow.alpha)) {
+      tape.open_adjoint(slow.alpha.node()) +=
+          ConstMatrixMap<Scalar>(own_alpha_adjoint, inputs(), outputs()).transpose();
+    }
   }
 
   /// y += x W of every sample, for a layer without fast weights.
@@ -116,7 +151,7 @@ struct SynapseData {
   void settle() {
     if (waiting_x == nullptr) return;
     for (Index s = 0; s < options.samples; ++s) {
-      MatrixMap<Scalar>(history.weight_part(fast_adjoint, s), outputs(), inputs()).noalias() +=
+      history.weight_matrix(fast_adjoint, s).noalias() +=
           ConstMatrixMap<Scalar>(waiting_dy + s * outputs(), outputs(), 1) *
           ConstMatrixMap<Scalar>(waiting_x + s * inputs(), 1, inputs());
     }
@@ -128,35 +163,40 @@ struct SynapseData {
   void undo(Tape<Scalar>& tape, Entry& entry, const Scalar* x, const Scalar* dy, bool uses_bias,
             Scalar* dx) {
     const typename History<Scalar>::Crossing weights = history.cross(entry);
-    const auto run = [&]<bool Second>(std::bool_constant<Second>) {
+    const auto run = [&]<Direction direction, bool Second>() {
       if (history.clip() > 0) {
-        undo<Second, true, false>(tape, entry, weights, x, dy, uses_bias, dx);
+        undo<direction, Second, true, false>(tape, entry, weights, x, dy, uses_bias, dx);
       } else if (weights.after == nullptr) {
-        undo<Second, false, false>(tape, entry, weights, x, dy, uses_bias, dx);
+        undo<direction, Second, false, false>(tape, entry, weights, x, dy, uses_bias, dx);
       } else {
-        undo<Second, false, true>(tape, entry, weights, x, dy, uses_bias, dx);
+        undo<direction, Second, false, true>(tape, entry, weights, x, dy, uses_bias, dx);
       }
     };
-    waiting_x != nullptr ? run(std::true_type{}) : run(std::false_type{});
+    const auto run_second = [&]<bool Second>(std::bool_constant<Second>) {
+      history.across() ? run.template operator()<Direction::across, Second>()
+                       : run.template operator()<Direction::down, Second>();
+    };
+    waiting_x != nullptr ? run_second(std::true_type{}) : run_second(std::false_type{});
     waiting_x = nullptr;
     if (entry.next != nullptr) history.release(*entry.next);
   }
 
  private:
-  static Scalar* trained(Tape<Scalar>& tape, const Var<Scalar>& alpha) {
-    return !alpha.empty() && alpha.node().needs_adjoint ? tape.open_adjoint(alpha.node()).data()
-                                                        : nullptr;
-  }
+  using Direction = kernels::Direction;
 
   static Scalar* adjoint_or_null(Tape<Scalar>& tape, Node<Scalar>& node) {
     return node.needs_adjoint ? tape.open_adjoint(node).data() : nullptr;
   }
 
-  template <bool Second, bool Clip, bool Undo>
+  template <Direction direction, bool Second, bool Clip, bool Undo>
   void undo(Tape<Scalar>& tape, Entry& entry, const typename History<Scalar>::Crossing& weights,
             const Scalar* x, const Scalar* dy, bool uses_bias, Scalar* dx) {
-    Scalar* alpha = trained(tape, slow.alpha);
-    Scalar* bias_alpha = trained(tape, slow.bias_alpha);
+    constexpr bool across = direction == Direction::across;
+    const auto adjoint_of = [&](const Var<Scalar>& alpha, Scalar* own) {
+      return own != nullptr ? own : tape.open_adjoint(alpha.node()).data();
+    };
+    Scalar* alpha = adjoint_of(slow.alpha, own_alpha_adjoint);
+    Scalar* bias_alpha = adjoint_of(slow.bias_alpha, own_bias_alpha_adjoint);
     Scalar* pre_adjoint = adjoint_or_null(tape, *entry.pre);
     Scalar* post_adjoint = adjoint_or_null(tape, *entry.post);
     Scalar* rate_adjoint = adjoint_or_null(tape, *entry.rate);
@@ -172,22 +212,25 @@ struct SynapseData {
     std::fill_n(scratch, options.samples * (2 * n + m), Scalar(0));
     std::fill_n(keep_sums, options.samples, Scalar(0));
 
-    history.for_row_tiles([&](Index first, Index count, Index s) {
-      kernels::Update<Scalar> update = entry.factors(s, history.clip());
-      update.pre += first;
-      const Index at = first * m;
-      kernels::UpdateAdjoint<Scalar> adjoint{history.weight_part(fast_adjoint, s) + at,
-                                             alpha != nullptr ? alpha + at : nullptr,
-                                             input_sum(s) + first,
-                                             pre_sum(s) + first,
-                                             post_sum(s),
-                                             keep_sums[s]};
-      kernels::update_product_adjoint<Second, Clip, Undo>(
+    const auto use_of = [&](const Scalar* by_input, const Scalar* by_output, Index first, Index s) {
+      using Use = kernels::OuterProduct<Scalar>;
+      return across ? Use{by_output + s * m + first, by_input + s * n}
+                    : Use{by_input + s * n + first, by_output + s * m};
+    };
+    history.for_row_tiles(entry.version, [&](Index first, Index count, Index s) {
+      kernels::Update<Scalar> update = entry.factors(s, history.clip(), across);
+      update.by_row += first;
+      const Index at = first * history.weights().cols;
+      kernels::UpdateAdjoint<Scalar> adjoint{
+          history.weight_part(fast_adjoint, s) + at, alpha + at,
+          input_sum(s) + (across ? 0 : first),       (across ? post_sum(s) : pre_sum(s)) + first,
+          across ? pre_sum(s) : post_sum(s),         keep_sums[s]};
+      kernels::update_product_adjoint<direction, Second, Clip, Undo>(
           history.weights().part(first, count),
           {history.weight_part(weights.before, s) + at,
            Undo ? history.weight_part(weights.after, s) + at : nullptr},
-          update, {x + s * n + first, dy + s * m},
-          {Second ? waiting_x + s * n + first : nullptr, Second ? waiting_dy + s * m : nullptr},
+          update, use_of(x, dy, first, s),
+          Second ? use_of(waiting_x, waiting_dy, first, s) : kernels::OuterProduct<Scalar>{},
           adjoint);
       keep_sums[s] = adjoint.keep;
     });
@@ -200,21 +243,22 @@ struct SynapseData {
                                                   &bias_pre,
                                                   post_sum(s),
                                                   keep_sums[s]};
-      kernels::update_product_adjoint<false, Clip, Undo>(
+      kernels::update_product_adjoint<Direction::down, false, Clip, Undo>(
           history.bias(),
           {history.bias_part(weights.before, s),
            Undo ? history.bias_part(weights.after, s) : nullptr},
           entry.bias_factors(s, history.clip()), {&bias_x, dy + s * m}, {}, bias_adjoint);
-      const kernels::Update<Scalar> update = entry.factors(s, history.clip());
-      const Scalar rate_sum =
-          ConstColumn(update.pre, n).matrix().dot(ConstColumn(pre_sum(s), n).matrix()) +
-          entry.bias_pre * bias_pre;
+      const Scalar rate_sum = ConstColumn(entry.pre->value + s * n, n)
+                                  .matrix()
+                                  .dot(ConstColumn(pre_sum(s), n).matrix()) +
+                              entry.bias_pre * bias_pre;
+      const Scalar rate = entry.rate->value[s];
       if (dx != nullptr) Column(dx + s * n, n) += ConstColumn(input_sum(s), n);
       if (pre_adjoint != nullptr) {
-        Column(pre_adjoint + s * n, n) += update.rate * ConstColumn(pre_sum(s), n);
+        Column(pre_adjoint + s * n, n) += rate * ConstColumn(pre_sum(s), n);
       }
       if (post_adjoint != nullptr) {
-        Column(post_adjoint + s * m, m) += update.rate * ConstColumn(post_sum(s), m);
+        Column(post_adjoint + s * m, m) += rate * ConstColumn(post_sum(s), m);
       }
       if (rate_adjoint != nullptr) rate_adjoint[s] += rate_sum;
       if (decay_adjoint != nullptr) decay_adjoint[s] -= bias_adjoint.keep;

@@ -20,6 +20,11 @@ using Vector = Eigen::Matrix<Scalar, Eigen::Dynamic, 1>;
 template <class Scalar>
 using MatrixMap = Eigen::Map<Matrix<Scalar>>;
 
+/// A view of memory in any order: rows and columns at fixed distances.
+template <class Scalar>
+using StridedMatrixMap =
+    Eigen::Map<Matrix<Scalar>, Eigen::Unaligned, Eigen::Stride<Eigen::Dynamic, Eigen::Dynamic>>;
+
 template <class Scalar>
 using ConstMatrixMap = Eigen::Map<const Matrix<Scalar>>;
 

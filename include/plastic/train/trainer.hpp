@@ -218,9 +218,10 @@ class Trainer {
   /// adjoint stay in the second-level cache together. Measured with 1 MB, RNN, gradient rule, batch
   /// of 64 on one thread, ms at 1, 2, 4, 8, 16 samples: hidden 32 6.5, 5.2, 4.4, 4.1, 4.3; hidden
   /// 64 12.7, 10.5, 10.1, 9.6, 11.3; hidden 128 27, 26, 36, 34, 39; where not even one fits, hidden
-  /// 256 168, 163, 152, 198, 230. Without plasticity a shard is one matrix product per layer:
-  /// hidden 192 16, 15, 13, 9.8, 9.8. At least 16 shards, where the batch has them, keep 16 threads
-  /// at work.
+  /// 256 168, 163, 152, 198, 230. With 2 MB, where one alone would not fit but half of it, LSTM
+  /// with hidden 128 on two threads 92, 96, 104, 121 at 1, 2, 4, 8; Hebbian rule 82, 78, 80, 88.
+  /// Without plasticity a shard is one matrix product per layer: hidden 192 16, 15, 13, 9.8, 9.8.
+  /// At least 16 shards, where the batch has them, keep 16 threads at work.
   Index default_shard() const {
     if (!Cell::plastic) return 8;
     Index weights = 0;
@@ -228,10 +229,11 @@ class Trainer {
       weights += (layer.inputs + 1) * layer.outputs;
     }
     const auto bytes = static_cast<Index>(sizeof(Scalar)) * weights;
-    const Index room = static_cast<Index>(Eigen::l2CacheSize()) - 3 * bytes;  // A, W, dA
-    const Index fitting = room / (2 * bytes);
+    const auto cache = static_cast<Index>(Eigen::l2CacheSize());
+    const Index fitting = (cache - 3 * bytes) / (2 * bytes);  // beside A, W, dA
     const Index most = std::max<Index>(1, options_.batch / 16);
-    return std::min(most, fitting >= 1 ? std::min<Index>(fitting, 8) : Index{4});
+    if (fitting >= 1) return std::min({most, fitting, Index{8}});
+    return std::min(most, 5 * bytes <= 2 * cache ? Index{2} : Index{4});
   }
 
   Index first_shard(Index lane) const { return lane * shards_ / lanes_; }
