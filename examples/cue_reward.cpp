@@ -44,17 +44,6 @@ extern "C" void on_interrupt(int) {
   std::signal(SIGINT, SIG_DFL);
 }
 
-// The weights with a few test episodes beside them, so that `replay` can run the file.
-template <class Cell>
-void save(const Cell& cell, const CueReward& task, const fs::path& path) {
-  constexpr Index samples = 8;
-  Episodes<float> episodes;
-  task.generate({0, Random::Purpose::test}, 0, 0, samples, episodes);
-  TensorFile file = to_file(cell);
-  add_episodes(file, episodes, samples);
-  write_safetensors(path, file);
-}
-
 // In gnuplot's double quotes.
 std::string quoted(const fs::path& path) {
   std::string text = "\"";
@@ -100,7 +89,7 @@ void train(const RunSettings& settings) {
   const std::string title = "cue-reward, " + settings.cell + " " + settings.rule;
   ProgressBar bar(std::cout, settings.cell + " " + settings.rule, ::isatty(STDOUT_FILENO) != 0);
   CsvLog log(progress);
-  KeepBest<float> keep(cell.parameters(), [&] { save(cell, task, best); });
+  KeepBest<float> keep(cell.parameters(), [&] { write_model(best, cell, task); });
   TrainingCallback* callbacks[] = {&keep, &log, &bar};
 
   std::signal(SIGINT, on_interrupt);

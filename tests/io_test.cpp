@@ -1,5 +1,4 @@
 #include <fcntl.h>
-#include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -25,12 +24,13 @@
 #include <thread>
 #include <vector>
 
+#include "files.hpp"
 #include "plastic/io/atomic_file.hpp"
 #include "plastic/io/safetensors.hpp"
 
 namespace {
 
-namespace fs = std::filesystem;
+using namespace plastic::testing;
 using plastic::DType;
 using plastic::Index;
 using plastic::read_safetensors;
@@ -39,42 +39,7 @@ using plastic::TensorFile;
 using plastic::write_file_atomically;
 using plastic::write_safetensors;
 
-// A new folder, gone at the end of the test.
-class Folder {
- public:
-  Folder()
-      : path_(fs::temp_directory_path() /
-              ("plastic_io_" + std::to_string(std::random_device()()))) {
-    REQUIRE(fs::create_directory(path_));
-  }
-  ~Folder() { fs::remove_all(path_); }
-  Folder(const Folder&) = delete;
-  Folder& operator=(const Folder&) = delete;
-
-  const fs::path& path() const { return path_; }
-  fs::path operator/(const std::string& name) const { return path_ / name; }
-
- private:
-  fs::path path_;
-};
-
 auto files_in(const fs::path& folder) { return std::distance(fs::directory_iterator(folder), {}); }
-
-std::string content(const fs::path& path) {
-  std::ifstream in(path, std::ios::binary);
-  REQUIRE(in);
-  return {std::istreambuf_iterator<char>(in), {}};
-}
-
-void write_plainly(const fs::path& path, std::string_view bytes) {
-  std::ofstream out(path, std::ios::binary);
-  out << bytes << std::flush;
-  REQUIRE(out);
-}
-
-bool mentions(const std::string& message, std::string_view part) {
-  return message.find(part) != std::string::npos;
-}
 
 template <class Exception, class Call>
 std::string error_of(const Call& call) {
@@ -105,24 +70,6 @@ class FileSizeLimit {
  private:
   ::rlimit old_{};
   void (*handler_)(int);
-};
-
-// A file system of 64 KiB on an existing folder, where the process may mount one.
-class SmallDisk {
- public:
-  explicit SmallDisk(const fs::path& folder)
-      : folder_(folder), mounted_(::mount("tmpfs", folder.c_str(), "tmpfs", 0, "size=64k") == 0) {}
-  ~SmallDisk() {
-    if (mounted_) ::umount2(folder_.c_str(), MNT_DETACH);
-  }
-  SmallDisk(const SmallDisk&) = delete;
-  SmallDisk& operator=(const SmallDisk&) = delete;
-
-  bool mounted() const { return mounted_; }
-
- private:
-  fs::path folder_;
-  bool mounted_;
 };
 
 std::string little_endian(std::uint64_t number) {

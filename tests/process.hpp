@@ -23,6 +23,7 @@
 #include <thread>
 #include <vector>
 
+#include "files.hpp"
 #include "plastic/tape/types.hpp"
 
 /// The example programs as processes, the way their users run them.
@@ -31,45 +32,11 @@ namespace plastic::testing {
 namespace fs = std::filesystem;
 using namespace std::chrono_literals;
 
-// A new folder, gone at the end of the test.
-class Folder {
- public:
-  Folder()
-      : path_(fs::temp_directory_path() /
-              ("plastic_programs_" + std::to_string(std::random_device()()))) {
-    REQUIRE(fs::create_directory(path_));
-  }
-  ~Folder() { fs::remove_all(path_); }
-  Folder(const Folder&) = delete;
-  Folder& operator=(const Folder&) = delete;
-
-  const fs::path& path() const { return path_; }
-  fs::path operator/(const std::string& name) const { return path_ / name; }
-
- private:
-  fs::path path_;
-};
-
-inline std::string content(const fs::path& path) {
-  std::ifstream in(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(in), {}};
-}
-
-inline void write_plainly(const fs::path& path, std::string_view bytes) {
-  std::ofstream out(path, std::ios::binary);
-  out << bytes << std::flush;
-  REQUIRE(out);
-}
-
 inline std::vector<std::string> names_in(const fs::path& folder) {
   std::vector<std::string> names;
   for (const auto& entry : fs::directory_iterator(folder)) names.push_back(entry.path().filename());
   std::sort(names.begin(), names.end());
   return names;
-}
-
-inline bool mentions(const std::string& text, std::string_view part) {
-  return text.find(part) != std::string::npos;
 }
 
 struct Ended {

@@ -1,4 +1,3 @@
-#include <sys/mount.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -32,24 +31,6 @@ using plastic::read_safetensors;
 using plastic::Tensor;
 using plastic::TensorFile;
 using plastic::write_safetensors;
-
-// A file system of 64 KiB on an existing folder, where the process may mount one.
-class SmallDisk {
- public:
-  explicit SmallDisk(const fs::path& folder)
-      : folder_(folder), mounted_(::mount("tmpfs", folder.c_str(), "tmpfs", 0, "size=64k") == 0) {}
-  ~SmallDisk() {
-    if (mounted_) ::umount2(folder_.c_str(), MNT_DETACH);
-  }
-  SmallDisk(const SmallDisk&) = delete;
-  SmallDisk& operator=(const SmallDisk&) = delete;
-
-  bool mounted() const { return mounted_; }
-
- private:
-  fs::path folder_;
-  bool mounted_;
-};
 
 fs::path case_file(const std::string& name) {
   return fs::path(PLASTIC_TEST_DATA) / (name + ".safetensors");

@@ -93,16 +93,6 @@ void remove_leftovers(const fs::path& folder) {
   fs::remove(folder / "failed.txt");
 }
 
-template <class Cell>
-void save_best(const Cell& cell, const Task& task, const fs::path& path) {
-  constexpr Index samples = 8;
-  Episodes<float> episodes;
-  task.generate({0, Random::Purpose::test}, 0, 0, samples, episodes);
-  TensorFile file = to_file(cell);
-  add_episodes(file, episodes, samples);
-  write_safetensors(path, file);
-}
-
 void write_eta(const Evaluation& test, const fs::path& path) {
   Csv csv;
   csv << "step"
@@ -172,7 +162,7 @@ void train_cell(const RunSettings& settings, const fs::path& folder, int threads
                    // Not by the machine's cache: a run may go on elsewhere.
                    .shard = Cell::plastic ? 2 : 8});
   KeepBest<float> keep(cell.parameters(),
-                       [&] { save_best(cell, task, folder / "best.safetensors"); });
+                       [&] { write_model(folder / "best.safetensors", cell, task); });
   CsvLog log(folder / "progress.csv");
   Checkpoint checkpoint(folder / "checkpoint.safetensors", cell, optimizer, keep);
   const Index first = checkpoint.exists() ? checkpoint.resume() : 0;
@@ -182,7 +172,7 @@ void train_cell(const RunSettings& settings, const fs::path& folder, int threads
 
   if (!keep.found()) throw std::runtime_error("no validation loss was finite");
   keep.restore();
-  save_best(cell, task, folder / "best.safetensors");
+  write_model(folder / "best.safetensors", cell, task);
   const Evaluation test = trainer.evaluate_in_detail({0, Random::Purpose::test}, 100);
   if constexpr (Cell::plastic) {
     write_eta(test, folder / "eta.csv");

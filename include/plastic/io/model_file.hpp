@@ -1,6 +1,7 @@
 #pragma once
 
 #include <algorithm>
+#include <filesystem>
 #include <span>
 #include <string>
 #include <vector>
@@ -131,6 +132,18 @@ void add_episodes(TensorFile& file, const Episodes<Scalar>& episodes, Index samp
   file.metadata["steps"] = number_text(episodes.inputs.cols() / samples);
   file.tensors["input"] = sequences_to(episodes.inputs, samples);
   file.tensors["target"] = sequences_to(episodes.targets, samples);
+}
+
+/// Writes a cell with the first `samples` episodes of its task's test set, which `replay` can run.
+/// Errors are those of write_safetensors.
+template <class Cell, class TaskType>
+void write_model(const std::filesystem::path& path, const Cell& cell, const TaskType& task,
+                 Index samples = 8) {
+  Episodes<typename Cell::ScalarType> episodes;
+  task.generate({0, Random::Purpose::test}, 0, 0, samples, episodes);
+  TensorFile file = to_file(cell);
+  add_episodes(file, episodes, samples);
+  write_safetensors(path, file);
 }
 
 }  // namespace plastic
