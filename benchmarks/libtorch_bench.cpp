@@ -332,7 +332,10 @@ std::pair<Tensor, Tensor> tensors(const Case& c) {
 
 template <bool ClosedForm>
 std::string verify(const Case& full, bool backward) {
-  const Case c = verified_size(full);
+  Case c = verified_size(full);
+  // Every step is the same code, and in single precision a unit that rounds to the other side of
+  // its kink changes all that follows.
+  c.steps = std::min(c.steps, 20);
   torch::set_num_threads(c.threads);
   Network<ClosedForm> network(c);
   const Data data(c);

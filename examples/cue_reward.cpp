@@ -85,11 +85,15 @@ void train(const RunSettings& settings) {
   fs::create_directories(settings.out);
   const fs::path progress = settings.out / "progress.csv";
   const fs::path best = settings.out / "best.safetensors";
+  const fs::path test = settings.out / "test.csv";
   const fs::path curve = settings.out / "learning_curve.svg";
   const std::string title = "cue-reward, " + settings.cell + " " + settings.rule;
   ProgressBar bar(std::cout, settings.cell + " " + settings.rule, ::isatty(STDOUT_FILENO) != 0);
   CsvLog log(progress);
-  KeepBest<float> keep(cell.parameters(), [&] { write_model(best, cell, task); });
+  KeepBest<float> keep(cell.parameters(), [&] {
+    if (fs::is_regular_file(test)) fs::remove(test);  // of an older run's weights
+    write_model(best, cell, task);
+  });
   TrainingCallback* callbacks[] = {&keep, &log, &bar};
 
   std::signal(SIGINT, on_interrupt);
@@ -99,8 +103,7 @@ void train(const RunSettings& settings) {
   if (!keep.found()) throw std::runtime_error("no validation loss was finite");
   keep.restore();
   const double test_loss = trainer.evaluate({0, Random::Purpose::test}, 100);
-  write_file_atomically(settings.out / "test.csv",
-                        "test_loss\n" + std::to_string(test_loss) + "\n");
+  write_file_atomically(test, "test_loss\n" + std::to_string(test_loss) + "\n");
   std::cout << "Best after " << keep.batch() << " batches: validation loss " << keep.loss()
             << ", test loss " << test_loss << "\n"
             << "Weights:  " << best.string() << "\nProgress: " << progress.string() << "\n";
@@ -109,6 +112,7 @@ void train(const RunSettings& settings) {
   } else {
     std::cout << "No plot: gnuplot is not installed.\n";
   }
+  if (!std::cout.flush()) throw std::runtime_error("cannot write to the standard output");
 }
 
 }  // namespace

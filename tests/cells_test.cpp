@@ -306,9 +306,21 @@ TEMPLATE_LIST_TEST_CASE("a state follows the parameters when they change", "[cel
       }
     }
   }
+  CellState<double> looked_at = cell.initial_state(samples),
+                    untouched = cell.initial_state(samples);
+  cell.run(looked_at, inputs.leftCols(steps * samples), first);
+  cell.run(untouched, inputs.leftCols(steps * samples), first);
   cell.parameters().values() = changed.parameters().values();
   changed.run(moved, inputs.rightCols(steps * samples), expected);
 
+  SECTION("also when somebody looks at it then") {
+    for (std::size_t l = 0; Cell::plastic && l < cell.layer_names().size(); ++l) {
+      REQUIRE(looked_at.fast_weight(l, 0).allFinite());
+    }
+    cell.run(looked_at, inputs.rightCols(steps * samples), first);
+    cell.run(untouched, inputs.rightCols(steps * samples), second);
+    REQUIRE((first - second).isZero(0));
+  }
   SECTION("in a run") {
     cell.run(state, inputs.rightCols(steps * samples), second);
     REQUIRE((second - expected).cwiseAbs().maxCoeff() < 1e-13);
@@ -319,6 +331,36 @@ TEMPLATE_LIST_TEST_CASE("a state follows the parameters when they change", "[cel
       REQUIRE((result.output - expected.middleCols(t * samples, samples)).cwiseAbs().maxCoeff() <
               1e-13);
     }
+  }
+}
+
+TEMPLATE_LIST_TEST_CASE("an episode goes on after a sweep over its end, and sweeps again",
+                        "[cells]", AllCells) {
+  using Cell = TestType;
+  for (const double weight_clip : {0.0, 0.5}) {
+    CellOptions options = small();
+    options.weight_clip = weight_clip;
+    const Cell cell(options);
+    constexpr Index all = 74;
+    const Matrix<double> inputs = random_sequence<double>(3, all, 1);
+    const auto gradient = [&](bool sweep_between) {
+      Tape<double> tape;
+      Vector<double> gradients = cell.zero_gradients();
+      Episode<double> episode = cell.begin(tape, 1, &gradients);
+      std::vector<Var<double>> outputs;
+      std::vector<Tape<double>::Position> positions;
+      for (Index t = 0; t < all; ++t) {
+        positions.push_back(tape.position());
+        outputs.push_back(cell.step(episode, tape.constant(inputs.col(t))).output);
+        if (sweep_between && t == 33) tape.backward(outputs[33], positions[32]);
+      }
+      gradients.setZero();
+      tape.backward(outputs[31]);
+      return gradients;
+    };
+    const Vector<double> expected = gradient(false);
+    REQUIRE(expected.allFinite());
+    REQUIRE((gradient(true) - expected).norm() <= 1e-10 * (1 + expected.norm()));
   }
 }
 

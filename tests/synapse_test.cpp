@@ -707,6 +707,31 @@ TEMPLATE_TEST_CASE("Fast weights that fade away become zero and no denormal numb
   CHECK(all_zero(g));
 }
 
+TEMPLATE_TEST_CASE("Fast weights that fade slowly leave no denormal products", "[synapse]", float,
+                   double) {
+  constexpr Index cols = 37;
+  // Their products with coefficients A down to 2^-20 are normal numbers.
+  const TestType least = std::ldexp(std::numeric_limits<TestType>::min(), 20);
+  const TestType nothing = 0;
+  for (const double keep : {0.9, 0.99, 0.7}) {
+    Fenced<TestType> w(cols, 1, 1), zero(cols, 0, 2, 0, 0);
+    const kernels::Slow<TestType> slow{zero.data(), zero.data(), 1, cols};
+    const kernels::Update<TestType> decay{&nothing, zero.data(), 0, static_cast<TestType>(keep), 1};
+    Index tiny = 0;
+    for (int t = 0; t < 80000; ++t) {
+      kernels::update_product<Direction::none, false, TestType>(slow, w.data(), w.data(), decay,
+                                                                nullptr, nullptr);
+      for (Index j = 0; j < cols; ++j) {
+        const TestType size = std::abs(w.data()[j]);
+        tiny += size > 0 && size < least;
+      }
+    }
+    INFO("keep " << keep);
+    CHECK(tiny == 0);
+    CHECK(Eigen::Map<const Vector<TestType>>(w.data(), cols).isZero(0));
+  }
+}
+
 TEMPLATE_TEST_CASE("Part of the slow matrices begins at its first row", "[synapse]", float,
                    double) {
   KernelData<TestType> data(5, 3, 0);
@@ -1354,6 +1379,61 @@ TEST_CASE("A clipped rate that does not fit throws and says why", "[synapse]") {
   }
   CHECK(rejection([&] { tape.gradient(sum(limit(r, p, q, 1)), q); }) ==
         "Tape::gradient: the path to the loss must be free of clipped_rate, got one that uses it");
+}
+
+TEST_CASE("A recorded gradient takes a synapse's weights for constants or is refused",
+          "[synapse]") {
+  Tape<double> tape;
+  const auto var = [&](Index rows, Index cols) {
+    return tape.variable(random_matrix(rows, cols, 1));
+  };
+  const auto w = var(5, 3);
+  const auto b = var(5, 1);
+  const auto one = tape.constant(Matrix<double>::Constant(1, 1, 0.5));
+  Synapse<double> synapse(tape, {w, b, {}, {}}, {});
+  const auto x = var(3, 1);
+  const auto y = synapse.read(x);
+  const Matrix<double> expected = w.value().transpose() * Matrix<double>::Ones(5, 1);
+  CHECK(tape.gradient(sum(y), x).value().isApprox(expected, 1e-14));
+  CHECK(rejection([&] { tape.gradient(sum(y), w); }) ==
+        "Tape::gradient: the path to the loss must be free of a synapse's weights and updates, got "
+        "one through them");
+  CHECK(rejection([&] { tape.gradient(sum(y), b); }).starts_with("Tape::gradient: the path"));
+
+  const auto post = var(5, 1);
+  synapse.write({x, post, 1}, one, one);
+  CHECK(rejection([&] { tape.gradient(sum(y), x); }) ==
+        "Tape::gradient: a synapse on the path to the loss must be without a write since it was "
+        "read, got one that has been written");
+  const auto later = synapse.read(tape.constant(random_matrix(3, 1, 2)));
+  CHECK(
+      rejection([&] { tape.gradient(sum(later), post); }).starts_with("Tape::gradient: the path"));
+  CHECK(rejection([&] { tape.gradient(sum(later), x); }).starts_with("Tape::gradient: the path"));
+  const auto z = var(3, 1);
+  CHECK(tape.gradient(sum(synapse.read(z)), z)
+            .value()
+            .isApprox((w.value() + synapse.fast_weight(0)).transpose() * Matrix<double>::Ones(5, 1),
+                      1e-14));
+}
+
+TEST_CASE("A synapse whose tape was rewound into its episode refuses to go on", "[synapse]") {
+  Tape<double> tape;
+  const auto w = tape.variable(random_matrix(5, 3, 1));
+  Synapse<double> synapse(tape, {w, tape.variable(random_matrix(5, 1, 2)), {}, {}}, {});
+  const auto x = tape.constant(random_matrix(3, 1, 3));
+  const auto one = tape.constant(Matrix<double>::Constant(1, 1, 0.5));
+  synapse.read(x);
+  const auto inside = tape.position();
+  const auto y = synapse.read(x);
+  synapse.write({x, y, 1}, one, one);
+  synapse.read(x);
+  tape.rewind(inside);
+  const std::string why =
+      " the tape must be as long as after the synapse's last read or write, got one that was "
+      "rewound into its episode";
+  CHECK(rejection([&] { synapse.read(x); }) == "Synapse::read:" + why);
+  CHECK(rejection([&] { synapse.read_transposed(y); }) == "Synapse::read_transposed:" + why);
+  CHECK(rejection([&] { synapse.write({x, x, 1}, one, one); }).starts_with("Synapse::write"));
 }
 
 TEST_CASE("A synapse that does not fit throws and says why", "[synapse]") {

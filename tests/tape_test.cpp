@@ -2,6 +2,7 @@
 #include <catch2/catch.hpp>
 #include <cmath>
 #include <cstdlib>
+#include <functional>
 #include <limits>
 #include <new>
 #include <string>
@@ -648,6 +649,21 @@ TEST_CASE("A recorded gradient covers several variables at once", "[tape]") {
   CHECK(tape.gradient(loss, y).value() == g[3].value());
 }
 
+TEST_CASE("A gradient that cannot be recorded leaves no mark on the tape", "[tape]") {
+  Tape<double> tape;
+  const auto x = tape.variable(random_matrix(2, 3, 1));
+  const std::array parts{x, square(x)};
+  const auto good = sum(square(x));
+  const auto bad = sum(concatenate_samples(std::span<const Var<double>>(parts)));
+  const Matrix<double> expected = 2 * x.value();
+  CHECK(rejection([&] { tape.gradient(bad, x); }).starts_with("Tape::gradient: the path"));
+  CHECK(tape.gradient(good, x).value().isApprox(expected, 1e-15));
+  const std::array<Var<double>, 2> wrt{x, {}};
+  std::array<Var<double>, 2> gradients;
+  CHECK(rejection([&] { tape.gradient(good, wrt, gradients); }).starts_with("Tape::gradient"));
+  CHECK(tape.gradient(good, x).value().isApprox(expected, 1e-15));
+}
+
 TEST_CASE("Only what comes after the oldest wrt is differentiated", "[tape]") {
   Tape<double> tape;
   const auto x = tape.variable(random_matrix(2, 2, 1));
@@ -772,6 +788,14 @@ TEST_CASE("A tape that is misused throws and says why", "[tape]") {
           std::array<Var<double>, 1> g;
           tape.gradient(loss, wrt, g);
         }) == "Tape::gradient: gradients must be 2 places, got 1");
+
+  const Var<double> empty;
+  for (const auto& misuse : {std::function<void()>([&] { x* empty; }),
+                             {[&] { empty + x; }},
+                             {[&] { tanh(empty); }},
+                             {[&] { empty.value(); }}}) {
+    CHECK(rejection(misuse) == "Var: the variable must be on a tape, got an empty one");
+  }
 
   const auto end = tape.position();
   tape.rewind(position);

@@ -652,6 +652,45 @@ TEST_CASE("A task whose sizes are not those of the cell is refused", "[train]") 
   }
 }
 
+TEST_CASE("A task whose episodes do not fit is refused by name", "[train]") {
+  struct Faulty : Echo {
+    std::string_view fault;
+    void generate(const Random::Stream& stream, std::uint64_t batch, Index first, Index samples,
+                  Episodes<double>& e) const {
+      Echo::generate(stream, batch, first, samples, e);
+      const auto shorten = [](Matrix<double>& m) { m.conservativeResize(m.rows(), m.cols() - 1); };
+      if (fault == "inputs") shorten(e.inputs);
+      if (fault == "targets") shorten(e.targets);
+      if (fault == "weights") shorten(e.weights);
+      if (fault == "queries") e.queries.setOnes(1, 1);
+      if (fault == "one target") e.targets.conservativeResize(1, e.targets.cols());
+      if (fault == "no weight") e.weights.setZero();
+    }
+  };
+  for (const auto& [fault, expected] : std::vector<std::pair<std::string_view, std::string>>{
+           {"inputs", "Trainer: the columns of the task's inputs must be steps * "},
+           {"targets", "Trainer: the task's targets must be 2 x "},
+           {"weights", "Trainer: the task's weights must be 1 x "},
+           {"queries", "Trainer: the task's queries must be 1 x "},
+           {"one target", "Trainer: the task's targets must be 2 x "},
+           {"no weight",
+            "Trainer: the sum of the task's weights of an episode must be positive"}}) {
+    Faulty task;
+    task.fault = fault;
+    TrainerOptions options = few();
+    options.shard = 2;
+    Run<Hebb, Faulty> run(options, task);
+    const Vector<double> before = run.weights();
+    const std::string step = error_of<std::invalid_argument>([&] { run.trainer.step(0); });
+    INFO(fault << ": " << step);
+    CHECK(mentions(step, expected));
+    CHECK(error_of<std::invalid_argument>([&] {
+            run.trainer.evaluate({0, Random::Purpose::validation}, 1);
+          }) == step);
+    CHECK(same_bits(run.weights(), before));
+  }
+}
+
 TEST_CASE("Every item of a parallel loop is done once", "[train]") {
   for (const int threads : {1, 2, 3, 8}) {
     for (const Index count : {0, 1, 2, 3, 100}) {

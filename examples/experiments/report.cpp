@@ -18,12 +18,15 @@ namespace {
 
 namespace fs = std::filesystem;
 
-std::string number(double x, const char* format = "%.4f") {
+std::string number(double x, const char* format) {
   if (!std::isfinite(x)) return "-";
   std::array<char, 32> text{};
   std::snprintf(text.data(), text.size(), format, x);
   return text.data();
 }
+
+// To read: four decimals, or two digits of what they would not show.
+std::string number(double x) { return number(x, std::abs(x) < 0.001 && x != 0 ? "%.1e" : "%.4f"); }
 
 struct Measure {
   std::string name;

@@ -40,7 +40,9 @@ struct CellOutput {
 
 /// The state of a cell that runs without derivatives: hidden state, cell state, fast weights, and
 /// the memory that a step works in. Owned by the caller and bound to the cell that made it, which
-/// must outlive it and stay in place. One thread at a time.
+/// must outlive it and stay in place. The cell's parameters may change between two steps; an update
+/// that nobody has looked at since its step is then carried out with the new A. One thread at a
+/// time.
 template <class Scalar>
 class CellState {
  public:
@@ -153,7 +155,8 @@ class PlasticCell {
   }
 
   /// One time step on the tape. x: inputs x samples. `update` false leaves out the rule's work,
-  /// where nobody will look at the fast weights again.
+  /// where nobody will look at the fast weights again; only then can Tape::gradient record a
+  /// gradient through the step.
   CellOutput<Var<Scalar>> step(Episode<Scalar>& episode, const Var<Scalar>& x,
                                bool update = true) const {
     check_owner("PlasticCell::step", episode);

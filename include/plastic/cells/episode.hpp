@@ -10,7 +10,7 @@ namespace plastic {
 inline constexpr std::size_t max_states = 4;
 
 /// A cell at work on a tape: its layers with their fast weights, and the state between two steps.
-/// Made by PlasticCell::begin; valid until the tape is rewound before that.
+/// Made by PlasticCell::begin; valid until the tape is rewound to any place after that or before.
 template <class Scalar>
 struct Episode {
   Tape<Scalar>* tape = nullptr;

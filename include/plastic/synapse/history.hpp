@@ -19,6 +19,7 @@ struct UpdateEntry {
   Node<Scalar>* decay = nullptr;
   Scalar bias_pre = 0;
   Index version = 0;           ///< of the weights before the update
+  Index place = 0;             ///< nodes on the tape when it was written
   Scalar* snapshot = nullptr;  ///< the weights before the update, where they are kept
   bool replayed = false;       ///< the snapshot is for the present part of a sweep only
   bool invertible = false;     ///< undoing it loses little precision
@@ -357,7 +358,8 @@ class History {
   void thin_out() {
     interval_ *= 2;
     for (Entry* entry = oldest_; entry != nullptr; entry = entry->next) {
-      if (entry->snapshot == nullptr || entry->version % interval_ == 0) continue;
+      const bool kept = entry->snapshot != nullptr && !entry->replayed;
+      if (!kept || entry->version % interval_ == 0) continue;
       forget(entry->snapshot);
       give_state(entry->snapshot);
       entry->snapshot = nullptr;

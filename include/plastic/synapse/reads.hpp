@@ -40,8 +40,28 @@ class SynapseRead : public Node<Scalar> {
 
   std::span<Node<Scalar>* const> parents() const override { return argument_; }
 
+  bool uses_wanted(Index first) override {
+    weights_wanted_ = uses_wanted_weights(first);
+    return argument().wanted || weights_wanted_;
+  }
+
+  void record(Tape<Scalar>& tape) final {
+    if (weights_wanted_) {
+      reject("Tape::gradient", "the path to the loss", "free of a synapse's weights and updates",
+             "one through them");
+    }
+    if (entry_ != data_->history.newest()) {
+      reject("Tape::gradient", "a synapse on the path to the loss",
+             "without a write since it was read", "one that has been written");
+    }
+    if (argument().wanted) record_argument(tape);
+  }
+
  protected:
   ~SynapseRead() = default;
+
+  /// Records the adjoint of the argument.
+  virtual void record_argument(Tape<Scalar>& tape) = 0;
 
   Node<Scalar>& argument() const { return *argument_[0]; }
   SynapseData<Scalar>& data() const { return *data_; }
@@ -67,11 +87,26 @@ class SynapseRead : public Node<Scalar> {
   }
 
  private:
+  /// Whether W, b, A or a factor of an update enters what is wanted, from the index `first` on.
+  bool uses_wanted_weights(Index first) const {
+    const auto is_wanted = [](const Var<Scalar>& v) { return !v.empty() && v.node().wanted; };
+    const SlowWeights<Scalar>& slow = data_->slow;
+    if (is_wanted(slow.weight) || is_wanted(slow.bias) || is_wanted(slow.alpha) ||
+        is_wanted(slow.bias_alpha)) {
+      return true;
+    }
+    for (const Entry* e = entry_; e != nullptr && e->place > first; e = e->previous) {
+      if (e->pre->wanted || e->post->wanted || e->rate->wanted || e->decay->wanted) return true;
+    }
+    return false;
+  }
+
   SynapseData<Scalar>* data_;
   std::array<Node<Scalar>*, 1> argument_;
   Entry* entry_;    // the update before the version, nullptr for the initial weights
   Entry* down_to_;  // the update before the version that was read before
   bool first_ = false;
+  bool weights_wanted_ = false;  // in the gradient that is being recorded
   Node<Scalar>* previous_ = nullptr;
 };
 
@@ -108,7 +143,8 @@ class TransposedRead final : public SynapseRead<Scalar> {
     if (this->undoes()) this->undo(tape, data.zeros, data.zeros, false, nullptr);
   }
 
-  void record(Tape<Scalar>&) override {
+ protected:
+  void record_argument(Tape<Scalar>&) override {
     reject("Tape::gradient", "the path to the loss", "differentiated at most twice",
            "a third derivative of a plastic layer");
   }
@@ -153,8 +189,8 @@ class ProductRead final : public SynapseRead<Scalar> {
     }
   }
 
-  void record(Tape<Scalar>& tape) override {
-    if (!this->argument().wanted) return;
+ protected:
+  void record_argument(Tape<Scalar>& tape) override {
     add_recorded(tape, this->argument(),
                  read_transposed(this->data(), Var<Scalar>(&tape, this->recorded)));
   }

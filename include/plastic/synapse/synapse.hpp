@@ -9,8 +9,9 @@ namespace plastic {
 /// w_t is a history of rank-one updates (`write`), replayed where it is needed: memory and time of
 /// an episode of T steps grow as O(T (inputs + outputs)) and O(sqrt T inputs outputs) per sample.
 /// `read` and `read_transposed` see the newest version. An update is carried out by the next read,
-/// in one pass with its product. A handle: copies refer to the same synapse; valid until the tape
-/// is rewound before its beginning.
+/// in one pass with its product. A handle: copies refer to the same synapse. Between its first read
+/// and its end the tape must not be rewound to a place inside; `read` and `write` throw
+/// std::invalid_argument where they find that it was.
 template <class Scalar>
 class Synapse {
  public:
@@ -57,11 +58,12 @@ class Synapse {
   Index samples() const { return data_->options.samples; }
 
   /// y = x (W + w) + b + beta of each sample. x: inputs x samples; y: outputs x samples.
-  /// Differentiable twice in x.
+  /// Differentiable twice in x, until the next write.
   Var<Scalar> read(const Var<Scalar>& x) {
     tape_->check_mine("Synapse::read", x);
     detail::check_shape("Synapse::read", "x", x.rows(), x.cols(), inputs(), samples());
-    return detail::read_product(*data_, x);
+    check_not_rewound("Synapse::read");
+    return noted(detail::read_product(*data_, x));
   }
 
   /// u = (W + w) d of each sample: how the layer passes an adjoint back. d: outputs x samples; u:
@@ -69,7 +71,8 @@ class Synapse {
   Var<Scalar> read_transposed(const Var<Scalar>& d) {
     tape_->check_mine("Synapse::read_transposed", d);
     detail::check_shape("Synapse::read_transposed", "d", d.rows(), d.cols(), outputs(), samples());
-    return detail::read_transposed(*data_, d);
+    check_not_rewound("Synapse::read_transposed");
+    return noted(detail::read_transposed(*data_, d));
   }
 
   /// w <- (1 - decay) w + rate A o (pre post^T), beta <- (1 - decay) beta + rate a o (bias_pre
@@ -77,6 +80,7 @@ class Synapse {
   /// until the next read. Differentiable once in every argument.
   void write(const RankOne<Scalar>& change, const Var<Scalar>& rate, const Var<Scalar>& decay) {
     check(change, rate, decay);
+    check_not_rewound("Synapse::write");
     if (!data_->options.differentiable) return write_present(change, rate, decay);
     auto* entry = new (tape_->arena().allocate(sizeof(Entry))) Entry;
     entry->pre = &change.pre.node();
@@ -84,7 +88,9 @@ class Synapse {
     entry->rate = &rate.node();
     entry->decay = &decay.node();
     entry->bias_pre = static_cast<Scalar>(change.bias_pre);
+    entry->place = static_cast<Index>(tape_->size());
     data_->history.append(entry);
+    data_->end = tape_->size();
   }
 
   /// The fast weights now, outputs x inputs, and the fast biases, outputs x 1, of one sample: views
@@ -92,15 +98,16 @@ class Synapse {
   /// they are constants of its gradient.
   StridedMatrixMap<Scalar> fast_weight(Index sample) {
     check_state("Synapse::fast_weight", sample);
-    return data_->history.weight_matrix(data_->history.latest(), sample);
+    return data_->history.weight_matrix(latest(), sample);
   }
   MatrixMap<Scalar> fast_bias(Index sample) {
     check_state("Synapse::fast_bias", sample);
-    return {data_->history.bias_part(data_->history.latest(), sample), outputs(), 1};
+    return {data_->history.bias_part(latest(), sample), outputs(), 1};
   }
 
-  /// Takes note that the slow weights have changed since the synapse was made, between two reads.
-  /// Costs a copy of W and A where the layer has few outputs, else nothing.
+  /// To be called before a read where W or A may have changed since the synapse was made, which
+  /// only one that is not differentiable allows. Costs a copy of W and A where the layer has few
+  /// outputs, else nothing.
   void follow_slow_weights() { data_->turn(); }
 
   /// Number of updates so far.
@@ -132,6 +139,22 @@ class Synapse {
  private:
   using Data = detail::SynapseData<Scalar>;
   using Entry = detail::UpdateEntry<Scalar>;
+
+  Scalar* latest() {
+    if (!data_->options.differentiable) follow_slow_weights();
+    return data_->history.latest();
+  }
+
+  void check_not_rewound(std::string_view function) const {
+    if (data_->options.differentiable && tape_->size() < data_->end) {
+      detail::reject(function, "the tape", "as long as after the synapse's last read or write",
+                     "one that was rewound into its episode");
+    }
+  }
+  Var<Scalar> noted(const Var<Scalar>& result) {
+    data_->end = tape_->size();
+    return result;
+  }
 
   Scalar* filled(Index count, Scalar value) {
     Scalar* memory = tape_->allocate(count);

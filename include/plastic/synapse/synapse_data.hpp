@@ -54,6 +54,7 @@ struct SynapseData {
   Node<Scalar>* start = nullptr;
   Node<Scalar>* last_first_read = nullptr;  // of the newest version that has been read
   Entry* read_entry = nullptr;              // the update before that version
+  std::size_t end = 0;                      // of the tape after the last read or write
 
   // A sweep's own.
   std::size_t sweep = ~std::size_t{0};

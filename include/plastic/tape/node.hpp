@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <span>
 #include <string_view>
 
@@ -29,6 +30,11 @@ class Node {
   Node* recorded = nullptr;  ///< the recorded adjoint, likewise
 
   virtual std::span<Node* const> parents() const { return {}; }
+
+  /// Whether a wanted node enters this one. Wanted nodes have an index of at least `first`.
+  virtual bool uses_wanted(Index) {
+    return std::ranges::any_of(parents(), [](const Node* parent) { return parent->wanted; });
+  }
 
   /// Adds this node's adjoint, times the derivative, to the adjoints of its parents.
   virtual void propagate(Tape<Scalar>&) {}

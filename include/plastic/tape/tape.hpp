@@ -16,7 +16,8 @@ template <class Scalar>
 class Tape;
 
 /// Handle of a matrix on a tape: cheap to copy, immutable, valid until the tape is cleared or
-/// rewound before it.
+/// rewound before it. Whatever is asked of an empty one (made without a tape) throws
+/// std::invalid_argument.
 template <class ScalarType>
 class Var {
  public:
@@ -26,17 +27,23 @@ class Var {
   Var(Tape<Scalar>* tape, Node<Scalar>* node) : tape_(tape), node_(node) {}
 
   bool empty() const { return node_ == nullptr; }
-  Index rows() const { return node_->rows; }
-  Index cols() const { return node_->cols; }
-  Tape<Scalar>& tape() const { return *tape_; }
-  Node<Scalar>& node() const { return *node_; }
+  Index rows() const { return node().rows; }
+  Index cols() const { return node().cols; }
+  Tape<Scalar>& tape() const {
+    check_not_empty();
+    return *tape_;
+  }
+  Node<Scalar>& node() const {
+    check_not_empty();
+    return *node_;
+  }
 
-  ConstMatrixMap<Scalar> value() const { return {node_->value, node_->rows, node_->cols}; }
+  ConstMatrixMap<Scalar> value() const { return {node().value, node_->rows, node_->cols}; }
 
   /// d loss / d this, as the latest sweep left it. Throws std::invalid_argument if no sweep has
   /// reached the variable: run backward first, and note that constants have none.
   ConstMatrixMap<Scalar> adjoint() const {
-    if (node_->adjoint == nullptr) {
+    if (node().adjoint == nullptr) {
       detail::reject("Var::adjoint", "the variable", "reached by Tape::backward (run it first)",
                      node_->needs_adjoint ? "one that no sweep has reached" : "a constant");
     }
@@ -44,6 +51,10 @@ class Var {
   }
 
  private:
+  void check_not_empty() const {
+    if (node_ == nullptr) detail::reject("Var", "the variable", "on a tape", "an empty one");
+  }
+
   Tape<Scalar>* tape_ = nullptr;
   Node<Scalar>* node_ = nullptr;
 };
@@ -157,7 +168,8 @@ class Tape {
   /// differentiated like any other: an inner loss inside an outer one. gradients[i] has the shape
   /// of wrt[i] and is zero where the loss does not depend on it. What is older than every `wrt`
   /// is a constant of this gradient. Throws std::invalid_argument if an operation on the way has
-  /// no recorded adjoint.
+  /// no recorded adjoint: a synapse has one in what it reads, until its next write, but none in its
+  /// weights and their updates.
   void gradient(const Var<Scalar>& loss, std::span<const Var<Scalar>> wrt,
                 std::span<Var<Scalar>> gradients) {
     check_mine("Tape::gradient", loss);
@@ -170,8 +182,9 @@ class Tape {
     for (const Var<Scalar>& v : wrt) {
       check_mine("Tape::gradient", v);
       first = std::min(first, v.node().index);
-      v.node().wanted = true;
     }
+    const Unmark unmark_at_the_end{*this, wrt, first, last};
+    for (const Var<Scalar>& v : wrt) v.node().wanted = true;
     mark_wanted(first, last);
     if (loss.node().wanted) {
       loss.node().recorded =
@@ -187,8 +200,6 @@ class Tape {
                          ? Var<Scalar>(this, found)
                          : constant(Matrix<Scalar>::Zero(wrt[i].rows(), wrt[i].cols()));
     }
-    for (const Var<Scalar>& v : wrt) unmark(v.node());
-    for (Index i = first; i <= last; ++i) unmark(*nodes_[static_cast<std::size_t>(i)]);
   }
 
   /// One `wrt` of the above.
@@ -273,14 +284,25 @@ class Tape {
   void mark_wanted(Index first, Index last) {
     for (Index i = first; i <= last; ++i) {
       Node<Scalar>& node = *nodes_[static_cast<std::size_t>(i)];
-      for (Node<Scalar>* parent : node.parents()) node.wanted = node.wanted || parent->wanted;
+      node.wanted = node.uses_wanted(first) || node.wanted;
     }
   }
 
-  static void unmark(Node<Scalar>& node) {
-    node.wanted = false;
-    node.recorded = nullptr;
-  }
+  /// Leaves no mark on the nodes, whether or not every adjoint could be recorded.
+  struct Unmark {
+    Tape& tape;
+    std::span<const Var<Scalar>> wrt;
+    Index first, last;
+
+    ~Unmark() {
+      for (const Var<Scalar>& v : wrt) unmark(v.node());
+      for (Index i = first; i <= last; ++i) unmark(*tape.nodes_[static_cast<std::size_t>(i)]);
+    }
+    static void unmark(Node<Scalar>& node) {
+      node.wanted = false;
+      node.recorded = nullptr;
+    }
+  };
 
   Arena arena_;
   std::vector<Node<Scalar>*> nodes_;

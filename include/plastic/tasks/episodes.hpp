@@ -16,7 +16,8 @@ template <class Scalar>
 struct Episodes {
   Matrix<Scalar> inputs;   ///< inputs x (steps * samples)
   Matrix<Scalar> targets;  ///< outputs x (steps * samples)
-  Matrix<Scalar> weights;  ///< 1 x (steps * samples): 1 where the loss counts the step, else 0
+  Matrix<Scalar> weights;  ///< 1 x (steps * samples): 1 where the loss counts the step, else 0;
+                           ///< at least one step of each sample counts
   Matrix<Scalar> queries;  ///< 1 x (steps * samples): 1 where the step asks for what the episode
                            ///< has taught, else 0; for evaluation. Empty: as `weights`.
 };

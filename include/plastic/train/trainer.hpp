@@ -217,11 +217,12 @@ class Trainer {
   /// Samples of a shard share each read of A and W and each write of dA, as long as their w and its
   /// adjoint stay in the second-level cache together. Measured with 1 MB, RNN, gradient rule, batch
   /// of 64 on one thread, ms at 1, 2, 4, 8, 16 samples: hidden 32 6.5, 5.2, 4.4, 4.1, 4.3; hidden
-  /// 64 12.7, 10.5, 10.1, 9.6, 11.3; hidden 128 27, 26, 36, 34, 39; where not even one fits, hidden
-  /// 256 168, 163, 152, 198, 230. With 2 MB, where one alone would not fit but half of it, LSTM
-  /// with hidden 128 on two threads 92, 96, 104, 121 at 1, 2, 4, 8; Hebbian rule 82, 78, 80, 88.
-  /// Without plasticity a shard is one matrix product per layer: hidden 192 16, 15, 13, 9.8, 9.8.
-  /// At least 16 shards, where the batch has them, keep 16 threads at work.
+  /// 64 12.7, 10.5, 10.1, 9.6, 11.3; hidden 128 27, 26, 36, 34, 39; hidden 256, where not even one
+  /// fits, 168, 163, 152, 198, 230. With 2 MB, at 1, 2, 4, 8: hidden 128 31, 30, 31, 35, so that
+  /// more than half of the cache only takes memory; LSTM with hidden 128, of which one almost fits,
+  /// on two threads 92, 96, 104, 121, and with the Hebbian rule 82, 78, 80, 88. Without plasticity
+  /// a shard is one matrix product per layer: hidden 192 16, 15, 13, 9.8, 9.8. At least 16 shards,
+  /// where the batch has them, keep 16 threads at work.
   Index default_shard() const {
     if (!Cell::plastic) return 8;
     Index weights = 0;
@@ -230,10 +231,10 @@ class Trainer {
     }
     const auto bytes = static_cast<Index>(sizeof(Scalar)) * weights;
     const auto cache = static_cast<Index>(Eigen::l2CacheSize());
-    const Index fitting = (cache - 3 * bytes) / (2 * bytes);  // beside A, W, dA
+    const Index fitting = (cache / 2 - 3 * bytes) / (2 * bytes);  // beside A, W, dA
+    const bool one_almost_fits = 5 * bytes <= 2 * cache;
     const Index most = std::max<Index>(1, options_.batch / 16);
-    if (fitting >= 1) return std::min({most, fitting, Index{8}});
-    return std::min(most, 5 * bytes <= 2 * cache ? Index{2} : Index{4});
+    return std::min(most, fitting > 2 ? std::min<Index>(fitting, 8) : one_almost_fits ? 2 : 4);
   }
 
   Index first_shard(Index lane) const { return lane * shards_ / lanes_; }
@@ -251,6 +252,7 @@ class Trainer {
     Data& data = data_of(worker, shard);
     task_.generate(stream, static_cast<std::uint64_t>(batch), first_sample(shard), n,
                    data.episodes);
+    check_episodes(data.episodes, n);
     // Each episode's weights are scaled to the sum 1 / batch: the loss is then one weighted sum.
     const Matrix<Scalar>& weights = data.episodes.weights;
     data.step_weights.resize(1, weights.cols());
@@ -258,6 +260,9 @@ class Trainer {
     for (Index s = 0; s < n; ++s) {
       Scalar total = 0;
       for (Index t = 0; t < steps; ++t) total += weights(0, t * n + s);
+      if (!(total > 0)) {
+        detail::reject("Trainer", "the sum of the task's weights of an episode", "positive", total);
+      }
       const Scalar scale =
           Scalar(1) / (total * static_cast<Scalar>(options_.batch * task_.outputs()));
       for (Index t = 0; t < steps; ++t) {
@@ -265,6 +270,21 @@ class Trainer {
       }
     }
     return data;
+  }
+
+  void check_episodes(const Episodes<Scalar>& e, Index samples) const {
+    const Index columns = e.inputs.cols();
+    if (columns == 0 || columns % samples != 0) {
+      detail::reject("Trainer", "the columns of the task's inputs",
+                     "steps * " + std::to_string(samples), columns);
+    }
+    const auto check = [&](std::string_view what, const Matrix<Scalar>& m, Index rows) {
+      detail::check_shape("Trainer", what, m.rows(), m.cols(), rows, columns);
+    };
+    check("the task's inputs", e.inputs, task_.inputs());
+    check("the task's targets", e.targets, task_.outputs());
+    check("the task's weights", e.weights, 1);
+    if (e.queries.size() > 0) check("the task's queries", e.queries, 1);
   }
 
   double run_shard(Worker& worker, Index batch, Index shard, Vector<Scalar>& total) const {
