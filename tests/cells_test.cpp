@@ -384,6 +384,31 @@ TEMPLATE_LIST_TEST_CASE("a dead network has finite values and gradients", "[cell
   }
 }
 
+TEMPLATE_LIST_TEST_CASE("an input that is not a number shows in every output from then on", "[cells]",
+                        AllCells) {
+  using Cell = TestType;
+  INFO(Cell::cell_name << " " << Cell::rule_name);
+  const Cell cell(small());
+  constexpr Index samples = 2;
+  Matrix<double> inputs = random_sequence<double>(3, steps * samples, 1);
+  inputs(1, samples) = std::numeric_limits<double>::quiet_NaN();  // step 1 of sample 0
+  CellState<double> state = cell.initial_state(samples);
+  Matrix<double> output;
+  cell.run(state, inputs, output);
+  Tape<double> tape;
+  Episode<double> episode = cell.begin(tape, samples);
+  const Matrix<double> on_tape = cell.run(episode, inputs).output.value();
+  const bool remembers = Cell::states > 0 || Cell::plastic;
+  for (Index t = 0; t < steps; ++t) {
+    INFO("step " << t);
+    const bool poisoned = remembers ? t >= 1 : t == 1;
+    CHECK(output.col(t * samples).hasNaN() == poisoned);
+    CHECK(on_tape.col(t * samples).hasNaN() == poisoned);
+    CHECK(!output.col(t * samples + 1).hasNaN());
+    CHECK(!on_tape.col(t * samples + 1).hasNaN());
+  }
+}
+
 TEMPLATE_TEST_CASE("float agrees with double", "[cells]", Hebbian, Gradient, None) {
   const CellOptions options = small();
   const PlasticRNN<TestType, float> single(options);

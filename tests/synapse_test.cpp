@@ -732,6 +732,31 @@ TEMPLATE_TEST_CASE("Fast weights that fade slowly leave no denormal products", "
   }
 }
 
+TEMPLATE_TEST_CASE("Fast weights and adjoints that are not a number stay so", "[synapse]", float,
+                   double) {
+  constexpr Index cols = 37;
+  const TestType nan = std::numeric_limits<TestType>::quiet_NaN();
+  const TestType nothing = 0;
+  Fenced<TestType> zero(cols, 0, 1, 0, 0), sums = zero, alpha = zero;
+  const kernels::Slow<TestType> slow{zero.data(), zero.data(), 1, cols};
+  for (Index j = 0; j < cols; ++j) {
+    Fenced<TestType> w = zero, g = zero;
+    w.data()[j] = g.data()[j] = nan;
+    const kernels::Update<TestType> decay{&nothing, zero.data(), 0, TestType(0.5), 1};
+    kernels::update_product<Direction::none, false, TestType>(slow, w.data(), w.data(), decay,
+                                                              nullptr, nullptr);
+    TestType input = 0, pre_sum = 0;
+    kernels::UpdateAdjoint<TestType> adjoint{g.data(), alpha.data(), &input,
+                                             &pre_sum, sums.data(),  0};
+    kernels::update_product_adjoint<Direction::down, false, false, false>(
+        slow, {zero.data(), nullptr}, decay, {&nothing, zero.data()}, {}, adjoint);
+    for (Index k = 0; k < cols; ++k) {
+      CHECK(std::isnan(w[k]) == (k == j));
+      CHECK(std::isnan(g[k]) == (k == j));
+    }
+  }
+}
+
 TEMPLATE_TEST_CASE("Part of the slow matrices begins at its first row", "[synapse]", float,
                    double) {
   KernelData<TestType> data(5, 3, 0);

@@ -12,6 +12,7 @@
 #include "allocation_counter.hpp"
 #include "gradcheck.hpp"
 #include "plastic/tape/functions.hpp"
+#include "plastic/tape/parameters.hpp"
 #include "tolerances.hpp"
 
 using namespace plastic;
@@ -401,6 +402,20 @@ TEMPLATE_TEST_CASE("Extreme inputs do not overflow", "[tape]", float, double) {
   CHECK(two.adjoint()(0, 0) == TestType(0.5));
   CHECK(two.adjoint()(2, 0) == TestType(-0.5));
   CHECK(two.adjoint().col(1).isZero(0));
+}
+
+TEMPLATE_TEST_CASE("What is not a number stays so in every operation that is no indicator", "[tape]",
+                   float, double) {
+  Tape<TestType> tape;
+  const Index columns = 37;  // vectors, parts of them, and single numbers
+  const auto x = tape.variable(
+      Matrix<TestType>::Constant(1, columns, std::numeric_limits<TestType>::quiet_NaN()));
+  for (const auto& operation : unary_operations<TestType>()) {
+    const std::string name = operation.name;
+    if (name == "step" || name == "inside") continue;
+    INFO(name);
+    CHECK(operation.record(x).value().array().isNaN().all());
+  }
 }
 
 TEMPLATE_TEST_CASE("Kinks have the derivatives that the documentation names", "[tape]", float,
@@ -801,4 +816,37 @@ TEST_CASE("A tape that is misused throws and says why", "[tape]") {
   tape.rewind(position);
   CHECK(rejection([&] { tape.rewind(end); }) ==
         "Tape::rewind: position must be on the tape, got one behind its end");
+  CHECK(rejection([&] { tape.sweep(end, {}); }) ==
+        "Tape::sweep: from must be on the tape, got a position behind its end");
+}
+
+TEST_CASE("Parameters are named, numbered and checked", "[tape]") {
+  Parameters<float> parameters;
+  CHECK(parameters.add("first", 3, 2) == 0);
+  CHECK(parameters.add("second", 1, 1) == 1);
+  parameters.freeze(1);
+  CHECK(parameters.trainable_count() == 6);
+  parameters.unfreeze(1);
+  CHECK(parameters.trainable_count() == 7);
+  parameters.matrix("first").setConstant(2);
+  CHECK(parameters.matrix(0).sum() == 12);
+  CHECK(parameters.values().sum() == 12);
+
+  const auto no_block = [](const std::string& got) {
+    return "Parameters: the number of a block must be in 0 .. 1, got " + got;
+  };
+  CHECK(rejection([&] { parameters.block(2); }) == no_block("2"));
+  CHECK(rejection([&] { parameters.matrix(-1); }) == no_block("-1"));
+  CHECK(rejection([&] { parameters.freeze(7); }) == no_block("7"));
+  CHECK(rejection([&] { parameters.unfreeze(2); }) == no_block("2"));
+  CHECK(rejection([&] { parameters.matrix("third"); }) ==
+        "Parameters::find: name must be the name of a parameter, got third");
+  CHECK(rejection([&] { parameters.add("first", 1, 1); }) ==
+        "Parameters::add: name must be new, got first");
+  CHECK(rejection([&] { parameters.add("empty", 0, 1); }) ==
+        "Parameters::add: rows must be at least 1, got 0");
+  Vector<float> other(3);
+  CHECK(rejection([&] { parameters.view(other, 0); }) ==
+        "Parameters::view: the vector's length must be " + std::to_string(parameters.size()) +
+            ", got 3");
 }

@@ -46,9 +46,8 @@ class Parameters {
   }
 
   std::span<const ParameterBlock> blocks() const { return blocks_; }
-  const ParameterBlock& block(Index number) const {
-    return blocks_[static_cast<std::size_t>(number)];
-  }
+  /// Throws std::invalid_argument if there is no block of that number, as all that takes one does.
+  const ParameterBlock& block(Index number) const { return blocks_[place(number)]; }
 
   bool contains(std::string_view name) const { return position(name) >= 0; }
 
@@ -87,8 +86,8 @@ class Parameters {
   }
 
   /// A frozen block keeps its values: optimizers and gradients pass over it.
-  void freeze(Index number) { blocks_[static_cast<std::size_t>(number)].trainable = false; }
-  void unfreeze(Index number) { blocks_[static_cast<std::size_t>(number)].trainable = true; }
+  void freeze(Index number) { blocks_[place(number)].trainable = false; }
+  void unfreeze(Index number) { blocks_[place(number)].trainable = true; }
 
  private:
   Index position(std::string_view name) const {
@@ -96,6 +95,15 @@ class Parameters {
       if (blocks_[i].name == name) return static_cast<Index>(i);
     }
     return -1;
+  }
+
+  std::size_t place(Index number) const {
+    const auto count = static_cast<Index>(blocks_.size());
+    if (number < 0 || number >= count) {
+      detail::reject("Parameters", "the number of a block", "in 0 .. " + std::to_string(count - 1),
+                     number);
+    }
+    return static_cast<std::size_t>(number);
   }
 
   const ParameterBlock& checked_block(Index length, Index number) const {

@@ -156,8 +156,12 @@ class Tape {
     }
   }
 
-  /// Walks backwards from `from` to `until` and passes on every adjoint met.
+  /// Walks backwards from `from` to `until` and passes on every adjoint met. Throws
+  /// std::invalid_argument if `from` lies behind the tape's end.
   void sweep(Position from, Position until) {
+    if (from.nodes > nodes_.size()) {
+      detail::reject("Tape::sweep", "from", "on the tape", "a position behind its end");
+    }
     for (std::size_t i = from.nodes; i > until.nodes; --i) {
       Node<Scalar>& node = *nodes_[i - 1];
       if (node.adjoint != nullptr && node.needs_adjoint) node.propagate(*this);
