@@ -169,7 +169,8 @@ int main(int argc, char** argv) {
       "files. F64 files are computed in double, F32 files in float.\n\n"
       "OUT gets the parameters, output, eta (learning rate of the fast weights before the norm\n"
       "clip), hidden, cell_state (LSTM), fast.* after the last step, and with a target loss (mean\n"
-      "squared error) and grad.*.");
+      "squared error over all steps) and grad.* (of all parameters, also of those that training\n"
+      "would leave as they are).");
   std::string in_path, out_path;
   app.add_option("IN", in_path, "model file to read")->required();
   app.add_option("OUT", out_path, "file to write; replaced only when all is done")->required();

@@ -26,6 +26,34 @@ struct AntiHebbian {
   }
 };
 
+// Rules and cells with a mistake each.
+struct Forgetful : AntiHebbian {
+  static constexpr std::string_view name = "forgetful";
+  template <class Scalar>
+  static void propose(StepView<Scalar>& step) {
+    step.connections[0].change = {step.connections[0].input, step.connections[0].activity, 0};
+  }
+};
+
+template <int mistake>
+struct Mistaken {
+  static constexpr std::string_view name = "mistaken";
+  static constexpr std::size_t states = 2;
+  static Index features(const CellOptions& o) { return mistake == 4 ? o.inputs : o.hidden; }
+  static std::vector<LayerShape> layers(const CellOptions& o) {
+    return {{"x", o.inputs, o.hidden, 1}, {"h", o.hidden, o.hidden, 1}};
+  }
+  template <class Scalar>
+  static Var<Scalar> advance(Step<Scalar>& step, const Var<Scalar>& x) {
+    Var<Scalar> h = step.layer(0, x);
+    if (mistake != 0) h = h + step.layer(mistake == 5 ? 7 : 1, step.state(0));
+    step.activity(0, h);
+    if (mistake != 1) step.activity(1, h);
+    if (mistake == 2) step.set_state(1, rows(h, 0, 2));
+    return mistake == 3 ? rows(h, 0, 4) : mistake == 4 ? x : h;
+  }
+};
+
 struct Leaky {
   static constexpr std::string_view name = "leaky";
   static constexpr std::size_t states = 1;
@@ -242,6 +270,27 @@ TEMPLATE_LIST_TEST_CASE("one call over an episode equals two calls with carried 
   }
 }
 
+TEMPLATE_LIST_TEST_CASE("inputs that are temporary are copied", "[cells]", AllCells) {
+  using Cell = TestType;
+  INFO(Cell::cell_name << " " << Cell::rule_name);
+  const Cell cell(small());
+  const Matrix<double> inputs = random_sequence<double>(3, steps * 2, 1);
+  const Matrix<double> target = random_sequence<double>(2, steps * 2, 2);
+  const auto gradient = [&](bool temporary) {
+    Tape<double> tape;
+    Vector<double> gradients = cell.zero_gradients();
+    Episode<double> episode = cell.begin(tape, 2, &gradients);
+    const Matrix<double> first = inputs.leftCols(8), rest = inputs.rightCols(steps * 2 - 8);
+    const auto a = temporary ? cell.run(episode, inputs.leftCols(8)) : cell.run(episode, first);
+    const auto b =
+        temporary ? cell.run(episode, inputs.rightCols(steps * 2 - 8)) : cell.run(episode, rest);
+    tape.backward(loss_of(a, Matrix<double>(target.leftCols(8))) +
+                  loss_of(b, Matrix<double>(target.rightCols(steps * 2 - 8))));
+    return gradients;
+  };
+  CHECK((gradient(true).array() == gradient(false).array()).all());
+}
+
 TEMPLATE_LIST_TEST_CASE("stepping without derivatives equals the tape", "[cells]", AllCells) {
   using Cell = TestType;
   for (const Setting& setting : settings()) {
@@ -384,8 +433,8 @@ TEMPLATE_LIST_TEST_CASE("a dead network has finite values and gradients", "[cell
   }
 }
 
-TEMPLATE_LIST_TEST_CASE("an input that is not a number shows in every output from then on", "[cells]",
-                        AllCells) {
+TEMPLATE_LIST_TEST_CASE("an input that is not a number shows in every output from then on",
+                        "[cells]", AllCells) {
   using Cell = TestType;
   INFO(Cell::cell_name << " " << Cell::rule_name);
   const Cell cell(small());
@@ -495,6 +544,33 @@ TEST_CASE("bad settings are refused by name", "[cells]") {
   refused("alpha_mode", [](CellOptions& o) { o.alpha_mode = static_cast<AlphaMode>(9); });
 }
 
+template <class Dynamics, class Rule>
+std::string mistake_of() {
+  const PlasticCell<Dynamics, Rule, double> cell(small());
+  CellState<double> state = cell.initial_state(2);
+  const Matrix<double> x = Matrix<double>::Ones(3, 2);
+  const std::string message = message_of([&] { cell.step(state, x); });
+  Tape<double> tape;
+  Episode<double> episode = cell.begin(tape, 2);
+  CHECK(message_of([&] { cell.run(episode, x); }) == message);
+  return message;
+}
+
+TEST_CASE("a rule or a cell of one's own hears what it has forgotten", "[cells]") {
+  CHECK(mistake_of<Leaky, Forgetful>() ==
+        "forgetful: the change of layer h must be set by propose, got an empty one");
+  CHECK(mistake_of<Mistaken<0>, Hebbian>() ==
+        "mistaken: layer h must be applied by advance, got no call");
+  CHECK(mistake_of<Mistaken<1>, Gradient>() ==
+        "mistaken: the activity of layer h must be declared by advance, got no call");
+  CHECK(mistake_of<Mistaken<2>, None>() == "mistaken: every state must be 5 x 2, got 2 x 2");
+  CHECK(mistake_of<Mistaken<3>, None>() ==
+        "mistaken: what advance returns must be 5 x 2, got 4 x 2");
+  CHECK(mistake_of<Mistaken<4>, None>() == "mistaken: the hidden state must be 5 x 2, got 3 x 2");
+  CHECK(mistake_of<Mistaken<5>, None>() ==
+        "Step::layer: l must be below the number of the cell's layers, got 7");
+}
+
 TEST_CASE("wrong shapes and foreign states are refused with what was expected", "[cells]") {
   const PlasticRNN<Hebbian, double> cell(small());
   const PlasticRNN<Hebbian, double> other(small());
@@ -514,6 +590,10 @@ TEST_CASE("wrong shapes and foreign states are refused with what was expected", 
   REQUIRE(mentions(message_of([&] { cell.run(episode, Matrix<double>::Zero(3, 5)); }),
                    {"inputs", "3 x (steps * 2)", "3 x 5"}));
   REQUIRE(mentions(message_of([&] { cell.run(episode, Matrix<double>::Zero(3, 0)); }), {"inputs"}));
+  Tape<double> cleared;
+  Episode<double> gone = cell.begin(cleared, 2);
+  cleared.clear();
+  REQUIRE(mentions(message_of([&] { cell.run(gone, good); }), {"one whose tape has been cleared"}));
   Tape<double> foreign;
   const Var<double> x = foreign.constant(good);
   REQUIRE(mentions(message_of([&] { cell.step(episode, x); }), {"another tape"}));

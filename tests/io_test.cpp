@@ -403,7 +403,9 @@ TEST_CASE("A bad file is refused with its name and what is wrong") {
       {"", "at least 8 bytes long, got 0"},
       {"1234567", "at least 8 bytes long, got 7"},
       {little_endian(0), "the header must be a JSON object"},
-      {little_endian(3) + "{}", "the header's length must be at most 2 bytes, got 3"},
+      {little_endian(3) + "{}",
+       "the header's length (its first 8 bytes, if this is a safetensors file) must be at most 2 "
+       "bytes, got 3"},
       {little_endian(~std::uint64_t{0}) + "{}", "at most 2 bytes, got " + below_two_to_64},
       {little_endian(~std::uint64_t{0} - 7) + "{}", "at most 2 bytes, got 18446744073709551608"},
       {little_endian(std::uint64_t{1} << 63) + "{}", "got 9223372036854775808"},

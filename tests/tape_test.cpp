@@ -40,6 +40,7 @@ std::vector<Unary<S>> unary_operations() {
       {"x / 4", [](const V& x) { return x / 4; }, [](double x) { return x / 4; }},
       {"x + 2", [](const V& x) { return x + 2; }, [](double x) { return x + 2; }},
       {"0.5f + x", [](const V& x) { return 0.5F + x; }, [](double x) { return 0.5 + x; }},
+      {"3 / x", [](const V& x) { return 3 / x; }, [](double x) { return 3 / x; }, 0.5, 2},
       {"x - 3", [](const V& x) { return x - 3; }, [](double x) { return x - 3; }},
       {"3 - x", [](const V& x) { return 3 - x; }, [](double x) { return 3 - x; }},
       {"exp", [](const V& x) { return exp(x); }, [](double x) { return std::exp(x); }},
@@ -55,7 +56,7 @@ std::vector<Unary<S>> unary_operations() {
        [](double x) { return std::log(1 + std::exp(x)); }},
       {"relu", [](const V& x) { return relu(x); }, [](double x) { return x > 0 ? x : 0; }},
       {"step", [](const V& x) { return step(x); }, [](double x) { return x > 0 ? 1. : 0.; }},
-      {"inside", [](const V& x) { return inside(x, S(-1), S(0.5)); },
+      {"inside", [](const V& x) { return inside(x, -1, 0.5); },
        [](double x) { return x >= -1 && x <= 0.5 ? 1. : 0.; }},
       {"abs", [](const V& x) { return abs(x); }, [](double x) { return std::abs(x); }},
       {"clamp", [](const V& x) { return clamp(x, -1, 0.5); },
@@ -291,8 +292,8 @@ TEST_CASE("Composed functions are differentiable twice", "[tape]") {
   both([](auto v, auto gain, auto bias) { return layer_norm(v, gain, bias); }, x,
        random_matrix(4, 1, 5), random_matrix(4, 1, 6));
   both([](auto a, auto b) { return mean_squared_error(a, b); }, x, y);
-  both([&](auto a, auto b) { return mean_squared_error(a, b, a.tape().constant(per_sample)); }, x,
-       y);
+  both([](auto a, auto b, auto weights) { return mean_squared_error(a, b, weights); }, x, y,
+       per_sample);
   both([&](auto v) { return cross_entropy(v, v.tape().constant(probabilities)); }, x);
   both([&](auto v) { return cross_entropy(v, v.tape().constant(probabilities), 0.3); }, x);
 }
@@ -404,8 +405,8 @@ TEMPLATE_TEST_CASE("Extreme inputs do not overflow", "[tape]", float, double) {
   CHECK(two.adjoint().col(1).isZero(0));
 }
 
-TEMPLATE_TEST_CASE("What is not a number stays so in every operation that is no indicator", "[tape]",
-                   float, double) {
+TEMPLATE_TEST_CASE("What is not a number stays so in every operation that is no indicator",
+                   "[tape]", float, double) {
   Tape<TestType> tape;
   const Index columns = 37;  // vectors, parts of them, and single numbers
   const auto x = tape.variable(
@@ -561,6 +562,35 @@ TEST_CASE("A rewound tape goes on from where it was", "[tape]") {
   }
   tape.clear();
   CHECK(tape.size() == 0);
+}
+
+TEST_CASE("A rewound tape has no adjoints but those that are borrowed", "[tape]") {
+  Tape<double> tape;
+  Matrix<double> value = random_matrix(4, 4, 1), gradient = Matrix<double>::Zero(4, 4);
+  const auto a = tape.variable(value);
+  const auto b = tape.borrow(value.data(), 4, 4, gradient.data());
+  const auto position = tape.position();
+  tape.backward(sum(a * b));
+  CHECK((a.adjoint() - value).isZero(0));
+  tape.rewind(position);
+  CHECK(rejection([&] { a.adjoint(); }) ==
+        "Var::adjoint: the variable must be reached by Tape::backward (run it first), got one that "
+        "no sweep has reached");
+  CHECK((b.adjoint() - value).isZero(0));
+}
+
+TEST_CASE("Powers have their derivatives at zero", "[tape]") {
+  for (const int exponent : {0, 1, 2, 3, 4}) {
+    INFO("exponent " << exponent);
+    Tape<double> tape;
+    const auto x = tape.variable(Matrix<double>::Zero(1, 1));
+    Var<double> y = pow(x, exponent);
+    for (int order = 0; order <= 4; ++order) {
+      INFO("derivative of order " << order);
+      CHECK(y.value()(0, 0) == (order == exponent ? std::tgamma(exponent + 1.0) : 0.0));
+      y = tape.gradient(y, x);
+    }
+  }
 }
 
 TEST_CASE("Variables keep their values while the tape grows by many chunks", "[tape]") {

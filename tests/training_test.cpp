@@ -290,6 +290,21 @@ TEST_CASE("A detailed evaluation tells the queries and the learning rate of ever
   }
 }
 
+TEST_CASE("An evaluation in detail needs a query", "[train]") {
+  struct NoQuery : Echo {
+    void generate(const Random::Stream& stream, std::uint64_t batch, Index first, Index samples,
+                  Episodes<double>& e) const {
+      Echo::generate(stream, batch, first, samples, e);
+      e.queries = Matrix<double>::Zero(1, e.weights.cols());
+    }
+  };
+  Run<Hebb, NoQuery> run(few(), NoQuery());
+  CHECK(error_of<std::invalid_argument>([&] { run.trainer.evaluate_in_detail({}, 1); }) ==
+        "Trainer::evaluate_in_detail: the sum of the task's queries must be positive, got 0");
+  CHECK(error_of<std::invalid_argument>([&] { run.trainer.step(-1); }) ==
+        "Trainer::gradient: batch must be at least 0, got -1");
+}
+
 TEST_CASE("Where a task names no queries, all steps that count are queries", "[train]") {
   const Echo task;
   TrainerOptions options = few();
@@ -647,8 +662,11 @@ TEST_CASE("A task whose sizes are not those of the cell is refused", "[train]") 
     const std::string error =
         error_of<std::invalid_argument>([&] { Run<Hebb, Echo>(few(), task, 1e-2, options); });
     INFO(error);
-    CHECK(mentions(error, "Trainer: the cell's inputs and outputs must be 3 x 2, got " +
-                              std::to_string(inputs) + " x " + std::to_string(outputs)));
+    CHECK(error ==
+          (inputs != 3 ? "Trainer: the number of the cell's inputs must be 3, as many as the task "
+                         "has, got 4"
+                       : "Trainer: the number of the cell's outputs must be 2, as many as the task "
+                         "has, got 1"));
   }
 }
 

@@ -14,10 +14,12 @@ namespace plastic {
 /// What distinguishes one recurrent cell from another: a policy class without state.
 ///
 /// - `name`: as in files.
-/// - `states`: number of state matrices (state_size x samples), zero at the start; the first is the
-///   hidden state.
-/// - `layers(options)`: the shapes of the layers before the output layer.
-/// - `features(options)`: size of what `advance` returns; `state_size(options)` of the states.
+/// - `states`: number of state matrices, at most max_states; each is hidden x samples and zero at
+/// the
+///   start. The first is the hidden state.
+/// - `layers(options)`: the shapes of the layers before the output layer; with it, at most
+///   max_layers.
+/// - `features(options)`: rows of what `advance` returns; with states, `hidden`.
 /// - `advance(step, x)`: one time step: applies each layer once through `step.layer`, declares each
 ///   layer's activity, sets the states after the first, and returns the new hidden state, on which
 ///   the output layer works and which becomes state 0 (after layer norm, if on).
@@ -91,6 +93,8 @@ class PlasticCell {
   static_assert(std::is_floating_point_v<Scalar>, "PlasticCell needs float or double");
   static_assert(CellDynamics<Dynamics>,
                 "the cell's Dynamics lacks a member of CellDynamics: see cells/cell.hpp");
+  static_assert(Dynamics::states <= max_states,
+                "the cell's Dynamics has more states than max_states: see cells/episode.hpp");
   static_assert(PlasticityRule<Rule, Scalar>,
                 "the rule lacks a member of PlasticityRule: see rules/rule.hpp");
 
@@ -166,26 +170,18 @@ class PlasticCell {
   }
 
   /// A whole episode, or a further part of one: inputs x (steps * samples), step by step; outputs
-  /// likewise. `inputs` is not copied and must outlive the sweep. With `last_update` false the fast
-  /// weights keep the state before the last step's update.
+  /// likewise. `inputs` is not copied and must outlive the sweep, unless it is a temporary. With
+  /// `last_update` false the fast weights keep the state before the last step's update.
   CellOutput<Var<Scalar>> run(Episode<Scalar>& episode, const Matrix<Scalar>& inputs,
                               bool last_update = true) const {
     check_owner("PlasticCell::run", episode);
-    const Index steps = count_steps(inputs, episode.samples);
-    Tape<Scalar>& tape = *episode.tape;
-    using Vars = Var<Scalar>;
-    Vars* outputs = tape.arena().template allocate_array<Vars>(static_cast<std::size_t>(2 * steps));
-    Vars* etas = outputs + steps;
-    for (Index t = 0; t < steps; ++t) {
-      const Vars x =
-          tape.borrow(inputs.col(t * episode.samples).data(), options_.inputs, episode.samples);
-      const CellOutput<Vars> result = advance(episode, x, last_update || t + 1 < steps);
-      outputs[t] = result.output;
-      etas[t] = result.eta;
-    }
-    const auto count = static_cast<std::size_t>(steps);
-    return {concatenate_samples(std::span<const Vars>(outputs, count)),
-            concatenate_samples(std::span<const Vars>(etas, count))};
+    return run_borrowed(
+        episode, ConstMatrixMap<Scalar>(inputs.data(), inputs.rows(), inputs.cols()), last_update);
+  }
+  CellOutput<Var<Scalar>> run(Episode<Scalar>& episode, Matrix<Scalar>&& inputs,
+                              bool last_update = true) const {
+    check_owner("PlasticCell::run", episode);
+    return run_borrowed(episode, episode.tape->constant(inputs).value(), last_update);
   }
 
   /// State for stepping without derivatives, all zero.
@@ -273,10 +269,32 @@ class PlasticCell {
     return episode;
   }
 
+  /// `inputs` must outlive the sweep.
+  CellOutput<Var<Scalar>> run_borrowed(Episode<Scalar>& episode,
+                                       const ConstMatrixMap<Scalar>& inputs,
+                                       bool last_update) const {
+    const Index steps = count_steps(inputs, episode.samples);
+    Tape<Scalar>& tape = *episode.tape;
+    using Vars = Var<Scalar>;
+    Vars* outputs = tape.arena().template allocate_array<Vars>(static_cast<std::size_t>(2 * steps));
+    Vars* etas = outputs + steps;
+    for (Index t = 0; t < steps; ++t) {
+      const Vars x =
+          tape.borrow(inputs.col(t * episode.samples).data(), options_.inputs, episode.samples);
+      const CellOutput<Vars> result = advance(episode, x, last_update || t + 1 < steps);
+      outputs[t] = result.output;
+      etas[t] = result.eta;
+    }
+    const auto count = static_cast<std::size_t>(steps);
+    return {concatenate_samples(std::span<const Vars>(outputs, count)),
+            concatenate_samples(std::span<const Vars>(etas, count))};
+  }
+
   CellOutput<Var<Scalar>> advance(Episode<Scalar>& episode, const Var<Scalar>& x,
                                   bool update) const {
     Step<Scalar> step(episode);
     Var<Scalar> hidden = Dynamics::advance(step, x);
+    check_advance(episode, hidden);
     if (options_.layer_norm) hidden = layer_norm(hidden, episode.norm_gain, episode.norm_bias);
     if constexpr (Dynamics::states > 0) step.set_state(0, hidden);
     const std::size_t out_fc = layers_.size() - 1;
@@ -301,9 +319,13 @@ class PlasticCell {
     const std::size_t count = layers_.size();
     StepView<Scalar> view{*episode.tape, step.connections(count), all, episode.out_scale,
                           static_cast<Scalar>(options_.inner_scale)};
+    for (std::size_t l = 0; l < count; ++l) check_applied(view.connections[l], l);
     Rule::propose(view);
     std::array<RankOne<Scalar>, max_layers> changes;
-    for (std::size_t l = 0; l < count; ++l) changes[l] = view.connections[l].change;
+    for (std::size_t l = 0; l < count; ++l) {
+      changes[l] = view.connections[l].change;
+      check_proposal(changes[l], l);
+    }
     const Var<Scalar> rate = clipped_rate(
         eta, std::span<const RankOne<Scalar>>(changes.data(), count), options_.max_norm);
     for (std::size_t l = 0; l < count; ++l) episode.synapses[l].write(changes[l], rate, decay);
@@ -354,9 +376,43 @@ class PlasticCell {
       detail::reject(function, "the state or episode", "one that this cell began",
                      episode.cell == nullptr ? "an empty one" : "one of another cell");
     }
+    if (episode.tape->size() < episode.step_begin.nodes) {
+      detail::reject(function, "the episode", "on its tape", "one whose tape has been cleared");
+    }
   }
 
-  Index count_steps(const Matrix<Scalar>& inputs, Index samples) const {
+  // What a Dynamics or a rule of the user's own may have got wrong.
+
+  void check_advance(const Episode<Scalar>& episode, const Var<Scalar>& hidden) const {
+    const auto check = [&](std::string_view what, const Var<Scalar>& v, Index rows) {
+      detail::check_shape(Dynamics::name, what, v.rows(), v.cols(), rows, episode.samples);
+    };
+    check("what advance returns", hidden, Dynamics::features(options_));
+    if constexpr (Dynamics::states > 0) check("the hidden state", hidden, options_.hidden);
+    for (std::size_t k = 1; k < Dynamics::states; ++k) {
+      check("every state", episode.state[k], options_.hidden);
+    }
+  }
+
+  void check_applied(const Connection<Scalar>& connection, std::size_t l) const {
+    if (connection.input.empty()) {
+      detail::reject(Dynamics::name, "layer " + layer_names_[l], "applied by advance", "no call");
+    }
+    if (connection.activity.empty()) {
+      detail::reject(Dynamics::name, "the activity of layer " + layer_names_[l],
+                     "declared by advance", "no call");
+    }
+  }
+
+  void check_proposal(const RankOne<Scalar>& change, std::size_t l) const {
+    if (change.pre.empty() || change.post.empty()) {
+      detail::reject(Rule::name, "the change of layer " + layer_names_[l], "set by propose",
+                     "an empty one");
+    }
+  }
+
+  template <class Inputs>
+  Index count_steps(const Inputs& inputs, Index samples) const {
     if (inputs.rows() != options_.inputs || inputs.cols() == 0 || inputs.cols() % samples != 0) {
       detail::reject(
           "PlasticCell::run", "inputs",

@@ -33,8 +33,12 @@ class Step {
  public:
   explicit Step(Episode<Scalar>& episode) : episode_(&episode) {}
 
-  /// Layer `l` of the cell applied to x: x (W + w) + b + beta.
+  /// Layer `l` of the cell applied to x: x (W + w) + b + beta. Throws std::invalid_argument if
+  /// there is no such layer or x does not fit it.
   Var<Scalar> layer(std::size_t l, const Var<Scalar>& x) {
+    if (l >= max_layers || episode_->synapses[l].empty()) {
+      detail::reject("Step::layer", "l", "below the number of the cell's layers", l);
+    }
     const Var<Scalar> y = episode_->synapses[l].read(x);
     connections_[l].input = x;
     connections_[l].pre_activation = y;

@@ -134,13 +134,21 @@ void add_episodes(TensorFile& file, const Episodes<Scalar>& episodes, Index samp
   file.tensors["target"] = sequences_to(episodes.targets, samples);
 }
 
-/// Writes a cell with the first `samples` episodes of its task's test set, which `replay` can run.
-/// Errors are those of write_safetensors.
+/// Writes a cell with the first `samples` episodes of its task's test set, which `replay` can run
+/// where it is an RNN or an LSTM with a rule of the library. Throws std::invalid_argument if task
+/// and cell disagree on the number of inputs or outputs, and as write_safetensors does.
 template <class Cell, class TaskType>
 void write_model(const std::filesystem::path& path, const Cell& cell, const TaskType& task,
                  Index samples = 8) {
+  detail::check_positive("write_model", "samples", samples);
   Episodes<typename Cell::ScalarType> episodes;
   task.generate({0, Random::Purpose::test}, 0, 0, samples, episodes);
+  const auto check = [&](std::string_view what, const auto& matrix, Index rows) {
+    detail::check_shape("write_model", what, matrix.rows(), matrix.cols(), rows,
+                        episodes.inputs.cols());
+  };
+  check("the task's inputs", episodes.inputs, cell.options().inputs);
+  check("the task's targets", episodes.targets, cell.options().outputs);
   TensorFile file = to_file(cell);
   add_episodes(file, episodes, samples);
   write_safetensors(path, file);

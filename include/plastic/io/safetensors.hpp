@@ -336,7 +336,7 @@ inline TensorFile read_tensor_file(const std::filesystem::path& path) {
   read_bytes(in, std::as_writable_bytes(std::span(&length, 1)));
   const std::uint64_t rest = file_size - sizeof(length);
   if (length > rest || length > longest_tensor_header) {
-    refuse("the header's length",
+    refuse("the header's length (its first 8 bytes, if this is a safetensors file)",
            "at most " + std::to_string(std::min(rest, longest_tensor_header)) + " bytes",
            std::to_string(length));
   }

@@ -39,7 +39,8 @@ struct StepView {
 /// - `propose(step)`: sets `change` of every connection. It records its arithmetic on the step's
 ///   tape, so that the outer gradient goes through it, and reads nothing from outside the step.
 ///   It is called once per step, after the output and before the weights change; the norm clip, the
-///   learning rate and A come afterwards.
+///   learning rate and A come afterwards. It does not see the weights: what is no product of one
+///   pre and one post factor cannot be proposed.
 template <class Rule, class Scalar>
 concept PlasticityRule = requires(StepView<Scalar>& step) {
   { Rule::name } -> std::convertible_to<std::string_view>;

@@ -264,6 +264,10 @@ Var<Scalar> operator/(const Var<Scalar>& x, N divisor) {
   return x * (Scalar(1) / static_cast<Scalar>(divisor));
 }
 template <class Scalar, Number N>
+Var<Scalar> operator/(N dividend, const Var<Scalar>& x) {
+  return x.tape().constant(Matrix<Scalar>::Constant(1, 1, static_cast<Scalar>(dividend))) / x;
+}
+template <class Scalar, Number N>
 Var<Scalar> operator+(const Var<Scalar>& x, N offset) {
   return apply(detail::Shift<Scalar>(static_cast<Scalar>(offset)), x);
 }
@@ -329,9 +333,9 @@ Var<Scalar> step(const Var<Scalar>& x) {
   return apply(detail::Step{}, x);
 }
 /// 1 where low <= x <= high, else 0; the derivative is 0.
-template <class Scalar>
-Var<Scalar> inside(const Var<Scalar>& x, Scalar low, Scalar high) {
-  return apply(detail::Inside<Scalar>(low, high), x);
+template <class Scalar, Number L, Number H>
+Var<Scalar> inside(const Var<Scalar>& x, L low, H high) {
+  return apply(detail::Inside<Scalar>(static_cast<Scalar>(low), static_cast<Scalar>(high)), x);
 }
 /// |x|; the derivative at 0 is 0.
 template <class Scalar>
@@ -341,6 +345,10 @@ Var<Scalar> abs(const Var<Scalar>& x) {
 /// x raised to a constant; where the exponent is no whole number, for x >= 0.
 template <class Scalar, Number N>
 Var<Scalar> pow(const Var<Scalar>& x, N exponent) {
+  // Whose derivatives at 0 the formula would get from 0 * infinity.
+  if (exponent == 0) return x.tape().constant(Matrix<Scalar>::Ones(x.rows(), x.cols()));
+  if (exponent == 1) return x;
+  if (exponent == 2) return square(x);
   return apply(detail::Power<Scalar>(static_cast<Scalar>(exponent)), x);
 }
 /// min(max(x, low), high); the derivative is 1 on the bounds themselves.

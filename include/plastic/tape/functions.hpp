@@ -72,8 +72,7 @@ Var<Scalar> mean_squared_error(const Var<Scalar>& x, const Var<Scalar>& target,
                       x.cols());
   if (weights.empty()) return mean(square(x - target));
   detail::check_shape("mean_squared_error", "weights", weights.rows(), weights.cols(), 1, x.cols());
-  return sum(sum_features(square(x - target)) * weights) /
-         (static_cast<Scalar>(x.rows()) * weights.value().sum());
+  return sum(sum_features(square(x - target)) * weights) / (sum(weights) * x.rows());
 }
 
 /// Mean over samples of -sum_k q_k log softmax(x)_k, q = (1 - smoothing) target + smoothing / K,

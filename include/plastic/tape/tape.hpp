@@ -88,13 +88,14 @@ class Tape {
 
   Position position() const { return {nodes_.size(), arena_.mark()}; }
 
-  /// Forgets everything recorded after `position`; its memory is used again.
+  /// Forgets everything recorded after `position`, and all adjoints; their memory is used again.
   void rewind(Position position) {
     if (position.nodes > nodes_.size()) {
       detail::reject("Tape::rewind", "position", "on the tape", "one behind its end");
     }
     nodes_.resize(position.nodes);
     arena_.rewind(position.memory);
+    forget_adjoints();
   }
 
   /// Forgets everything and keeps the memory.
@@ -126,7 +127,8 @@ class Tape {
   }
 
   /// Adjoints of the sum of `loss`'s entries for everything before it. Leaves that borrow their
-  /// gradient add to it; all others start from zero. Cost: about twice the recorded operations.
+  /// gradient add to it; all others start from zero. Cost: about twice the recorded operations. The
+  /// memory of its adjoints is used again after `clear` or `rewind`, not in the next sweep.
   void backward(const Var<Scalar>& loss) { backward(loss, Position{}); }
 
   /// The same down to `until`; adjoints of older variables hold what came to them so far. Go on

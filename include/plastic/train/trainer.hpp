@@ -72,8 +72,13 @@ class Trainer {
   Trainer(Cell& cell, TaskType task, Optimizer& optimizer, const TrainerOptions& options)
       : cell_(&cell), task_(std::move(task)), optimizer_(&optimizer), options_(options) {
     options.validate();
-    detail::check_shape("Trainer", "the cell's inputs and outputs", cell.options().inputs,
-                        cell.options().outputs, task_.inputs(), task_.outputs());
+    const auto check_size = [](std::string_view what, Index got, Index of_task) {
+      if (got != of_task) {
+        detail::reject("Trainer", what, std::to_string(of_task) + ", as many as the task has", got);
+      }
+    };
+    check_size("the number of the cell's inputs", cell.options().inputs, task_.inputs());
+    check_size("the number of the cell's outputs", cell.options().outputs, task_.outputs());
     if (options_.threads == 0) options_.threads = available_threads();
     if (options_.shard == 0) options_.shard = default_shard();
     options_.shard = std::min(options_.shard, options_.batch);
@@ -106,6 +111,7 @@ class Trainer {
 
   /// Loss of a training batch; leaves its gradient in `gradients()`.
   double gradient(Index batch) {
+    if (batch < 0) detail::reject("Trainer::gradient", "batch", "at least 0", batch);
     parallel_for(lanes_, options_.threads, [&](Index lane, int thread) {
       Vector<Scalar>& total = lane_gradients_[static_cast<std::size_t>(lane)];
       total.setZero();
@@ -135,7 +141,8 @@ class Trainer {
     return loss / static_cast<double>(batches);
   }
 
-  /// The same in detail: queries alone, and the learning rate of every step. Allocates.
+  /// The same in detail: queries alone, and the learning rate of every step. Allocates. Throws
+  /// std::invalid_argument if the task's queries are all 0.
   Evaluation evaluate_in_detail(Random::Stream stream, Index batches) {
     detail::check_positive("Trainer::evaluate_in_detail", "batches", batches);
     std::vector<detail::EvaluationSums> parts(static_cast<std::size_t>(batches * shards_));
@@ -152,6 +159,10 @@ class Trainer {
     });
     detail::EvaluationSums total;
     for (const detail::EvaluationSums& part : parts) total.add(part);
+    if (!(total.queries > 0)) {
+      detail::reject("Trainer::evaluate_in_detail", "the sum of the task's queries", "positive",
+                     total.queries);
+    }
     return total.means(batches);
   }
 
