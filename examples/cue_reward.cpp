@@ -44,34 +44,33 @@ extern "C" void on_interrupt(int) {
   std::signal(SIGINT, SIG_DFL);
 }
 
-// In gnuplot's double quotes.
-std::string quoted(const fs::path& path) {
-  std::string text = "\"";
-  for (const char c : path.string()) {
-    if (c == '"' || c == '\\') text += '\\';
-    text += c;
-  }
-  return text + "\"";
+// One word of a shell command.
+std::string in_shell(const std::string& text) {
+  std::string result = "'";
+  for (const char c : text) result += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return result + "'";
 }
 
-bool plot(const fs::path& csv, const fs::path& svg, const std::string& title) {
+// Draws progress.csv of a folder into its learning_curve.svg; false without gnuplot, which works
+// inside the folder so that the folder's name is no part of its script.
+bool plot(const fs::path& folder, const std::string& title) {
   if (std::system("command -v gnuplot >/dev/null 2>&1") != 0) return false;
-  const fs::path unfinished = svg.string() + ".tmp";
-  std::FILE* gnuplot = ::popen("gnuplot", "w");
+  const std::string command = "cd " + in_shell(fs::absolute(folder).string()) + " && gnuplot";
+  std::FILE* gnuplot = ::popen(command.c_str(), "w");
   if (gnuplot == nullptr) return false;
   const std::string script =
-      "set terminal svg size 800,500 background 'white'\nset output " + quoted(unfinished) +
-      "\nset datafile separator comma\nset title \"" + title +
-      "\"\nset xlabel \"batches\"\nset ylabel \"mean squared error\"\nset xrange [0:*]\nset yrange "
-      "[0:]\nset grid\n"
-      "plot " +
-      quoted(csv) + " using \"batch\":\"train_loss\" with lines lw 1 title \"training\", " +
-      quoted(csv) + " using \"batch\":\"validation_loss\" with lines lw 2 title \"validation\"\n";
+      "set terminal svg size 800,500 background 'white'\nset output 'learning_curve.svg.tmp'\n"
+      "set datafile separator comma\nset title \"" +
+      title +
+      "\"\nset xlabel 'batches'\nset ylabel 'mean squared error'\nset xrange [0:*]\nset yrange "
+      "[0:]\n"
+      "set grid\nplot 'progress.csv' using 'batch':'train_loss' with lines lw 1 title 'training', "
+      "'' using 'batch':'validation_loss' with lines lw 2 title 'validation'\n";
   const bool written = std::fputs(script.c_str(), gnuplot) >= 0;
   if (::pclose(gnuplot) != 0 || !written) {
-    throw std::runtime_error("gnuplot could not draw " + svg.string());
+    throw std::runtime_error("gnuplot could not draw the learning curve in " + folder.string());
   }
-  fs::rename(unfinished, svg);
+  fs::rename(folder / "learning_curve.svg.tmp", folder / "learning_curve.svg");
   return true;
 }
 
@@ -91,7 +90,9 @@ void train(const RunSettings& settings) {
   ProgressBar bar(std::cout, settings.cell + " " + settings.rule, ::isatty(STDOUT_FILENO) != 0);
   CsvLog log(progress);
   KeepBest<float> keep(cell.parameters(), [&] {
-    if (fs::is_regular_file(test)) fs::remove(test);  // of an older run's weights
+    for (const fs::path& old : {test, curve}) {  // of an older run
+      if (fs::is_regular_file(old)) fs::remove(old);
+    }
     write_model(best, cell, task);
   });
   TrainingCallback* callbacks[] = {&keep, &log, &bar};
@@ -107,7 +108,7 @@ void train(const RunSettings& settings) {
   std::cout << "Best after " << keep.batch() << " batches: validation loss " << keep.loss()
             << ", test loss " << test_loss << "\n"
             << "Weights:  " << best.string() << "\nProgress: " << progress.string() << "\n";
-  if (plot(progress, curve, title)) {
+  if (plot(settings.out, title)) {
     std::cout << "Plot:     " << curve.string() << "\n";
   } else {
     std::cout << "No plot: gnuplot is not installed.\n";

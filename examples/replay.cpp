@@ -51,6 +51,9 @@ class Replay {
     out_ = to_file(cell_);
     out_.metadata["batch"] = std::to_string(batch_);
     out_.metadata["steps"] = std::to_string(steps_);
+    for (const char* given : {"input", "target"}) {
+      if (in.tensors.contains(given)) out_.tensors.emplace(given, in.tensor(given));
+    }
     place("output", {batch_, steps_, o.outputs});
     place("eta", {batch_, steps_});
     for (std::size_t k = 0; k < Cell::states; ++k) place(state_names[k], {batch_, o.hidden});
@@ -167,7 +170,7 @@ int main(int argc, char** argv) {
       "inputs] and, for a loss and gradients, target [batch, steps, outputs]. cue_reward writes "
       "such\n"
       "files. F64 files are computed in double, F32 files in float.\n\n"
-      "OUT gets the parameters, output, eta (learning rate of the fast weights before the norm\n"
+      "OUT gets all of it, and output, eta (learning rate of the fast weights before the norm\n"
       "clip), hidden, cell_state (LSTM), fast.* after the last step, and with a target loss (mean\n"
       "squared error over all steps) and grad.* (of all parameters, also of those that training\n"
       "would leave as they are).");

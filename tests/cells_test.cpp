@@ -2,6 +2,7 @@
 #include <cmath>
 #include <limits>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "plastic/cells/linear.hpp"
@@ -383,6 +384,56 @@ TEMPLATE_LIST_TEST_CASE("a state follows the parameters when they change", "[cel
   }
 }
 
+TEMPLATE_LIST_TEST_CASE("a state follows parameters that have moved to another place", "[cells]",
+                        AllCells) {
+  using Cell = TestType;
+  INFO(Cell::cell_name << " " << Cell::rule_name);
+  CellOptions options = small();
+  options.layer_norm = true;
+  Cell cell(options);
+  options.seed = 9;
+  const Cell other(options);
+  const Matrix<double> x = random_sequence<double>(3, 2, 1), y = random_sequence<double>(3, 2, 2);
+  const auto output = [&](auto&& change) {
+    Cell changing = cell;
+    CellState<double> state = changing.initial_state(2);
+    changing.step(state, x);
+    if constexpr (Cell::plastic) state.fast_weight(0, 0);  // the update with the A of its step
+    change(changing);
+    return Matrix<double>(changing.step(state, y).output);
+  };
+  const Vector<double>& values = other.parameters().values();
+  const Matrix<double> copied = output([&](Cell& c) { c.parameters().values() = values; });
+  CHECK((copied - output([](Cell&) {})).norm() > 1e-6);
+  CHECK((output([&](Cell& c) { c.parameters().values() = Vector<double>(values); }) - copied)
+            .isZero(0));
+  CHECK((output([&](Cell& c) { c = Cell(other); }) - copied).isZero(0));
+
+  options.hidden += 1;
+  const std::string message = message_of([&] { output([&](Cell& c) { c = Cell(options); }); });
+  if (Cell::states > 0) CHECK(mentions(message, {"the cell's parameters", "others"}));
+
+  Tape<double> tape;
+  Episode<double> episode = cell.begin(tape, 2);
+  cell.parameters().values() = Vector<double>(values);
+  CHECK(mentions(message_of([&] { cell.run(episode, x); }), {"the cell's parameters", "others"}));
+}
+
+TEST_CASE("a state that has been moved from is empty and may be reset", "[cells]") {
+  const PlasticLSTM<Gradient, double> cell(small());
+  const Matrix<double> x = random_sequence<double>(3, 1, 1);
+  CellState<double> state = cell.initial_state(1);
+  cell.step(state, x);
+  CellState<double> taken = std::move(state);
+  const Matrix<double> weight = taken.fast_weight(1, 0);
+  CHECK(mentions(message_of([&] { cell.step(state, x); }), {"an empty one"}));
+  CHECK(mentions(message_of([&] { state.hidden(); }), {"CellState::state"}));
+  CHECK((taken.fast_weight(1, 0) - weight).isZero(0));
+  cell.reset(state, 1);
+  CellState<double> fresh = cell.initial_state(1);
+  CHECK((cell.step(state, x).output - cell.step(fresh, x).output).isZero(0));
+}
+
 TEMPLATE_LIST_TEST_CASE("an episode goes on after a sweep over its end, and sweeps again",
                         "[cells]", AllCells) {
   using Cell = TestType;
@@ -540,6 +591,7 @@ TEST_CASE("bad settings are refused by name", "[cells]") {
   refused("decay0", [&](CellOptions& o) { o.decay0 = infinity; });
   refused("max_norm", [](CellOptions& o) { o.max_norm = 0; });
   refused("weight_clip", [](CellOptions& o) { o.weight_clip = -1; });
+  refused("weight_clip", [](CellOptions& o) { o.weight_clip = 1e-50; });
   refused("inner_scale", [&](CellOptions& o) { o.inner_scale = nan; });
   refused("alpha_mode", [](CellOptions& o) { o.alpha_mode = static_cast<AlphaMode>(9); });
 }
@@ -590,6 +642,8 @@ TEST_CASE("wrong shapes and foreign states are refused with what was expected", 
   REQUIRE(mentions(message_of([&] { cell.run(episode, Matrix<double>::Zero(3, 5)); }),
                    {"inputs", "3 x (steps * 2)", "3 x 5"}));
   REQUIRE(mentions(message_of([&] { cell.run(episode, Matrix<double>::Zero(3, 0)); }), {"inputs"}));
+  Matrix<double> output;
+  REQUIRE(mentions(message_of([&] { cell.run(state, good, output, &output); }), {"one twice"}));
   Tape<double> cleared;
   Episode<double> gone = cell.begin(cleared, 2);
   cleared.clear();

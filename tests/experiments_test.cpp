@@ -248,8 +248,13 @@ TEST_CASE("A report names the file that is damaged", "[experiments]") {
   check_damage("eta.csv", "step,mean,sd\n0,0.1\n");
   check_damage("progress.csv", csv_header + "\n2,0.5,0.5,x\n");
   check_damage("progress.csv", csv_header + "\n2,0.5,0.5,1\n");  // its last row is missing
-  write_plainly(folder / "cuereward_demo/experiment.json", "{");
-  check_refusal("experiments", report, {"experiment.json"});
+  for (const std::string bytes : {"{", "[]", "{\"runs\": 5}",
+                                  "{\"name\": \"a\", \"title\": \"b\", \"runs\": [{\"x\": 1}]}"}) {
+    write_plainly(folder / "cuereward_demo/experiment.json", bytes);
+    check_refusal("experiments", report, {"experiment.json is damaged"});
+    check_refusal("experiments", {"run", "cuereward_demo", "--out", folder.path().string()},
+                  {"experiment.json is damaged"});
+  }
 }
 
 TEST_CASE("Experiments refuse what makes no sense and say what", "[experiments]") {

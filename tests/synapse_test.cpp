@@ -1330,6 +1330,31 @@ TEMPLATE_TEST_CASE("The clipped rate follows its definition", "[synapse]", float
   }
 }
 
+TEST_CASE("The clipped rate of huge floats is that of doubles", "[synapse]") {
+  const auto results = [](auto scalar) {
+    using S = decltype(scalar);
+    Tape<S> tape;
+    const auto pre = tape.variable(random_matrix(5, 2, 1).cast<S>() * S(1e12));
+    const auto post = tape.variable(random_matrix(4, 2, 2).cast<S>() * S(1e9));
+    const auto rate = tape.variable(random_matrix(1, 2, 3, 0.1, 1).cast<S>() * S(1e15));
+    const RankOne<S> change{pre, post, 1};
+    const auto clipped = clipped_rate(rate, std::span(&change, 1), 1);
+    tape.backward(clipped);
+    std::vector<Matrix<double>> all;
+    for (const auto& m : {Matrix<S>(clipped.value()), Matrix<S>(rate.adjoint()),
+                          Matrix<S>(pre.adjoint()), Matrix<S>(post.adjoint())}) {
+      all.push_back(m.template cast<double>());
+    }
+    return all;
+  };
+  const auto single = results(1.0f), full = results(1.0);
+  for (std::size_t k = 0; k < full.size(); ++k) {
+    INFO("result " << k);
+    REQUIRE(full[k].norm() > 0);
+    CHECK((single[k] - full[k]).norm() <= 1e-5 * full[k].norm());
+  }
+}
+
 TEST_CASE("The clipped rate has the gradient of differences", "[synapse]") {
   Matrix<double> q1 = random_matrix(5, 4, 3);
   Matrix<double> q2 = random_matrix(1, 4, 4);
@@ -1459,6 +1484,19 @@ TEST_CASE("A synapse whose tape was rewound into its episode refuses to go on", 
   CHECK(rejection([&] { synapse.read(x); }) == "Synapse::read:" + why);
   CHECK(rejection([&] { synapse.read_transposed(y); }) == "Synapse::read_transposed:" + why);
   CHECK(rejection([&] { synapse.write({x, x, 1}, one, one); }).starts_with("Synapse::write"));
+}
+
+TEST_CASE("An empty synapse says that it is one", "[synapse]") {
+  Synapse<double> synapse;
+  Tape<double> tape;
+  const auto x = tape.constant(random_matrix(2, 1, 1));
+  CHECK(synapse.empty());
+  const std::string empty = "the synapse must be on a tape, got an empty one";
+  CHECK(rejection([&] { synapse.read(x); }) == "Synapse::read: " + empty);
+  CHECK(rejection([&] { synapse.read_transposed(x); }) == "Synapse::read_transposed: " + empty);
+  CHECK(rejection([&] { synapse.write({}, {}, {}); }) == "Synapse::write: " + empty);
+  CHECK(rejection([&] { synapse.version(); }) == "Synapse: " + empty);
+  CHECK(rejection([&] { synapse.fast_weight(0); }) == "Synapse::fast_weight: " + empty);
 }
 
 TEST_CASE("A synapse that does not fit throws and says why", "[synapse]") {

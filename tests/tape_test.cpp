@@ -758,8 +758,13 @@ TEST_CASE("Operations that do not fit throw and say why", "[tape]") {
   CHECK(rejection([&] { sum_to(a, 2, 2); }) ==
         "sum_to: the result's shape must be that of x, 2 x 3, or 1 on a side, got 2 x 2");
   CHECK(rejection([&] { sum_to(a, 4, 3); }).starts_with("sum_to: the result's shape must be"));
-  CHECK(rejection([&] { rows(a, 1, 2); }) == "rows: the range must be inside 0 .. 2, got 1 .. 3");
+  CHECK(rejection([&] { rows(a, 1, 2); }) ==
+        "rows: the range must be inside 0 .. 2, got 2 from 1 on");
   CHECK(rejection([&] { rows(a, -1, 1); }).starts_with("rows: the range"));
+  constexpr Index most = std::numeric_limits<Index>::max();
+  CHECK(rejection([&] { rows(a, most, 2); }).starts_with("rows: the range"));
+  CHECK(rejection([&] { rows(a, 1, most); }).starts_with("rows: the range"));
+  CHECK(rejection([&] { pad_rows(a, most, 4); }).starts_with("pad_rows: first"));
   CHECK(rejection([&] { rows(a, 0, 0); }).starts_with("rows: the range"));
   CHECK(rejection([&] { pad_rows(a, 2, 3); }) == "pad_rows: first must be in 0 .. 1, got 2");
   CHECK(rejection([&] { pad_rows(a, -1, 3); }) == "pad_rows: first must be in 0 .. 1, got -1");

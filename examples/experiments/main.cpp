@@ -15,6 +15,7 @@
 #include "definitions.hpp"
 #include "plastic/io/atomic_file.hpp"
 #include "report.hpp"
+#include "results.hpp"
 #include "runner.hpp"
 
 namespace {
@@ -79,7 +80,9 @@ void write_list(const Experiment& experiment, const std::vector<PlannedRun>& run
   }
   std::ifstream file(path);
   const auto old = nlohmann::ordered_json::parse(file, nullptr, false);
-  if (old.is_object() && old.contains("runs")) {
+  if (file.is_open() && !is_experiment(old))
+    throw std::runtime_error(path.string() + " is damaged");
+  if (file.is_open()) {
     const auto without_seed = [](nlohmann::ordered_json settings) {
       settings.erase("seed");
       return settings;

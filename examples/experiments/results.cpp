@@ -131,13 +131,26 @@ std::vector<std::string> find_varied(const std::vector<Variant>& variants) {
 
 }  // namespace
 
+bool is_experiment(const Json& json) {
+  const auto has_text = [](const Json& object, const char* name) {
+    return object.is_object() && object.contains(name) && object.at(name).is_string();
+  };
+  if (!has_text(json, "name") || !has_text(json, "title") || !json.contains("runs")) return false;
+  const Json& runs = json.at("runs");
+  return runs.is_array() && std::all_of(runs.begin(), runs.end(), [&](const Json& run) {
+           return has_text(run, "folder") && run.contains("settings") &&
+                  run.at("settings").is_object() && run.at("settings").contains("batches") &&
+                  run.at("settings").at("batches").is_number();
+         });
+}
+
 Results read_results(const fs::path& folder) {
   const fs::path path = folder / "experiment.json";
   std::ifstream file(path);
   if (!file)
     throw std::runtime_error("cannot read " + path.string() + ": run the experiment first");
   const Json json = Json::parse(file, nullptr, false);
-  if (json.is_discarded()) throw std::runtime_error(path.string() + " is damaged");
+  if (!is_experiment(json)) throw std::runtime_error(path.string() + " is damaged");
   Results results;
   results.name = json.at("name");
   results.title = json.at("title");

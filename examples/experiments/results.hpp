@@ -54,6 +54,9 @@ struct Results {
   std::string panel(const Variant& variant) const;
 };
 
+/// Whether this is what experiment.json of a folder holds: a name, a title and runs.
+bool is_experiment(const Json& json);
+
 /// Throws std::runtime_error naming a file that is missing or bad.
 Results read_results(const std::filesystem::path& folder);
 

@@ -3,6 +3,7 @@
 #include <concepts>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "plastic/cells/episode.hpp"
@@ -42,12 +43,23 @@ struct CellOutput {
 
 /// The state of a cell that runs without derivatives: hidden state, cell state, fast weights, and
 /// the memory that a step works in. Owned by the caller and bound to the cell that made it, which
-/// must outlive it and stay in place. The cell's parameters may change between two steps; an update
-/// that nobody has looked at since its step is then carried out with the new A. One thread at a
-/// time.
+/// must outlive it and stay in place. The cell's parameters may change between two steps, in place
+/// or by assignment; an update that nobody has looked at since its step is then carried out with
+/// the new A. One thread at a time.
 template <class Scalar>
 class CellState {
  public:
+  CellState() = default;
+  /// Leaves an empty state behind.
+  CellState(CellState&& other) noexcept { *this = std::move(other); }
+  CellState& operator=(CellState&& other) noexcept {
+    tape_ = std::move(other.tape_);
+    episode_ = std::exchange(other.episode_, {});
+    layers_ = std::exchange(other.layers_, 0);
+    states_ = std::exchange(other.states_, 0);
+    return *this;
+  }
+
   Index samples() const { return episode_.samples; }
 
   /// State matrix k, size x samples: 0 is the hidden state, 1 the LSTM's cell state.
@@ -73,7 +85,7 @@ class CellState {
     return episode_.synapses[l];
   }
 
-  std::unique_ptr<Tape<Scalar>> tape_ = std::make_unique<Tape<Scalar>>();
+  std::unique_ptr<Tape<Scalar>> tape_;
   Episode<Scalar> episode_;
   std::size_t layers_ = 0;
   std::size_t states_ = 0;
@@ -211,6 +223,10 @@ class PlasticCell {
   void run(CellState<Scalar>& state, const Matrix<Scalar>& inputs, Matrix<Scalar>& output,
            Matrix<Scalar>* eta = nullptr) const {
     check_owner("PlasticCell::run", state.episode_);
+    if (&output == &inputs || &output == eta || eta == &inputs) {
+      detail::reject("PlasticCell::run", "inputs, output and eta", "different matrices",
+                     "one twice");
+    }
     const Index samples = state.samples();
     const Index steps = count_steps(inputs, samples);
     follow_parameters(state.episode_);
@@ -243,6 +259,8 @@ class PlasticCell {
     Episode<Scalar> episode;
     episode.tape = &tape;
     episode.cell = this;
+    episode.parameters = parameters_.values().data();
+    episode.parameter_count = parameters_.size();
     episode.samples = samples;
     episode.differentiable = differentiable;
     for (std::size_t l = 0; l < layers_.size(); ++l) {
@@ -345,12 +363,25 @@ class PlasticCell {
     return {result.output.value(), result.eta.value()};
   }
 
-  /// A state lives across changes of the parameters.
+  /// A state lives across changes of the parameters, also to another place.
   void follow_parameters(Episode<Scalar>& episode) const {
+    if (episode.parameters != parameters_.values().data()) {
+      episode.parameters = parameters_.values().data();
+      const auto follow = [&](const Var<Scalar>& v, Index number) {
+        if (!v.empty()) v.node().value = const_cast<Scalar*>(parameters_.matrix(number).data());
+      };
+      for (std::size_t l = 0; l < layers_.size(); ++l) {
+        layers_[l].follow(episode.synapses[l].slow_weights(), parameters_);
+      }
+      follow(episode.out_scale, out_scale_);
+      follow(episode.norm_gain, norm_gain_);
+      follow(episode.norm_bias, norm_bias_);
+    }
     for (std::size_t l = 0; l < layers_.size(); ++l) episode.synapses[l].follow_slow_weights();
   }
 
   void restart(CellState<Scalar>& state, Index samples) const {
+    if (state.tape_ == nullptr) state.tape_ = std::make_unique<Tape<Scalar>>();
     state.tape_->clear();
     state.episode_ = begin(*state.tape_, samples, nullptr, false);
     state.layers_ = layers_.size();
@@ -378,6 +409,11 @@ class PlasticCell {
     }
     if (episode.tape->size() < episode.step_begin.nodes) {
       detail::reject(function, "the episode", "on its tape", "one whose tape has been cleared");
+    }
+    if (episode.parameter_count != parameters_.size() ||
+        (episode.differentiable && episode.parameters != parameters_.values().data())) {
+      detail::reject(function, "the cell's parameters",
+                     "those that the state or episode began with", "others");
     }
   }
 

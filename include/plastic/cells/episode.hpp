@@ -14,7 +14,9 @@ inline constexpr std::size_t max_states = 4;
 template <class Scalar>
 struct Episode {
   Tape<Scalar>* tape = nullptr;
-  const void* cell = nullptr;  ///< the cell that began it
+  const void* cell = nullptr;          ///< the cell that began it
+  const Scalar* parameters = nullptr;  ///< where the cell's parameters lay then
+  Index parameter_count = 0;
   Index samples = 0;
   bool differentiable = true;
   std::array<Synapse<Scalar>, max_layers> synapses;

@@ -63,6 +63,17 @@ class Layer {
     return {var(weight_), var(bias_), var(alpha_), var(bias_alpha_)};
   }
 
+  /// Turns weights of `on` to where the parameters lie now.
+  void follow(const SlowWeights<Scalar>& weights, const Parameters<Scalar>& parameters) const {
+    const auto turn = [&](const Var<Scalar>& v, Index number) {
+      if (number >= 0) v.node().value = const_cast<Scalar*>(parameters.matrix(number).data());
+    };
+    turn(weights.weight, weight_);
+    turn(weights.bias, bias_);
+    turn(weights.alpha, alpha_);
+    turn(weights.bias_alpha, bias_alpha_);
+  }
+
  private:
   static void fill_uniform(Parameters<Scalar>& parameters, Index number, double k,
                            std::uint64_t seed) {

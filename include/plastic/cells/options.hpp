@@ -27,7 +27,7 @@ struct CellOptions {
   double eta0 = 0.1;        ///< learning rate of the fast weights at m = 1
   double decay0 = 0.1;      ///< decay lambda of the fast weights per step at m = 1
   double max_norm = 1;      ///< of all layers' proposed change together
-  double weight_clip = 0;   ///< bound on each fast weight; 0 is off
+  double weight_clip = 0;   ///< bound on each fast weight, at least 1e-30; 0 is off
   bool layer_norm = false;  ///< of the hidden state
   AlphaMode alpha_mode = AlphaMode::random;
   bool random_network = false;    ///< slow weights and biases stay at their start
@@ -52,7 +52,8 @@ struct CellOptions {
     detail::check_range(here, "eta0", eta0, 0, huge);
     detail::check_range(here, "decay0", decay0, 0, huge);
     detail::check_range(here, "max_norm", max_norm, 1e-15, huge);
-    detail::check_range(here, "weight_clip", weight_clip, 0, huge);
+    if (weight_clip != 0)
+      detail::check_range(here, "weight_clip, if not 0,", weight_clip, 1e-30, huge);
     detail::check_range(here, "inner_scale", inner_scale, 0, huge);
     check_size("snapshot_interval", snapshot_interval, 0);
     const auto mode = static_cast<std::size_t>(alpha_mode);

@@ -15,15 +15,22 @@ struct NormTerm {
   Node<Scalar>* pre;
   Node<Scalar>* post;
   Scalar bias_pre;
-  Scalar* pre_square;   // |pre|^2 + bias_pre^2 of each sample
-  Scalar* post_square;  // |post|^2 of each sample
+  double* pre_square;   // |pre|^2 + bias_pre^2 of each sample
+  double* post_square;  // |post|^2 of each sample
 };
+
+/// |x|^2; in double where a float would overflow.
+template <class Derived>
+double squared_norm(const Eigen::MatrixBase<Derived>& x) {
+  const auto square = static_cast<double>(x.squaredNorm());
+  return std::isfinite(square) ? square : x.template cast<double>().squaredNorm();
+}
 
 template <class Scalar>
 class ClippedRateNode final : public Node<Scalar> {
  public:
-  ClippedRateNode(Node<Scalar>* rate, std::span<NormTerm<Scalar>> terms, Scalar* norm,
-                  Scalar max_norm, std::span<Node<Scalar>*> parents)
+  ClippedRateNode(Node<Scalar>* rate, std::span<NormTerm<Scalar>> terms, double* norm,
+                  double max_norm, std::span<Node<Scalar>*> parents)
       : rate_(rate), terms_(terms), norm_(norm), max_norm_(max_norm), parents_(parents) {
     for (const Node<Scalar>* parent : parents_) {
       this->needs_adjoint = this->needs_adjoint || parent->needs_adjoint;
@@ -37,18 +44,19 @@ class ClippedRateNode final : public Node<Scalar> {
       MatrixMap<Scalar> rate_adjoint = tape.open_adjoint(*rate_);
       for (Index s = 0; s < this->cols; ++s) rate_adjoint(0, s) += this->adjoint[s] * factor(s);
     }
-    if (std::none_of(norm_, norm_ + this->cols, [&](Scalar n) { return n > max_norm_; })) return;
+    if (std::none_of(norm_, norm_ + this->cols, [&](double n) { return n > max_norm_; })) return;
     for (const NormTerm<Scalar>& term : terms_) {
       for (Index s = 0; s < this->cols; ++s) {
         if (!(norm_[s] > max_norm_)) continue;
-        const Scalar k = -this->adjoint[s] * this->value[s] / (norm_[s] * norm_[s]);
+        const double k = -static_cast<double>(this->adjoint[s]) *
+                         static_cast<double>(this->value[s]) / (norm_[s] * norm_[s]);
         if (term.pre->needs_adjoint) {
           tape.open_adjoint(*term.pre).col(s) +=
-              k * term.post_square[s] * term.pre->value_map().col(s);
+              static_cast<Scalar>(k * term.post_square[s]) * term.pre->value_map().col(s);
         }
         if (term.post->needs_adjoint) {
           tape.open_adjoint(*term.post).col(s) +=
-              k * term.pre_square[s] * term.post->value_map().col(s);
+              static_cast<Scalar>(k * term.pre_square[s]) * term.post->value_map().col(s);
         }
       }
     }
@@ -59,12 +67,14 @@ class ClippedRateNode final : public Node<Scalar> {
   }
 
  private:
-  Scalar factor(Index s) const { return max_norm_ / std::max(norm_[s], max_norm_); }
+  Scalar factor(Index s) const {
+    return static_cast<Scalar>(max_norm_ / std::max(norm_[s], max_norm_));
+  }
 
   Node<Scalar>* rate_;
   std::span<NormTerm<Scalar>> terms_;
-  Scalar* norm_;
-  Scalar max_norm_;
+  double* norm_;
+  double max_norm_;
   std::span<Node<Scalar>*> parents_;
 };
 
@@ -84,11 +94,11 @@ Var<Scalar> clipped_rate(const Var<Scalar>& rate, std::span<const RankOne<Scalar
   using Term = detail::NormTerm<Scalar>;
   Term* terms = tape.arena().template allocate_array<Term>(changes.size());
   auto** parents = tape.arena().template allocate_array<Node<Scalar>*>(1 + 2 * changes.size());
-  Scalar* squares = tape.allocate(samples * (2 * static_cast<Index>(changes.size()) + 2));
-  Scalar* norm = squares;
-  Scalar* value = norm + samples;
-  squares = value + samples;
-  std::fill_n(norm, samples, Scalar(0));
+  Scalar* value = tape.allocate(samples);
+  double* norm = tape.arena().template allocate_array<double>(static_cast<std::size_t>(samples) *
+                                                              (2 * changes.size() + 1));
+  double* squares = norm + samples;
+  std::fill_n(norm, samples, 0.0);
   parents[0] = &rate.node();
   for (std::size_t l = 0; l < changes.size(); ++l) {
     const RankOne<Scalar>& change = changes[l];
@@ -102,20 +112,20 @@ Var<Scalar> clipped_rate(const Var<Scalar>& rate, std::span<const RankOne<Scalar
     terms[l] = {&change.pre.node(), &change.post.node(), bias_pre, squares, squares + samples};
     squares += 2 * samples;
     for (Index s = 0; s < samples; ++s) {
-      terms[l].pre_square[s] = change.pre.value().col(s).squaredNorm() + bias_pre * bias_pre;
-      terms[l].post_square[s] = change.post.value().col(s).squaredNorm();
+      terms[l].pre_square[s] =
+          detail::squared_norm(change.pre.value().col(s)) + change.bias_pre * change.bias_pre;
+      terms[l].post_square[s] = detail::squared_norm(change.post.value().col(s));
       norm[s] += terms[l].pre_square[s] * terms[l].post_square[s];
     }
     parents[1 + 2 * l] = terms[l].pre;
     parents[2 + 2 * l] = terms[l].post;
   }
-  const Scalar bound = static_cast<Scalar>(max_norm);
   for (Index s = 0; s < samples; ++s) {
     norm[s] = std::sqrt(norm[s]);
-    value[s] = rate.value()(0, s) * bound / std::max(norm[s], bound);
+    value[s] = rate.value()(0, s) * static_cast<Scalar>(max_norm / std::max(norm[s], max_norm));
   }
   auto* node = tape.template emplace<detail::ClippedRateNode<Scalar>>(
-      &rate.node(), std::span<Term>(terms, changes.size()), norm, bound,
+      &rate.node(), std::span<Term>(terms, changes.size()), norm, max_norm,
       std::span<Node<Scalar>*>(parents, 1 + 2 * changes.size()));
   node->value = value;
   node->rows = 1;

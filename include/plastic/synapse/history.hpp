@@ -80,6 +80,15 @@ class History {
     std::fill_n(latest_, state_size(), Scalar(0));
   }
 
+  /// Slow weights and biases that have moved to another place; nullptr for one that has not.
+  void follow(const Scalar* weight, const Scalar* alpha, const Scalar* bias,
+              const Scalar* bias_alpha) {
+    if (weight != nullptr) weights_.weight = weight;
+    if (alpha != nullptr) weights_.alpha = alpha;
+    if (bias != nullptr) bias_.weight = bias;
+    if (bias_alpha != nullptr) bias_.alpha = bias_alpha;
+  }
+
   Index inputs() const { return across_ ? weights_.cols : weights_.rows; }
   Index outputs() const { return bias_.cols; }
   bool across() const { return across_; }

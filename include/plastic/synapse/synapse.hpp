@@ -53,13 +53,14 @@ class Synapse {
   }
 
   bool empty() const { return data_ == nullptr; }
-  Index inputs() const { return data_->inputs(); }
-  Index outputs() const { return data_->outputs(); }
-  Index samples() const { return data_->options.samples; }
+  Index inputs() const { return checked_data().inputs(); }
+  Index outputs() const { return checked_data().outputs(); }
+  Index samples() const { return checked_data().options.samples; }
 
   /// y = x (W + w) + b + beta of each sample. x: inputs x samples; y: outputs x samples.
   /// Differentiable twice in x, until the next write.
   Var<Scalar> read(const Var<Scalar>& x) {
+    check_not_empty("Synapse::read");
     tape_->check_mine("Synapse::read", x);
     detail::check_shape("Synapse::read", "x", x.rows(), x.cols(), inputs(), samples());
     check_not_rewound("Synapse::read");
@@ -69,6 +70,7 @@ class Synapse {
   /// u = (W + w) d of each sample: how the layer passes an adjoint back. d: outputs x samples; u:
   /// inputs x samples.
   Var<Scalar> read_transposed(const Var<Scalar>& d) {
+    check_not_empty("Synapse::read_transposed");
     tape_->check_mine("Synapse::read_transposed", d);
     detail::check_shape("Synapse::read_transposed", "d", d.rows(), d.cols(), outputs(), samples());
     check_not_rewound("Synapse::read_transposed");
@@ -79,6 +81,7 @@ class Synapse {
   /// post), then clamps to the weight clip. rate, decay: 1 x samples. Costs O(inputs + outputs)
   /// until the next read. Differentiable once in every argument.
   void write(const RankOne<Scalar>& change, const Var<Scalar>& rate, const Var<Scalar>& decay) {
+    check_not_empty("Synapse::write");
     check(change, rate, decay);
     check_not_rewound("Synapse::write");
     if (!data_->options.differentiable) return write_present(change, rate, decay);
@@ -105,13 +108,15 @@ class Synapse {
     return {data_->history.bias_part(latest(), sample), outputs(), 1};
   }
 
-  /// To be called before a read where W or A may have changed since the synapse was made, which
-  /// only one that is not differentiable allows. Costs a copy of W and A where the layer has few
-  /// outputs, else nothing.
-  void follow_slow_weights() { data_->turn(); }
+  const SlowWeights<Scalar>& slow_weights() const { return data_->slow; }
+
+  /// To be called before a read where W or A may have changed, in value or place, since the synapse
+  /// was made, which only one that is not differentiable allows. Costs a copy of W and A where the
+  /// layer has few outputs, else nothing.
+  void follow_slow_weights() { data_->follow_slow_weights(); }
 
   /// Number of updates so far.
-  Index version() const { return data_->history.versions(); }
+  Index version() const { return checked_data().history.versions(); }
 
   /// The fast weights after `version` updates, outputs x inputs, replayed from the history of a
   /// differentiable synapse. Costs O(sqrt T) passes over one layer.
@@ -143,6 +148,14 @@ class Synapse {
   Scalar* latest() {
     if (!data_->options.differentiable) follow_slow_weights();
     return data_->history.latest();
+  }
+
+  void check_not_empty(std::string_view function) const {
+    if (empty()) detail::reject(function, "the synapse", "on a tape", "an empty one");
+  }
+  const Data& checked_data() const {
+    check_not_empty("Synapse");
+    return *data_;
   }
 
   void check_not_rewound(std::string_view function) const {
@@ -204,6 +217,7 @@ class Synapse {
   }
 
   void check_state(std::string_view function, Index sample) const {
+    check_not_empty(function);
     if (!data_->options.plastic) {
       detail::reject(function, "the synapse", "plastic", "one without fast weights");
     }
@@ -220,6 +234,10 @@ class Synapse {
     const Index cols = slow.weight.cols();
     detail::check_positive(here, "samples", options.samples);
     detail::check_range(here, "weight_clip", options.weight_clip, 0.0, 1e30);
+    if (options.weight_clip > 0 && !(static_cast<Scalar>(options.weight_clip) > 0)) {
+      detail::reject(here, "weight_clip", "0 or a positive number of the scalar type",
+                     options.weight_clip);
+    }
     if (options.snapshot_interval < 0) {
       detail::reject(here, "snapshot_interval", "at least 0", options.snapshot_interval);
     }

@@ -72,7 +72,18 @@ struct SynapseData {
     return !alpha.empty() && alpha.node().needs_adjoint;
   }
 
-  /// Brings the turned copies up to date.
+  /// Brings the turned copies up to date, and the passes to where the slow weights lie.
+  void follow_slow_weights() {
+    turn();
+    if (!options.plastic) return;
+    const auto place = [](const Var<Scalar>& v) -> const Scalar* {
+      return v.empty() ? nullptr : v.node().value;
+    };
+    const bool across = history.across();
+    history.follow(across ? nullptr : place(slow.weight), across ? nullptr : place(slow.alpha),
+                   place(slow.bias), place(slow.bias_alpha));
+  }
+
   void turn() {
     const auto copy = [&](const Var<Scalar>& from, Scalar* to) {
       if (to != nullptr) MatrixMap<Scalar>(to, inputs(), outputs()) = from.value().transpose();

@@ -128,9 +128,9 @@ Var<Scalar> transpose(const Var<Scalar>& x) {
 /// Features first, ..., first + count - 1 of x, copied.
 template <class Scalar>
 Var<Scalar> rows(const Var<Scalar>& x, Index first, Index count) {
-  if (first < 0 || count <= 0 || first + count > x.rows()) {
+  if (first < 0 || count <= 0 || count > x.rows() || first > x.rows() - count) {
     detail::reject("rows", "the range", "inside 0 .. " + std::to_string(x.rows()),
-                   std::to_string(first) + " .. " + std::to_string(first + count));
+                   std::to_string(count) + " from " + std::to_string(first) + " on");
   }
   return first == 0 && count == x.rows() ? x : apply(detail::Rows(first, count), x);
 }
@@ -138,7 +138,7 @@ Var<Scalar> rows(const Var<Scalar>& x, Index first, Index count) {
 /// A matrix of `total` rows: x from row `first` on, zeros around it.
 template <class Scalar>
 Var<Scalar> pad_rows(const Var<Scalar>& x, Index first, Index total) {
-  if (first < 0 || first + x.rows() > total) {
+  if (first < 0 || first > total - x.rows()) {
     detail::reject("pad_rows", "first", "in 0 .. " + std::to_string(total - x.rows()), first);
   }
   return apply(detail::PadRows(first, total), x);

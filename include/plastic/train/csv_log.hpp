@@ -6,6 +6,7 @@
 #include <fstream>
 #include <iomanip>
 #include <locale>
+#include <random>
 #include <sstream>
 #include <stdexcept>
 #include <string>
@@ -20,11 +21,11 @@ namespace plastic {
 /// Writes a file with the header `batch,train_loss,validation_loss,seconds` and one row per
 /// validation; losses that do not exist are `nan`.
 ///
-/// The file is complete after every row, also if the process is killed: each row goes into a new
-/// file PATH.tmp that then takes the place of PATH. An existing file is replaced when the first
-/// batch of a run is done, not before. Any failure throws std::runtime_error naming the path and
-/// the reason, and leaves the last complete file. After `on_end` the object serves another run,
-/// which replaces the file. A row costs a rewrite of all rows.
+/// The file is complete after every row, also if the process is killed: all rows go into a new file
+/// PATH.NUMBER.tmp that then takes the place of PATH. An existing file is replaced by the first row
+/// of a run, not before, or at its end if it has none. Any failure throws std::runtime_error naming
+/// the path and the reason, and leaves the last complete file. After `on_end` the object serves
+/// another run, which replaces the file. A row costs a rewrite of all rows.
 class CsvLog : public TrainingCallback {
  public:
   /// Touches no file. Throws std::invalid_argument if `path` is empty or exists and is not a
@@ -38,8 +39,9 @@ class CsvLog : public TrainingCallback {
     if (type != fs::file_type::regular && type != fs::file_type::not_found) {
       detail::reject("CsvLog", "path", "a regular file or the name of a new one", path.string());
     }
+    // Of this object alone: another process may write a log of the same name.
     temporary_ = path_;
-    temporary_ += ".tmp";
+    temporary_ += "." + std::to_string(std::random_device()()) + ".tmp";
   }
 
   /// Goes on with a run that was cut off after `batch` batches: keeps the file's rows up to there
@@ -77,8 +79,6 @@ class CsvLog : public TrainingCallback {
     seconds_before_ = seconds;
   }
 
-  void on_batch(const Progress&) override { begin(); }
-
   void on_validation(const Progress& progress) override {
     std::ostringstream row;
     row.imbue(std::locale::classic());
@@ -90,19 +90,16 @@ class CsvLog : public TrainingCallback {
   }
 
   void on_end(const Progress&) override {
-    begin();
+    if (text_.empty()) {
+      text_ = header;
+      write();
+    }
     text_.clear();
     seconds_before_ = 0;
   }
 
  private:
   static constexpr std::string_view header = "batch,train_loss,validation_loss,seconds\n";
-
-  void begin() {
-    if (!text_.empty()) return;
-    text_ = header;
-    write();
-  }
 
   // Appending to the file could leave half a row on a full disk or at a kill; a rename cannot.
   void write() const {
