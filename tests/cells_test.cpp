@@ -142,6 +142,23 @@ Matrix<Scalar> sample_of(const Matrix<Scalar>& m, Index sample, Index samples) {
   return m(Eigen::all, Eigen::seqN(sample, m.cols() / samples, samples));
 }
 
+template <class F>
+std::string message_of(F&& f) {
+  try {
+    f();
+  } catch (const std::invalid_argument& error) {
+    return error.what();
+  }
+  return "";
+}
+
+bool mentions(const std::string& text, const std::vector<std::string>& parts) {
+  for (const std::string& part : parts) {
+    if (text.find(part) == std::string::npos) return false;
+  }
+  return true;
+}
+
 using AllCells =
     std::tuple<PlasticRNN<Hebbian, double>, PlasticRNN<Gradient, double>, PlasticRNN<None, double>,
                PlasticLSTM<Hebbian, double>, PlasticLSTM<Gradient, double>,
@@ -551,27 +568,6 @@ TEST_CASE("initial weights have the documented spread", "[cells]") {
   REQUIRE(close_below(largest("h_fc.weight_alpha"), 1));
   REQUIRE(cell.parameters().matrix("out_scale").isOnes(0));
 }
-
-namespace {
-
-template <class F>
-std::string message_of(F&& f) {
-  try {
-    f();
-  } catch (const std::invalid_argument& error) {
-    return error.what();
-  }
-  return "";
-}
-
-bool mentions(const std::string& text, const std::vector<std::string>& parts) {
-  for (const std::string& part : parts) {
-    if (text.find(part) == std::string::npos) return false;
-  }
-  return true;
-}
-
-}  // namespace
 
 TEST_CASE("bad settings are refused by name", "[cells]") {
   const double nan = std::numeric_limits<double>::quiet_NaN();
