@@ -81,6 +81,7 @@ void train(const RunSettings& settings) {
   AdamW<float> optimizer(cell.parameters(), {.learning_rate = settings.learning_rate});
   Trainer<Cell, CueReward, AdamW<float>> trainer(cell, task, optimizer, settings.training);
 
+  std::signal(SIGINT, on_interrupt);
   fs::create_directories(settings.out);
   const fs::path progress = settings.out / "progress.csv";
   const fs::path best = settings.out / "best.safetensors";
@@ -97,7 +98,6 @@ void train(const RunSettings& settings) {
   });
   TrainingCallback* callbacks[] = {&keep, &log, &bar};
 
-  std::signal(SIGINT, on_interrupt);
   const Progress end = trainer.run(callbacks, 0, [] { return interrupted.load(); });
   if (end.batch < end.batches) std::cout << "Stopped after " << end.batch << " batches.\n";
 
