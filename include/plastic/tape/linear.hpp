@@ -18,20 +18,9 @@ auto transpose(const Eigen::MatrixBase<Derived>& x) {
   return x.derived().transpose();
 }
 
-/// Rows first, first + 1, ... of the result are x; the others are zero.
-template <class X>
-struct PaddedRows {
-  X x;
-  Index first;
-  typename X::Scalar operator()(Index i, Index j) const {
-    return i >= first && i < first + x.rows() ? x(i - first, j) : typename X::Scalar(0);
-  }
-};
-
 template <class Derived>
-auto pad_rows(const Eigen::MatrixBase<Derived>& x, Index first, Index total) {
-  return Matrix<typename Derived::Scalar>::NullaryExpr(total, x.cols(),
-                                                       PaddedRows<Derived>{x.derived(), first});
+PaddedRows<Derived> pad_rows(const Eigen::MatrixBase<Derived>& x, Index first, Index total) {
+  return {x.derived(), first, total};
 }
 
 template <class Derived>

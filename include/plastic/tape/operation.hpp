@@ -41,6 +41,17 @@ auto eigen_view(const Node<Scalar>& node, Scalar* data) {
   }
 }
 
+template <class Scalar, class Expression>
+void assign(MatrixMap<Scalar> to, const Expression& expression) {
+  to.noalias() = expression;
+}
+
+template <class Scalar, class X>
+void assign(MatrixMap<Scalar> to, const PaddedRows<X>& padded) {
+  to.setZero();
+  to.middleRows(padded.first, padded.x.rows()) = padded.x;
+}
+
 /// Adds a term to a parent's recorded adjoint.
 template <class Scalar>
 void add_recorded(Tape<Scalar>& tape, Node<Scalar>& parent, const Var<Scalar>& term) {
@@ -114,7 +125,7 @@ Var<Scalar> apply(const Op& op, const Var<Scalar>& first, const More&... more) {
   if constexpr (Op::elementwise) {
     MatrixMap<Scalar>(memory, rows, cols).array() = expression;
   } else {
-    MatrixMap<Scalar>(memory, rows, cols).noalias() = expression;
+    detail::assign(MatrixMap<Scalar>(memory, rows, cols), expression);
   }
   using OpNode = detail::OperationNode<Scalar, Op, 1 + sizeof...(More)>;
   auto* node = tape.template emplace<OpNode>(

@@ -15,6 +15,21 @@ namespace plastic {
 template <class Scalar>
 class Tape;
 
+namespace detail {
+
+/// x from row `first` on, zeros above and below: an expression that is assigned and added without a
+/// look at the zeros.
+template <class X>
+struct PaddedRows {
+  X x;
+  Index first;
+  Index total;
+  Index rows() const { return total; }
+  Index cols() const { return x.cols(); }
+};
+
+}  // namespace detail
+
 /// Handle of a matrix on a tape: cheap to copy, immutable, valid until the tape is cleared or
 /// rewound before it. Whatever is asked of an empty one (made without a tape) throws
 /// std::invalid_argument.
@@ -256,6 +271,11 @@ class Tape {
         node.adjoint_map().noalias() = adjoint;
       }
     }
+  }
+
+  template <class X>
+  void accumulate(Node<Scalar>& node, const detail::PaddedRows<X>& adjoint) {
+    open_adjoint(node).middleRows(adjoint.first, adjoint.x.rows()) += adjoint.x;
   }
 
   /// The node's adjoint, zero where nothing has come yet, to be added to in place.

@@ -229,12 +229,13 @@ class Trainer {
   /// adjoint stay in the second-level cache together. Measured with 1 MB, RNN, gradient rule, batch
   /// of 64 on one thread, ms at 1, 2, 4, 8, 16 samples: hidden 32 6.5, 5.2, 4.4, 4.1, 4.3; hidden
   /// 64 12.7, 10.5, 10.1, 9.6, 11.3; hidden 128 27, 26, 36, 34, 39. With 2 MB, at 1, 2, 4, 8:
-  /// hidden 128 31, 30, 31, 35, so that more than half of the cache only takes memory. Beyond the
-  /// cache two samples at a time are best as long as it holds w of one: with 1 MB, on two threads,
-  /// at 1, 2, 4, LSTM with hidden 128 47, 47, 52 (Hebbian 41, 38, 40), RNN with hidden 256 47, 47,
-  /// 47 (38, 33, 40); with hidden 512, where it does not, 266, 327, 402. Without plasticity a shard
-  /// is one matrix product per layer: hidden 192 16, 15, 13, 9.8, 9.8. At least 16 shards, where
-  /// the batch has them, keep 16 threads at work.
+  /// hidden 128 31, 30, 31, 35, so that more than half of the cache only takes memory. Beyond it
+  /// two samples at a time are best as long as it holds w of one: with 1 MB, on two threads, at 1,
+  /// 2, 4, LSTM with hidden 128 47, 47, 52 (Hebbian 41, 38, 40), RNN with hidden 256 47, 47, 47
+  /// (38, 33, 40); then one, with hidden 512 266, 327, 402; and beyond the third-level cache, of 32
+  /// MB, four, with hidden 1024 2046, 1920, 1866, 1874 at 8. Without plasticity a shard is one
+  /// matrix product per layer: hidden 192 16, 15, 13, 9.8, 9.8. At least 16 shards, where the batch
+  /// has them, keep 16 threads at work.
   Index default_shard() const {
     if (!Cell::plastic) return 8;
     Index weights = 0;
@@ -243,8 +244,9 @@ class Trainer {
     }
     const auto bytes = static_cast<Index>(sizeof(Scalar)) * weights;
     const auto cache = static_cast<Index>(Eigen::l2CacheSize());
+    const auto last_cache = static_cast<Index>(Eigen::l3CacheSize());
     const Index fitting = (cache / 2 - 3 * bytes) / (2 * bytes);  // beside A, W, dA
-    const Index beyond = bytes <= cache ? 2 : 1;
+    const Index beyond = bytes <= cache ? 2 : 5 * bytes <= last_cache ? 1 : 4;
     const Index most = std::max<Index>(1, options_.batch / 16);
     return std::min(most, fitting > 2 ? std::min<Index>(fitting, 8) : beyond);
   }
