@@ -229,9 +229,25 @@ std::vector<Point> eta_curve(const Variant& variant) {
   return points;
 }
 
+// 1, 2 or 5 times a power of ten, so that about five ticks reach `last`: a panel may be narrow.
+double tick_distance(double last) {
+  const double power = std::pow(10, std::floor(std::log10(last / 5)));
+  for (const double factor : {1.0, 2.0, 5.0}) {
+    if (factor * power >= last / 5) return factor * power;
+  }
+  return 10 * power;
+}
+
 void draw_grid(const Results& results, const std::vector<Panel>& panels, const std::string& x,
                const std::string& y, const fs::path& stem) {
   Plot plot(results.title, x, y);
+  double last = 0;
+  for (const Panel& panel : panels) {
+    for (const Series& series : panel.series) {
+      for (const Point& p : series.points) last = std::max(last, p.x);
+    }
+  }
+  if (last > 0) plot.script() << "set xtics " << tick_distance(last) << "\n";
   for (const Panel& panel : panels) plot.add(panel, Marker::curve, {});
   plot.write(stem);
 }
