@@ -55,6 +55,8 @@ std::vector<Unary<S>> unary_operations() {
       {"softplus", [](const V& x) { return softplus(x); },
        [](double x) { return std::log(1 + std::exp(x)); }},
       {"relu", [](const V& x) { return relu(x); }, [](double x) { return x > 0 ? x : 0; }},
+      {"leaky_relu", [](const V& x) { return leaky_relu(x, 0.25); },
+       [](double x) { return x > 0 ? x : 0.25 * x; }},
       {"step", [](const V& x) { return step(x); }, [](double x) { return x > 0 ? 1. : 0.; }},
       {"inside", [](const V& x) { return inside(x, -1, 0.5); },
        [](double x) { return x >= -1 && x <= 0.5 ? 1. : 0.; }},

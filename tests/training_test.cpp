@@ -19,8 +19,8 @@
 #include "plastic/rules/hebbian.hpp"
 #include "plastic/rules/none.hpp"
 #include "plastic/tasks/cue_reward.hpp"
+#include "plastic/threads/parallel.hpp"
 #include "plastic/train/keep_best.hpp"
-#include "plastic/train/parallel.hpp"
 #include "plastic/train/trainer.hpp"
 
 namespace {

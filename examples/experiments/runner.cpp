@@ -12,8 +12,8 @@
 #include <string>
 #include <thread>
 
+#include "plastic/threads/parallel.hpp"
 #include "plastic/train/callback.hpp"
-#include "plastic/train/parallel.hpp"
 #include "run.hpp"
 
 namespace experiments {

@@ -5,7 +5,7 @@
 #include "plastic/cells/options.hpp"
 #include "plastic/random/random.hpp"
 #include "plastic/synapse/synapse.hpp"
-#include "plastic/tape/parameters.hpp"
+#include "plastic/tape/borrow.hpp"
 
 namespace plastic {
 
@@ -16,18 +16,6 @@ struct LayerShape {
   Index outputs = 1;
   double spread = 1;  ///< slow weights start uniform in +-spread / sqrt(outputs)
 };
-
-/// Parameter `number` of `parameters` on a tape, without a copy. Sweeps add to its part of
-/// `gradients` unless that is nullptr or the parameter is frozen.
-template <class Scalar>
-Var<Scalar> borrow(Tape<Scalar>& tape, const Parameters<Scalar>& parameters, Index number,
-                   Vector<Scalar>* gradients) {
-  const ParameterBlock& block = parameters.block(number);
-  Scalar* gradient = gradients != nullptr && block.trainable
-                         ? parameters.view(*gradients, number).data()
-                         : nullptr;
-  return tape.borrow(parameters.matrix(number).data(), block.rows, block.cols, gradient);
-}
 
 /// Block numbers of one layer's parameters: NAME.weight, .bias, .weight_alpha, .bias_alpha.
 template <class Scalar>

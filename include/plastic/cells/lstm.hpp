@@ -73,6 +73,20 @@ Var<Scalar> gate_activation(const Var<Scalar>& z) {
   return {&tape, node};
 }
 
+/// [i f g o] = h_fc(h) + i_fc(e), then c' and h', with the numbers of the two layers.
+template <class Scalar>
+Var<Scalar> lstm_step(plastic::Step<Scalar>& step, std::size_t h_fc, std::size_t i_fc,
+                      const Var<Scalar>& e) {
+  const Var<Scalar> gates = gate_activation(step.layer(h_fc, step.state(0)) + step.layer(i_fc, e));
+  const Index size = gates.rows() / 4;
+  const auto gate = [&](Index k) { return rows(gates, k * size, size); };
+  const Var<Scalar> c = gate(1) * step.state(1) + gate(0) * gate(2);
+  step.activity(h_fc, gates);
+  step.activity(i_fc, gates);
+  step.set_state(1, c);
+  return gate(3) * tanh(c);
+}
+
 }  // namespace detail
 
 /// e = relu(in_fc(x)); [i f g o] = h_fc(h) + i_fc(e);
@@ -93,16 +107,26 @@ struct Lstm {
   template <class Scalar>
   static Var<Scalar> advance(Step<Scalar>& step, const Var<Scalar>& x) {
     const Var<Scalar> e = relu(step.layer(in_fc, x));
-    const Var<Scalar> gates =
-        detail::gate_activation(step.layer(h_fc, step.state(0)) + step.layer(i_fc, e));
-    const Index size = e.rows();
-    const auto gate = [&](Index k) { return rows(gates, k * size, size); };
-    const Var<Scalar> c = gate(1) * step.state(1) + gate(0) * gate(2);
     step.activity(in_fc, e);
-    step.activity(h_fc, gates);
-    step.activity(i_fc, gates);
-    step.set_state(1, c);
-    return gate(3) * tanh(c);
+    return detail::lstm_step(step, h_fc, i_fc, e);
+  }
+};
+
+/// The same on features that another network has made: [i f g o] = h_fc(h) + i_fc(x).
+struct FeatureLstm {
+  static constexpr std::string_view name = "feature_lstm";
+  static constexpr std::size_t states = 2;
+  enum Layers : std::size_t { h_fc, i_fc };
+
+  static Index features(const CellOptions& o) { return o.hidden; }
+
+  static std::vector<LayerShape> layers(const CellOptions& o) {
+    return {{"h_fc", o.hidden, 4 * o.hidden, 2}, {"i_fc", o.inputs, 4 * o.hidden, 2}};
+  }
+
+  template <class Scalar>
+  static Var<Scalar> advance(Step<Scalar>& step, const Var<Scalar>& x) {
+    return detail::lstm_step(step, h_fc, i_fc, x);
   }
 };
 

@@ -4,6 +4,20 @@
 
 namespace plastic {
 
+namespace detail {
+
+/// h' = relu(h_fc(h) + i_fc(e)), with the numbers of the two layers.
+template <class Scalar>
+Var<Scalar> rnn_step(plastic::Step<Scalar>& step, std::size_t h_fc, std::size_t i_fc,
+                     const Var<Scalar>& e) {
+  const Var<Scalar> h = relu(step.layer(h_fc, step.state(0)) + step.layer(i_fc, e));
+  step.activity(h_fc, h);
+  step.activity(i_fc, h);
+  return h;
+}
+
+}  // namespace detail
+
 /// e = relu(in_fc(x)); h' = relu(h_fc(h) + i_fc(e)).
 struct Rnn {
   static constexpr std::string_view name = "rnn";
@@ -21,11 +35,26 @@ struct Rnn {
   template <class Scalar>
   static Var<Scalar> advance(Step<Scalar>& step, const Var<Scalar>& x) {
     const Var<Scalar> e = relu(step.layer(in_fc, x));
-    const Var<Scalar> h = relu(step.layer(h_fc, step.state(0)) + step.layer(i_fc, e));
     step.activity(in_fc, e);
-    step.activity(h_fc, h);
-    step.activity(i_fc, h);
-    return h;
+    return detail::rnn_step(step, h_fc, i_fc, e);
+  }
+};
+
+/// The same on features that another network has made: h' = relu(h_fc(h) + i_fc(x)).
+struct FeatureRnn {
+  static constexpr std::string_view name = "feature_rnn";
+  static constexpr std::size_t states = 1;
+  enum Layers : std::size_t { h_fc, i_fc };
+
+  static Index features(const CellOptions& o) { return o.hidden; }
+
+  static std::vector<LayerShape> layers(const CellOptions& o) {
+    return {{"h_fc", o.hidden, o.hidden, 1}, {"i_fc", o.inputs, o.hidden, 1}};
+  }
+
+  template <class Scalar>
+  static Var<Scalar> advance(Step<Scalar>& step, const Var<Scalar>& x) {
+    return detail::rnn_step(step, h_fc, i_fc, x);
   }
 };
 

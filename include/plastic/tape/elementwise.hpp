@@ -169,6 +169,17 @@ struct Relu : Elementwise {
   auto adjoint(At<0>, const auto& dy, const auto&, const auto& x) const { return dy * step(x); }
 };
 
+template <class S>
+struct LeakyRelu : Elementwise {
+  static constexpr std::string_view name = "leaky_relu";
+  S slope;
+  explicit LeakyRelu(S s) : slope(s) {}
+  auto value(const auto& x) const { return x.cwiseMax(x * slope); }
+  auto adjoint(At<0>, const auto& dy, const auto&, const auto& x) const {
+    return dy * (step(x) * (1 - slope) + slope);
+  }
+};
+
 struct Abs : Elementwise {
   static constexpr std::string_view name = "abs";
   auto value(const auto& x) const { return x.abs(); }
@@ -326,6 +337,12 @@ Var<Scalar> softplus(const Var<Scalar>& x) {
 template <class Scalar>
 Var<Scalar> relu(const Var<Scalar>& x) {
   return apply(detail::Relu{}, x);
+}
+/// x where x > 0, else slope x, with a slope in [0, 1]; the derivative at 0 is the slope.
+template <class Scalar>
+Var<Scalar> leaky_relu(const Var<Scalar>& x, double slope) {
+  detail::check_range("leaky_relu", "slope", slope, 0, 1);
+  return apply(detail::LeakyRelu<Scalar>(static_cast<Scalar>(slope)), x);
 }
 /// 1 where x > 0, else 0; the derivative is 0.
 template <class Scalar>

@@ -18,7 +18,7 @@
 #include "plastic/tasks/episodes.hpp"
 #include "plastic/train/callback.hpp"
 #include "plastic/train/evaluation.hpp"
-#include "plastic/train/parallel.hpp"
+#include "plastic/train/shards.hpp"
 
 namespace plastic {
 
@@ -80,13 +80,9 @@ class Trainer {
     check_size("the number of the cell's inputs", cell.options().inputs, task_.inputs());
     check_size("the number of the cell's outputs", cell.options().outputs, task_.outputs());
     if (options_.threads == 0) options_.threads = available_threads();
-    if (options_.shard == 0) options_.shard = default_shard();
+    if (options_.shard == 0) options_.shard = default_shard(cell, options_.batch);
     options_.shard = std::min(options_.shard, options_.batch);
-    shards_ = (options_.batch + options_.shard - 1) / options_.shard;
-    lanes_ = std::min(shards_, Index{16});
-    lane_gradients_.assign(static_cast<std::size_t>(lanes_), cell.zero_gradients());
-    losses_.resize(static_cast<std::size_t>(shards_));
-    gradients_ = cell.zero_gradients();
+    shards_ = Shards<Scalar>(options_.batch, options_.shard, options_.threads, cell.parameters());
     for (int t = 0; t < options_.threads; ++t) workers_.push_back(std::make_unique<Worker>());
   }
 
@@ -96,7 +92,7 @@ class Trainer {
   /// Throws NonFiniteLoss, and changes nothing, if loss or gradient is not finite.
   double step(Index batch) {
     const double loss = gradient(batch);
-    const double norm = clip_gradient_norm(gradients_, options_.clip_norm);
+    const double norm = clip_gradient_norm(shards_.gradients(), options_.clip_norm);
     if (!std::isfinite(loss) || !std::isfinite(norm)) {
       const auto text = [](double x) {
         return std::isnan(x) ? std::string("nan") : std::to_string(x);
@@ -105,36 +101,28 @@ class Trainer {
                           text(loss) + " and gradient norm " + text(norm) +
                           "; the parameters are those before it");
     }
-    optimizer_->step(cell_->parameters(), gradients_);
+    optimizer_->step(cell_->parameters(), shards_.gradients());
     return loss;
   }
 
   /// Loss of a training batch; leaves its gradient in `gradients()`.
   double gradient(Index batch) {
     if (batch < 0) detail::reject("Trainer::gradient", "batch", "at least 0", batch);
-    parallel_for(lanes_, options_.threads, [&](Index lane, int thread) {
-      Vector<Scalar>& total = lane_gradients_[static_cast<std::size_t>(lane)];
-      total.setZero();
-      for (Index shard = first_shard(lane); shard < first_shard(lane + 1); ++shard) {
-        losses_[static_cast<std::size_t>(shard)] =
-            run_shard(*workers_[static_cast<std::size_t>(thread)], batch, shard, total);
-      }
+    return shards_.gradient([&](Index shard, int thread, Vector<Scalar>& total) {
+      return run_shard(*workers_[static_cast<std::size_t>(thread)], batch, shard, total);
     });
-    sum_lanes();
-    double loss = 0;
-    for (const double part : losses_) loss += part;
-    return loss;
   }
 
-  const Vector<Scalar>& gradients() const { return gradients_; }
+  const Vector<Scalar>& gradients() const { return shards_.gradients(); }
 
   /// Mean loss over `batches` fresh batches of a stream, without derivatives.
   double evaluate(Random::Stream stream, Index batches) {
     detail::check_positive("Trainer::evaluate", "batches", batches);
-    evaluation_losses_.assign(static_cast<std::size_t>(batches * shards_), 0.0);
-    parallel_for(batches * shards_, options_.threads, [&](Index item, int thread) {
-      evaluation_losses_[static_cast<std::size_t>(item)] = evaluate_shard(
-          *workers_[static_cast<std::size_t>(thread)], stream, item / shards_, item % shards_);
+    evaluation_losses_.assign(static_cast<std::size_t>(batches * shards_.count()), 0.0);
+    parallel_for(batches * shards_.count(), options_.threads, [&](Index item, int thread) {
+      evaluation_losses_[static_cast<std::size_t>(item)] =
+          evaluate_shard(*workers_[static_cast<std::size_t>(thread)], stream,
+                         item / shards_.count(), item % shards_.count());
     });
     double loss = 0;
     for (const double part : evaluation_losses_) loss += part;
@@ -145,17 +133,18 @@ class Trainer {
   /// std::invalid_argument if the task's queries are all 0.
   Evaluation evaluate_in_detail(Random::Stream stream, Index batches) {
     detail::check_positive("Trainer::evaluate_in_detail", "batches", batches);
-    std::vector<detail::EvaluationSums> parts(static_cast<std::size_t>(batches * shards_));
-    parallel_for(batches * shards_, options_.threads, [&](Index item, int thread) {
+    std::vector<detail::EvaluationSums> parts(static_cast<std::size_t>(batches * shards_.count()));
+    parallel_for(batches * shards_.count(), options_.threads, [&](Index item, int thread) {
       Worker& worker = *workers_[static_cast<std::size_t>(thread)];
       detail::EvaluationSums& sums = parts[static_cast<std::size_t>(item)];
       Matrix<Scalar> eta;
-      sums.loss = evaluate_shard(worker, stream, item / shards_, item % shards_, &eta);
-      const Data& data = data_of(worker, item % shards_);
+      sums.loss =
+          evaluate_shard(worker, stream, item / shards_.count(), item % shards_.count(), &eta);
+      const Data& data = data_of(worker, item % shards_.count());
       const Episodes<Scalar>& episodes = data.episodes;
       sums.add(data.output, episodes.targets,
                episodes.queries.size() > 0 ? episodes.queries : episodes.weights, eta,
-               samples(item % shards_));
+               shards_.samples(item % shards_.count()));
     });
     detail::EvaluationSums total;
     for (const detail::EvaluationSums& part : parts) total.add(part);
@@ -225,46 +214,14 @@ class Trainer {
     Data last;
   };
 
-  /// Samples of a shard share each read of A and W and each write of dA, as long as their w and its
-  /// adjoint stay in the second-level cache together. Measured with 1 MB, RNN, gradient rule, batch
-  /// of 64 on one thread, ms at 1, 2, 4, 8, 16 samples: hidden 32 6.5, 5.2, 4.4, 4.1, 4.3; hidden
-  /// 64 12.7, 10.5, 10.1, 9.6, 11.3; hidden 128 27, 26, 36, 34, 39. With 2 MB, at 1, 2, 4, 8:
-  /// hidden 128 31, 30, 31, 35, so that more than half of the cache only takes memory. Beyond it
-  /// two samples at a time are best as long as it holds w of one: with 1 MB, on two threads, at 1,
-  /// 2, 4, LSTM with hidden 128 47, 47, 52 (Hebbian 41, 38, 40), RNN with hidden 256 47, 47, 47
-  /// (38, 33, 40); then one, with hidden 512 266, 327, 402; and beyond the third-level cache, of 32
-  /// MB, four, with hidden 1024 2046, 1920, 1866, 1874 at 8. Without plasticity a shard is one
-  /// matrix product per layer: hidden 192 16, 15, 13, 9.8, 9.8. At least 16 shards, where the batch
-  /// has them, keep 16 threads at work.
-  Index default_shard() const {
-    if (!Cell::plastic) return 8;
-    Index weights = 0;
-    for (const LayerShape& layer : Cell::layer_shapes(cell_->options())) {
-      weights += (layer.inputs + 1) * layer.outputs;
-    }
-    const auto bytes = static_cast<Index>(sizeof(Scalar)) * weights;
-    const auto cache = static_cast<Index>(Eigen::l2CacheSize());
-    const auto last_cache = static_cast<Index>(Eigen::l3CacheSize());
-    const Index fitting = (cache / 2 - 3 * bytes) / (2 * bytes);  // beside A, W, dA
-    const Index beyond = bytes <= cache ? 2 : 5 * bytes <= last_cache ? 1 : 4;
-    const Index most = std::max<Index>(1, options_.batch / 16);
-    return std::min(most, fitting > 2 ? std::min<Index>(fitting, 8) : beyond);
-  }
-
-  Index first_shard(Index lane) const { return lane * shards_ / lanes_; }
-  Index first_sample(Index shard) const { return shard * options_.shard; }
-  Index samples(Index shard) const {
-    return std::min(options_.shard, options_.batch - first_sample(shard));
-  }
-
   Data& data_of(Worker& worker, Index shard) const {
-    return samples(shard) == options_.shard ? worker.whole : worker.last;
+    return shards_.samples(shard) == options_.shard ? worker.whole : worker.last;
   }
 
   Data& generate(Worker& worker, Random::Stream stream, Index batch, Index shard) const {
-    const Index n = samples(shard);
+    const Index n = shards_.samples(shard);
     Data& data = data_of(worker, shard);
-    task_.generate(stream, static_cast<std::uint64_t>(batch), first_sample(shard), n,
+    task_.generate(stream, static_cast<std::uint64_t>(batch), shards_.first_sample(shard), n,
                    data.episodes);
     check_episodes(data.episodes, n);
     // Each episode's weights are scaled to the sum 1 / batch: the loss is then one weighted sum.
@@ -305,7 +262,7 @@ class Trainer {
     const Data& data = generate(worker, {options_.seed, Random::Purpose::training}, batch, shard);
     Tape<Scalar>& tape = worker.tape;
     tape.clear();
-    Episode<Scalar> episode = cell_->begin(tape, samples(shard), &total);
+    Episode<Scalar> episode = cell_->begin(tape, shards_.samples(shard), &total);
     const auto result = cell_->run(episode, data.episodes.inputs, false);
     const Var<Scalar> error = result.output - tape.constant(data.episodes.targets);
     const Var<Scalar> loss = sum(sum_features(square(error)) * tape.constant(data.step_weights));
@@ -316,7 +273,7 @@ class Trainer {
   double evaluate_shard(Worker& worker, Random::Stream stream, Index batch, Index shard,
                         Matrix<Scalar>* eta = nullptr) const {
     Data& data = generate(worker, stream, batch, shard);
-    cell_->reset(worker.state, samples(shard));
+    cell_->reset(worker.state, shards_.samples(shard));
     cell_->run(worker.state, data.episodes.inputs, data.output, eta);
     return static_cast<double>(
         ((data.output - data.episodes.targets).array().square().colwise().sum() *
@@ -324,31 +281,13 @@ class Trainer {
             .sum());
   }
 
-  void sum_lanes() {
-    const Index size = gradients_.size();
-    const Index parts = options_.threads;
-    parallel_for(parts, options_.threads, [&](Index part, int) {
-      const Index first = part * size / parts;
-      const Index count = (part + 1) * size / parts - first;
-      auto sum = gradients_.segment(first, count);
-      sum = lane_gradients_[0].segment(first, count);
-      for (std::size_t lane = 1; lane < lane_gradients_.size(); ++lane) {
-        sum += lane_gradients_[lane].segment(first, count);
-      }
-    });
-  }
-
   Cell* cell_;
   TaskType task_;
   Optimizer* optimizer_;
   TrainerOptions options_;
-  Index shards_ = 0;
-  Index lanes_ = 0;
+  Shards<Scalar> shards_;
   std::vector<std::unique_ptr<Worker>> workers_;
-  std::vector<Vector<Scalar>> lane_gradients_;
-  std::vector<double> losses_;
   std::vector<double> evaluation_losses_;
-  Vector<Scalar> gradients_;
 };
 
 }  // namespace plastic
