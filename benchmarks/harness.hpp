@@ -9,6 +9,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 
 #include "model.hpp"
 
@@ -29,7 +30,7 @@ struct Program {
   std::function<void(benchmark::State&)> report = {};  ///< adds counters of its own
 };
 
-inline void register_benchmark(const std::string& kind, const Case& c, bool backward,
+inline void register_benchmark(const std::string& name, Work work, int items,
                                benchmark::TimeUnit unit, Program program) {
   auto verdict = std::make_shared<std::optional<std::string>>();
   const auto run = [=](benchmark::State& state) {
@@ -52,15 +53,19 @@ inline void register_benchmark(const std::string& kind, const Case& c, bool back
       return;
     }
     const auto iterations = static_cast<double>(state.iterations());
-    const Work work = work_of(c, backward);
-    state.SetItemsProcessed(state.iterations() * c.batch);
+    state.SetItemsProcessed(state.iterations() * items);
     if (work.bytes > 0) state.SetBytesProcessed(static_cast<std::int64_t>(iterations * work.bytes));
     state.counters["flops"] =
         benchmark::Counter(iterations * work.flops, benchmark::Counter::kIsRate);
     if (program.report) program.report(state);
     state.counters["peak_MiB"] = peak_memory();
   };
-  benchmark::RegisterBenchmark(c.name(kind).c_str(), run)->UseRealTime()->Unit(unit);
+  benchmark::RegisterBenchmark(name.c_str(), run)->UseRealTime()->Unit(unit);
+}
+
+inline void register_benchmark(const std::string& kind, const Case& c, bool backward,
+                               benchmark::TimeUnit unit, Program program) {
+  register_benchmark(c.name(kind), work_of(c, backward), c.batch, unit, std::move(program));
 }
 
 /// Runs what `add(sweep)` registers. Options are Google Benchmark's, and --sweep.

@@ -1,6 +1,7 @@
 // The same networks in libtorch, as the peer. Names:
 //   libtorch/closed_form/train_step/CELL/RULE/hidden:H/batch:B/steps:T/threads:N
 //   libtorch/autograd/...    and    libtorch/.../forward/...
+//   libtorch/conv2d/forward/...    and    libtorch/conv2d/backward/...
 // each followed by /real_time.
 //
 // closed_form is the best way we know to write it: the inner gradient by hand, the rank-one updates
@@ -18,6 +19,7 @@
 #include <utility>
 #include <vector>
 
+#include "conv.hpp"
 #include "harness.hpp"
 #include "naive.hpp"
 #include "verify.hpp"
@@ -375,6 +377,55 @@ void add(const Case& c, bool backward) {
                       }});
 }
 
+struct Convolving {
+  explicit Convolving(const ConvCase& c) : convolution(c), data(c) {
+    torch::set_num_threads(c.threads);
+    x = torch::from_blob(data.x.data(), {c.batch, c.channels, c.size, c.size}).requires_grad_();
+    weight = torch::from_blob(data.weight.data(), {c.filters, c.channels, 3, 3}).requires_grad_();
+    dy = torch::from_blob(data.dy.data(), {c.batch, c.filters, c.size, c.size});
+  }
+
+  void forward() { y = torch::conv2d(x, weight, {}, 1, 1); }
+  void backward() {
+    gradients = torch::autograd::grad({y}, {x, weight}, {dy}, /*retain_graph=*/true);
+  }
+
+  ConvCase convolution;
+  ConvData data;
+  Tensor x, weight, dy, y;
+  std::vector<Tensor> gradients;
+};
+
+std::string verify_convolution(const ConvCase& full) {
+  const ConvCase c = verified_size(full);
+  Convolving convolving(c);
+  convolving.forward();
+  convolving.backward();
+  const auto values = [](const Tensor& t) {
+    const Tensor whole = t.detach().contiguous();
+    return std::vector<float>(whole.data_ptr<float>(), whole.data_ptr<float>() + whole.numel());
+  };
+  return compare(
+      c, convolving.data,
+      {values(convolving.y), values(convolving.gradients[0]), values(convolving.gradients[1])});
+}
+
+void add_convolutions(int all_threads) {
+  for (const ConvCase& c : conv_cases(all_threads)) {
+    for (const bool backward : {false, true}) {
+      register_benchmark(c.name(backward ? "libtorch/conv2d/backward" : "libtorch/conv2d/forward"),
+                         c.work(backward), c.batch, benchmark::kMillisecond,
+                         {.verify = [=] { return verify_convolution(c); },
+                          .prepare = [=]() -> std::function<void()> {
+                            auto convolving = std::make_shared<Convolving>(c);
+                            convolving->forward();
+                            if (backward) return [convolving] { convolving->backward(); };
+                            return [convolving] { convolving->forward(); };
+                          }});
+    }
+  }
+}
+
 void add_all(bool sweep) {
   const int threads = omp_get_num_procs();  // libtorch itself would take half of them
   for (const bool lstm : {false, true}) {
@@ -387,6 +438,7 @@ void add_all(bool sweep) {
       }
     }
   }
+  add_convolutions(threads);
 }
 
 }  // namespace

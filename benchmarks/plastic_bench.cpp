@@ -3,6 +3,7 @@
 //   forward/...                                               the same episodes, no derivatives
 //   cell_step/...                                             one step of one sample
 //   limit/train_step/... and limit/forward/...                forward and backward alone
+//   conv2d/forward/... and conv2d/backward/...                a convolution and its adjoints
 //   fading/... and kept/...                                   fast weights that decay to nothing
 //                                                             over a long episode, or do not decay
 // each followed by /real_time. Every result is compared with naive loops in double before it is
@@ -12,11 +13,13 @@
 
 #include <algorithm>
 #include <chrono>
+#include <plastic/nn/conv2d.hpp>
 #include <plastic/plastic.hpp>
 #include <random>
 #include <utility>
 #include <vector>
 
+#include "conv.hpp"
 #include "harness.hpp"
 #include "limit.hpp"
 #include "naive.hpp"
@@ -346,6 +349,66 @@ void add_limit(const Case& c, bool backward) {
                       }});
 }
 
+// A convolution on a tape.
+struct Convolving {
+  explicit Convolving(const ConvCase& c) : convolution(c), data(c) {
+    options.input = {c.channels, c.size, c.size};
+    options.filters = c.filters;
+    options.threads = c.threads;
+    result.dx.resize(data.x.size());
+    result.dweight.resize(data.weight.size());
+  }
+
+  void forward() {
+    tape.clear();
+    const ConvCase& c = convolution;
+    const auto x = tape.borrow(data.x.data(), options.input.size(), c.batch, result.dx.data());
+    const auto weight =
+        tape.borrow(data.weight.data(), options.patch(), c.filters, result.dweight.data());
+    y = plastic::conv2d(x, weight, plastic::Var<float>(), options);
+    swept = tape.position();
+  }
+  void backward() {
+    tape.rewind(swept);
+    tape.seed(y, plastic::ConstMatrixMap<float>(data.dy.data(), y.rows(), y.cols()));
+    tape.sweep(swept, {});
+  }
+
+  ConvCase convolution;
+  ConvData data;
+  ConvResult result;
+  plastic::Conv2dOptions options;
+  plastic::Tape<float> tape;
+  plastic::Var<float> y;
+  plastic::Tape<float>::Position swept;
+};
+
+std::string verify_convolution(const ConvCase& full) {
+  const ConvCase c = verified_size(full);
+  Convolving convolving(c);
+  convolving.forward();
+  convolving.backward();
+  convolving.result.y.assign(convolving.y.value().data(),
+                             convolving.y.value().data() + convolving.y.value().size());
+  return compare(c, convolving.data, convolving.result);
+}
+
+void add_convolutions() {
+  for (const ConvCase& c : conv_cases(omp_get_num_procs())) {
+    for (const bool backward : {false, true}) {
+      register_benchmark(c.name(backward ? "conv2d/backward" : "conv2d/forward"), c.work(backward),
+                         c.batch, benchmark::kMillisecond,
+                         {.verify = [=] { return verify_convolution(c); },
+                          .prepare = [=]() -> std::function<void()> {
+                            auto convolving = std::make_shared<Convolving>(c);
+                            convolving->forward();
+                            if (backward) return [convolving] { convolving->backward(); };
+                            return [convolving] { convolving->forward(); };
+                          }});
+    }
+  }
+}
+
 template <class Cell>
 void add_cell(Rule rule, bool sweep) {
   const bool lstm = Cell::cell_name == plastic::Lstm::name;
@@ -370,6 +433,7 @@ void add_all(bool sweep) {
   add_cell<plastic::PlasticLSTM<plastic::Gradient, float>>(Rule::gradient, sweep);
   add_cell<plastic::PlasticLSTM<plastic::Hebbian, float>>(Rule::hebbian, sweep);
   add_cell<plastic::PlasticLSTM<plastic::None, float>>(Rule::none, sweep);
+  add_convolutions();
 }
 
 }  // namespace

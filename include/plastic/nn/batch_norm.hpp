@@ -1,0 +1,172 @@
+#pragma once
+
+#include <cmath>
+
+#include "plastic/nn/image.hpp"
+#include "plastic/threads/parallel.hpp"
+
+namespace plastic {
+
+/// Mean and variance of each channel over the batches seen in training, for use outside of it.
+template <class Scalar>
+struct RunningStatistics {
+  Vector<Scalar> mean;
+  Vector<Scalar> variance;
+
+  explicit RunningStatistics(Index channels)
+      : mean(Vector<Scalar>::Zero(channels)), variance(Vector<Scalar>::Ones(channels)) {}
+};
+
+struct BatchNormOptions {
+  ImageShape input = {};
+  bool training = true;   ///< statistics of the batch, else the running ones
+  double epsilon = 1e-5;  ///< added to the variance
+  double momentum = 0.1;  ///< weight of this batch in the running statistics
+  double slope = 1;  ///< of an activation that follows: 1 none, 0 ReLU, between them leaky ReLU
+  int threads = 1;   ///< the result does not depend on it
+};
+
+namespace detail {
+
+template <class Scalar>
+class BatchNormNode final : public ImageNode<Scalar, 3> {
+ public:
+  /// moments: mean and 1 / sqrt(variance + epsilon) of each channel.
+  BatchNormNode(const std::array<Node<Scalar>*, 3>& parents, const BatchNormOptions& o,
+                Scalar* moments)
+      : ImageNode<Scalar, 3>("batch_norm", parents), o_(o), moments_(moments) {}
+
+  void evaluate(RunningStatistics<Scalar>& running) {
+    each_channel([&](Index c) {
+      const double count = static_cast<double>(this->cols * o_.input.pixels());
+      double mean = static_cast<double>(running.mean[c]);
+      double variance = static_cast<double>(running.variance[c]);
+      if (o_.training) {
+        double sum = 0;
+        each_image([&](Index n) { sum += static_cast<double>(x(c, n).sum()); });
+        mean = sum / count;
+        double square = 0;
+        const Scalar centre = static_cast<Scalar>(mean);
+        each_image(
+            [&](Index n) { square += static_cast<double>((x(c, n) - centre).square().sum()); });
+        variance = square / count;
+        const double m = o_.momentum;
+        const double unbiased = square / std::max(1.0, count - 1);
+        running.mean[c] += static_cast<Scalar>(m * (mean - static_cast<double>(running.mean[c])));
+        running.variance[c] +=
+            static_cast<Scalar>(m * (unbiased - static_cast<double>(running.variance[c])));
+      }
+      moments_[2 * c] = static_cast<Scalar>(mean);
+      moments_[2 * c + 1] = static_cast<Scalar>(1 / std::sqrt(variance + o_.epsilon));
+      const Scalar scale = gain(c) * moments_[2 * c + 1];
+      const Scalar shift = this->parent(2).value[c] - moments_[2 * c] * scale;
+      const Scalar slope = static_cast<Scalar>(o_.slope);
+      each_image([&](Index n) {
+        auto y = part(this->value, c, n);
+        y = x(c, n) * scale + shift;
+        if (slope != 1) y = y.max(y * slope);
+      });
+    });
+  }
+
+  void propagate(Tape<Scalar>& tape) override {
+    Node<Scalar>& input = this->parent(0);
+    Scalar* dx = input.needs_adjoint ? tape.open_adjoint(input).data() : nullptr;
+    const auto open = [&](Node<Scalar>& node) {
+      return node.needs_adjoint ? tape.open_adjoint(node).data() : nullptr;
+    };
+    Scalar* dgain = open(this->parent(1));
+    Scalar* dbias = open(this->parent(2));
+    each_channel([&](Index c) {
+      const Scalar mean = moments_[2 * c], inverse = moments_[2 * c + 1];
+      const Scalar slope = static_cast<Scalar>(o_.slope);
+      // The activation keeps the sign, so that its output tells on which side of 0 it was.
+      const auto dy = [&](Index n) {
+        const auto factor = (part(this->value, c, n) > Scalar(0)).template cast<Scalar>();
+        return part(this->adjoint, c, n) * (factor * (1 - slope) + slope);
+      };
+      double sum = 0, product = 0;
+      each_image([&](Index n) {
+        sum += static_cast<double>(dy(n).sum());
+        product += static_cast<double>((dy(n) * (x(c, n) - mean)).sum());
+      });
+      const Scalar dot = static_cast<Scalar>(product) * inverse;
+      if (dgain != nullptr) dgain[c] += dot;
+      if (dbias != nullptr) dbias[c] += static_cast<Scalar>(sum);
+      if (dx == nullptr) return;
+      const Scalar scale = gain(c) * inverse;
+      const Scalar count = static_cast<Scalar>(this->cols * o_.input.pixels());
+      const Scalar mean_dy = o_.training ? static_cast<Scalar>(sum) / count : Scalar(0);
+      const Scalar along = o_.training ? dot / count * inverse : Scalar(0);
+      each_image(
+          [&](Index n) { part(dx, c, n) += scale * (dy(n) - mean_dy - (x(c, n) - mean) * along); });
+    });
+  }
+
+ private:
+  using Array = Eigen::Array<Scalar, Eigen::Dynamic, 1>;
+
+  Scalar gain(Index c) const { return this->parent(1).value[c]; }
+
+  template <class S>  // Scalar or const Scalar
+  Eigen::Map<std::conditional_t<std::is_const_v<S>, const Array, Array>> part(S* images, Index c,
+                                                                              Index n) const {
+    return {images + n * o_.input.size() + c * o_.input.pixels(), o_.input.pixels()};
+  }
+  auto x(Index c, Index n) const {
+    return part(static_cast<const Scalar*>(this->parent(0).value), c, n);
+  }
+
+  template <class F>
+  void each_channel(F&& f) const {
+    parallel_for(o_.input.channels, o_.threads, [&](Index c, int) { f(c); });
+  }
+  template <class F>
+  void each_image(F&& f) const {
+    for (Index n = 0; n < this->cols; ++n) f(n);
+  }
+
+  BatchNormOptions o_;
+  Scalar* moments_;
+};
+
+}  // namespace detail
+
+/// y = act((x - mean) / sqrt(variance + epsilon) * gain + bias) of each channel, act(z) = z for
+/// z > 0, else slope * z (derivative slope at 0).
+///
+/// In training, mean and variance are those of the channel over all pixels and images, and the
+/// running statistics move towards them by `momentum` (the variance towards the unbiased one);
+/// else the running statistics are used as they are. x, y: input.size() x images; gain, bias:
+/// channels x 1. Differentiable once in x, gain and bias. Runs on `threads` threads, with the same
+/// bits on any number of them. Throws std::invalid_argument on options or shapes that do not fit.
+/// Source: Ioffe, Szegedy, "Batch normalization", ICML 2015.
+template <class Scalar>
+Var<Scalar> batch_norm(const Var<Scalar>& x, const Var<Scalar>& gain, const Var<Scalar>& bias,
+                       RunningStatistics<Scalar>& running, const BatchNormOptions& options) {
+  constexpr std::string_view here = "batch_norm";
+  detail::check_images(here, x, options.input);
+  const Index channels = options.input.channels;
+  Tape<Scalar>& tape = x.tape();
+  tape.check_mine(here, gain);
+  tape.check_mine(here, bias);
+  detail::check_shape(here, "gain", gain.rows(), gain.cols(), channels, 1);
+  detail::check_shape(here, "bias", bias.rows(), bias.cols(), channels, 1);
+  detail::check_shape(here, "running.mean", running.mean.rows(), 1, channels, 1);
+  detail::check_shape(here, "running.variance", running.variance.rows(), 1, channels, 1);
+  detail::check_range(here, "epsilon", options.epsilon, 1e-30, 1e30);
+  detail::check_range(here, "momentum", options.momentum, 0, 1);
+  detail::check_range(here, "slope", options.slope, 0, 1);
+  detail::check_positive(here, "threads", options.threads);
+  Scalar* moments = tape.allocate(2 * channels);
+  Scalar* y = tape.allocate(x.rows() * x.cols());
+  auto* node = tape.template emplace<detail::BatchNormNode<Scalar>>(
+      std::array{&x.node(), &gain.node(), &bias.node()}, options, moments);
+  node->value = y;
+  node->rows = x.rows();
+  node->cols = x.cols();
+  node->evaluate(running);
+  return {&tape, node};
+}
+
+}  // namespace plastic

@@ -1,0 +1,342 @@
+#pragma once
+
+#include <algorithm>
+#include <vector>
+
+#include "plastic/nn/image.hpp"
+#include "plastic/synapse/matrix_kernels.hpp"
+#include "plastic/threads/parallel.hpp"
+
+namespace plastic {
+
+struct Conv2dOptions {
+  ImageShape input = {};  ///< of each image
+  Index filters = 1;      ///< channels of the output
+  Index kernel = 3;       ///< rows and columns of a filter
+  Index stride = 1;
+  Index padding = 1;  ///< rows and columns of zeros around an image
+  int threads = 1;    ///< the result does not depend on it
+
+  ImageShape output() const {
+    const auto size = [&](Index n) { return (n + 2 * padding - kernel) / stride + 1; };
+    return {filters, size(input.height), size(input.width)};
+  }
+  /// Values that enter one output: rows of the weight.
+  Index patch() const { return input.channels * kernel * kernel; }
+};
+
+namespace detail {
+
+/// Work on images as matrix products over tiles of output pixels, counted over all images.
+///
+/// A tile is lowered: patches[k][p] is the k-th input value of pixel p. Then
+///   y[f][p]         = sum_k patches[k][p] W[f][k]
+///   d patches[k][p] = sum_f dy[f][p] W[f][k]
+///   dW[k][f]       += sum_p dy[p][f] patches[k][p]
+/// with products whose left side is contiguous and as wide as a block of the product kernel, so
+/// that nothing is packed again. A tile that is not full computes zeros.
+template <class Scalar>
+class Convolution {
+ public:
+  static constexpr Index tile = 3 * kernels::lanes<Scalar>;
+
+  Convolution(const Conv2dOptions& options, Index images)
+      : o_(options), out_(options.output()), images_(images) {}
+
+  Index tiles() const { return (images_ * out_.pixels() + tile - 1) / tile; }
+
+  /// Numbers that one thread works in.
+  Index scratch() const { return tile * (o_.patch() + o_.filters); }
+
+  /// y of the tile's pixels. weight: patch x filters; bias: filters, or nullptr.
+  void forward(Index number, const Scalar* x, const Scalar* weight, const Scalar* bias, Scalar* y,
+               Scalar* scratch) const {
+    Scalar* patches = scratch;
+    Scalar* sums = scratch + tile * o_.patch();
+    lower(range(number), x, patches);
+    for (Index f = 0; f < o_.filters; ++f) {
+      std::fill_n(sums + f * tile, tile, bias != nullptr ? bias[f] : Scalar(0));
+    }
+    kernels::add_product<Scalar>(sums, patches, {weight, 1, o_.patch()}, tile, o_.patch(),
+                                 o_.filters);
+    for_each_image(range(number), [&](Index image, Index pixel, Index at, Index n) {
+      for (Index f = 0; f < o_.filters; ++f) {
+        std::copy_n(sums + f * tile + at, n, y + (image * o_.filters + f) * out_.pixels() + pixel);
+      }
+    });
+  }
+
+  /// Adds the tile's part of the weight's adjoint to weight_sum [patch][filters] and of the bias's
+  /// to bias_sum [filters].
+  void add_weight_adjoint(Index number, const Scalar* x, const Scalar* dy, Scalar* weight_sum,
+                          Scalar* bias_sum, Scalar* scratch) const {
+    const Range pixels = range(number);
+    Scalar* patches = scratch;
+    Scalar* by_pixel = scratch + tile * o_.patch();
+    lower(pixels, x, patches);
+    for_each_image(pixels, [&](Index image, Index pixel, Index at, Index n) {
+      for (Index f = 0; f < o_.filters; ++f) {
+        const Scalar* from = dy + (image * o_.filters + f) * out_.pixels() + pixel;
+        for (Index i = 0; i < n; ++i) by_pixel[(at + i) * o_.filters + f] = from[i];
+      }
+    });
+    if (weight_sum != nullptr) {
+      kernels::add_product<Scalar>(weight_sum, by_pixel, {patches, 1, tile}, o_.filters,
+                                   pixels.count, o_.patch());
+    }
+    if (bias_sum != nullptr) {
+      for (Index p = 0; p < pixels.count; ++p) {
+        for (Index f = 0; f < o_.filters; ++f) bias_sum[f] += by_pixel[p * o_.filters + f];
+      }
+    }
+  }
+
+  /// Images whose adjoints are made together: enough for tiles that are nearly all full.
+  Index group() const { return (8 * tile + out_.pixels() - 1) / out_.pixels(); }
+  Index groups() const { return (images_ + group() - 1) / group(); }
+
+  /// Adds the adjoint of the images of a group to dx.
+  void add_input_adjoint(Index number, const Scalar* weight, const Scalar* dy, Scalar* dx,
+                         Scalar* scratch) const {
+    Scalar* patches = scratch;
+    Scalar* by_filter = scratch + tile * o_.patch();
+    const Index end = std::min(images_, (number + 1) * group()) * out_.pixels();
+    for (Index first = number * group() * out_.pixels(); first < end; first += tile) {
+      const Range pixels{first, std::min(tile, end - first)};
+      if (pixels.count < tile) std::fill_n(by_filter, tile * o_.filters, Scalar(0));
+      for_each_image(pixels, [&](Index image, Index pixel, Index at, Index n) {
+        for (Index f = 0; f < o_.filters; ++f) {
+          std::copy_n(dy + (image * o_.filters + f) * out_.pixels() + pixel, n,
+                      by_filter + f * tile + at);
+        }
+      });
+      std::fill_n(patches, tile * o_.patch(), Scalar(0));
+      kernels::add_product<Scalar>(patches, by_filter, {weight, o_.patch(), 1}, tile, o_.filters,
+                                   o_.patch());
+      raise(pixels, patches, dx);
+    }
+  }
+
+ private:
+  /// Output pixels, counted over all images.
+  struct Range {
+    Index first, count;
+  };
+  Range range(Index number) const {
+    return {number * tile, std::min(tile, images_ * out_.pixels() - number * tile)};
+  }
+
+  /// Calls f(image, first pixel in it, place in the range, count) for the images of a range.
+  template <class F>
+  void for_each_image(Range pixels, F&& f) const {
+    for (Index at = 0; at < pixels.count;) {
+      const Index image = (pixels.first + at) / out_.pixels();
+      const Index pixel = (pixels.first + at) % out_.pixels();
+      const Index n = std::min(pixels.count - at, out_.pixels() - pixel);
+      f(image, pixel, at, n);
+      at += n;
+    }
+  }
+
+  /// Calls f(first pixel's input row, input column, place, count) for parts of output rows.
+  template <class F>
+  void for_each_row(Index pixel, Index n, F&& f) const {
+    for (Index at = 0; at < n;) {
+      const Index row = (pixel + at) / out_.width;
+      const Index column = (pixel + at) % out_.width;
+      const Index count = std::min(n - at, out_.width - column);
+      f(row * o_.stride - o_.padding, column * o_.stride - o_.padding, at, count);
+      at += count;
+    }
+  }
+
+  /// The part of `count` pixels whose input column column + i * stride lies inside the image.
+  std::pair<Index, Index> inside(Index column, Index count) const {
+    const Index first = column >= 0 ? 0 : (-column + o_.stride - 1) / o_.stride;
+    const Index last = column >= o_.input.width
+                           ? 0
+                           : std::min(count, (o_.input.width - 1 - column) / o_.stride + 1);
+    return {std::min(first, count), std::max(last, std::min(first, count))};
+  }
+
+  /// Calls f(k, channel, row and column within the filter) for every value of a patch.
+  template <class F>
+  void for_each_value(F&& f) const {
+    Index k = 0;
+    for (Index c = 0; c < o_.input.channels; ++c) {
+      for (Index i = 0; i < o_.kernel; ++i) {
+        for (Index j = 0; j < o_.kernel; ++j) f(k++, c, i, j);
+      }
+    }
+  }
+
+  void lower(Range pixels, const Scalar* x, Scalar* patches) const {
+    if (pixels.count < tile) std::fill_n(patches, tile * o_.patch(), Scalar(0));
+    for_each_image(pixels, [&](Index image, Index pixel, Index at_image, Index n) {
+      for_each_row(pixel, n, [&](Index y0, Index x0, Index at_row, Index count) {
+        for_each_value([&](Index k, Index c, Index i, Index j) {
+          Scalar* to = patches + k * tile + at_image + at_row;
+          if (y0 + i < 0 || y0 + i >= o_.input.height) {
+            std::fill_n(to, count, Scalar(0));
+            return;
+          }
+          const Scalar* row = x + image * o_.input.size() + c * o_.input.pixels() +
+                              (y0 + i) * o_.input.width + x0 + j;
+          const auto [first, last] = inside(x0 + j, count);
+          std::fill_n(to, first, Scalar(0));
+          if (o_.stride == 1) {
+            std::copy_n(row + first, last - first, to + first);
+          } else {
+            for (Index p = first; p < last; ++p) to[p] = row[p * o_.stride];
+          }
+          std::fill_n(to + last, count - last, Scalar(0));
+        });
+      });
+    });
+  }
+
+  /// The adjoint of lowering: adds patches to the images they came from.
+  void raise(Range pixels, const Scalar* patches, Scalar* x) const {
+    for_each_image(pixels, [&](Index image, Index pixel, Index at_image, Index n) {
+      for_each_row(pixel, n, [&](Index y0, Index x0, Index at_row, Index count) {
+        for_each_value([&](Index k, Index c, Index i, Index j) {
+          if (y0 + i < 0 || y0 + i >= o_.input.height) return;
+          const Scalar* from = patches + k * tile + at_image + at_row;
+          Scalar* row = x + image * o_.input.size() + c * o_.input.pixels() +
+                        (y0 + i) * o_.input.width + x0 + j;
+          const auto [first, last] = inside(x0 + j, count);
+          for (Index p = first; p < last; ++p) row[p * o_.stride] += from[p];
+        });
+      });
+    });
+  }
+
+  Conv2dOptions o_;
+  ImageShape out_;
+  Index images_;
+};
+
+template <class Scalar>
+class Conv2dNode final : public ImageNode<Scalar, 3> {
+ public:
+  // The bias may be missing: its place is then the weight's, and nothing is added to it.
+  Conv2dNode(const std::array<Node<Scalar>*, 3>& parents, bool has_bias, const Conv2dOptions& o,
+             Scalar* scratch)
+      : ImageNode<Scalar, 3>("conv2d", parents), has_bias_(has_bias), o_(o), scratch_(scratch) {}
+
+  void evaluate() {
+    const Convolution<Scalar> convolution(o_, this->cols);
+    parallel_for(convolution.tiles(), o_.threads, [&](Index number, int thread) {
+      convolution.forward(number, x().value, weight().value, has_bias_ ? bias().value : nullptr,
+                          this->value, scratch_ + thread * convolution.scratch());
+    });
+  }
+
+  void propagate(Tape<Scalar>& tape) override {
+    const Convolution<Scalar> convolution(o_, this->cols);
+    if (x().needs_adjoint) {
+      Scalar* dx = tape.open_adjoint(x()).data();
+      parallel_for(convolution.groups(), o_.threads, [&](Index group, int thread) {
+        convolution.add_input_adjoint(group, weight().value, this->adjoint, dx,
+                                      scratch_ + thread * convolution.scratch());
+      });
+    }
+    add_weight_adjoint(tape, convolution);
+  }
+
+ private:
+  void add_weight_adjoint(Tape<Scalar>& tape, const Convolution<Scalar>& convolution) {
+    const bool learns_bias = has_bias_ && bias().needs_adjoint;
+    if (!weight().needs_adjoint && !learns_bias) return;
+    if (weight().needs_adjoint) tape.open_adjoint(weight());
+    if (learns_bias) tape.open_adjoint(bias());
+    // A fixed number of sums, added in a fixed order: the same bits with any number of threads.
+    const Index weights = o_.patch() * o_.filters;
+    const Index lanes = std::clamp<Index>((Index{1} << 22) / weights, 4, 16);
+    const Index size = weights + o_.filters;
+    const Arena::Mark mark = tape.arena().mark();
+    Scalar* sums = tape.allocate(lanes * size);
+    const Index tiles = convolution.tiles();
+    parallel_for(lanes, o_.threads, [&](Index lane, int thread) {
+      Scalar* sum = sums + lane * size;
+      std::fill_n(sum, size, Scalar(0));
+      for (Index t = lane * tiles / lanes; t < (lane + 1) * tiles / lanes; ++t) {
+        convolution.add_weight_adjoint(
+            t, x().value, this->adjoint, weight().needs_adjoint ? sum : nullptr,
+            learns_bias ? sum + weights : nullptr, scratch_ + thread * convolution.scratch());
+      }
+    });
+    for (Index lane = 1; lane < lanes; ++lane) {
+      MatrixMap<Scalar>(sums, size, 1) += MatrixMap<Scalar>(sums + lane * size, size, 1);
+    }
+    if (weight().needs_adjoint) {
+      weight().adjoint_map() += ConstMatrixMap<Scalar>(sums, o_.filters, o_.patch()).transpose();
+    }
+    if (learns_bias) {
+      bias().adjoint_map() += ConstMatrixMap<Scalar>(sums + weights, o_.filters, 1);
+    }
+    tape.arena().rewind(mark);
+  }
+
+  Node<Scalar>& x() const { return this->parent(0); }
+  Node<Scalar>& weight() const { return this->parent(1); }
+  Node<Scalar>& bias() const { return this->parent(2); }
+
+  bool has_bias_;
+  Conv2dOptions o_;
+  Scalar* scratch_;
+};
+
+inline void check(const Conv2dOptions& o) {
+  constexpr std::string_view here = "conv2d";
+  check_positive(here, "filters", o.filters);
+  check_positive(here, "kernel", o.kernel);
+  check_positive(here, "stride", o.stride);
+  check_positive(here, "threads", o.threads);
+  if (o.padding < 0 || o.padding >= o.kernel) {
+    reject(here, "padding", "in 0 .. kernel - 1", o.padding);
+  }
+  if (o.kernel > std::min(o.input.height, o.input.width) + 2 * o.padding) {
+    reject(here, "kernel", "no larger than the padded image", o.kernel);
+  }
+}
+
+}  // namespace detail
+
+/// y[f, i, j] = sum_{c, a, b} W[f, c, a, b] x[c, i stride + a - padding, j stride + b - padding]
+/// + bias[f] of each image, zeros outside of it (a cross-correlation, as in PyTorch).
+///
+/// x: input.size() x images; weight: (channels * kernel * kernel) x filters, in memory [filters]
+/// [channels][kernel][kernel]; bias: filters x 1, or empty; y: output().size() x images.
+/// Differentiable once in all three. Runs on `threads` threads, with the same bits on any number of
+/// them. Memory of its own: a tile per thread, and 4 to 16 copies of the weight during a sweep.
+/// Throws std::invalid_argument on options or shapes that do not fit.
+template <class Scalar>
+Var<Scalar> conv2d(const Var<Scalar>& x, const Var<Scalar>& weight, const Var<Scalar>& bias,
+                   const Conv2dOptions& options) {
+  constexpr std::string_view here = "conv2d";
+  detail::check_images(here, x, options.input);
+  detail::check(options);
+  Tape<Scalar>& tape = x.tape();
+  tape.check_mine(here, weight);
+  detail::check_shape(here, "weight", weight.rows(), weight.cols(), options.patch(),
+                      options.filters);
+  const bool has_bias = !bias.empty();
+  if (has_bias) {
+    tape.check_mine(here, bias);
+    detail::check_shape(here, "bias", bias.rows(), bias.cols(), options.filters, 1);
+  }
+  const detail::Convolution<Scalar> convolution(options, x.cols());
+  Scalar* scratch = tape.allocate(options.threads * convolution.scratch());
+  Scalar* y = tape.allocate(options.output().size() * x.cols());
+  auto* node = tape.template emplace<detail::Conv2dNode<Scalar>>(
+      std::array{&x.node(), &weight.node(), has_bias ? &bias.node() : &weight.node()}, has_bias,
+      options, scratch);
+  node->value = y;
+  node->rows = options.output().size();
+  node->cols = x.cols();
+  node->evaluate();
+  return {&tape, node};
+}
+
+}  // namespace plastic

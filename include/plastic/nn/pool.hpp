@@ -1,0 +1,164 @@
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+
+#include "plastic/nn/image.hpp"
+#include "plastic/threads/parallel.hpp"
+
+namespace plastic {
+
+struct PoolOptions {
+  ImageShape input = {};
+  Index window = 2;  ///< rows and columns of a window
+  Index stride = 2;
+  int threads = 1;  ///< the result does not depend on it
+
+  /// Windows lie inside the image: what is left over at its end is not seen.
+  ImageShape output() const {
+    return {input.channels, (input.height - window) / stride + 1,
+            (input.width - window) / stride + 1};
+  }
+};
+
+namespace detail {
+
+inline void check(std::string_view here, const PoolOptions& o) {
+  check_positive(here, "window", o.window);
+  check_positive(here, "stride", o.stride);
+  check_positive(here, "threads", o.threads);
+  if (o.window > std::min(o.input.height, o.input.width)) {
+    reject(here, "window", "no larger than the image " + shape_text(o.input), o.window);
+  }
+}
+
+/// Calls f(output place, first input place of its window) for the outputs of one image.
+template <class F>
+void for_each_window(const PoolOptions& o, F&& f) {
+  const ImageShape out = o.output();
+  Index at = 0;
+  for (Index c = 0; c < out.channels; ++c) {
+    for (Index i = 0; i < out.height; ++i) {
+      const Index row = c * o.input.pixels() + i * o.stride * o.input.width;
+      for (Index j = 0; j < out.width; ++j) f(at++, row + j * o.stride);
+    }
+  }
+}
+
+template <class Scalar>
+class MaxPoolNode final : public ImageNode<Scalar, 1> {
+ public:
+  /// largest: for every output, where in its image the input lies that it took.
+  MaxPoolNode(Node<Scalar>* x, const PoolOptions& o, std::int32_t* largest)
+      : ImageNode<Scalar, 1>("max_pool", {x}), o_(o), largest_(largest) {}
+
+  void evaluate() {
+    parallel_for(this->cols, o_.threads, [&](Index n, int) {
+      const Scalar* x = this->parent(0).value + n * o_.input.size();
+      Scalar* y = this->value + n * this->rows;
+      std::int32_t* taken = largest_ + n * this->rows;
+      for_each_window(o_, [&](Index at, Index first) {
+        Index best = first;
+        for (Index i = 0; i < o_.window; ++i) {
+          for (Index j = 0; j < o_.window; ++j) {
+            const Index place = first + i * o_.input.width + j;
+            if (x[place] > x[best] || std::isnan(x[place])) best = place;
+          }
+        }
+        y[at] = x[best];
+        taken[at] = static_cast<std::int32_t>(best);
+      });
+    });
+  }
+
+  void propagate(Tape<Scalar>& tape) override {
+    Scalar* dx = tape.open_adjoint(this->parent(0)).data();
+    parallel_for(this->cols, o_.threads, [&](Index n, int) {
+      for (Index at = n * this->rows; at < (n + 1) * this->rows; ++at) {
+        dx[n * o_.input.size() + largest_[at]] += this->adjoint[at];
+      }
+    });
+  }
+
+ private:
+  PoolOptions o_;
+  std::int32_t* largest_;
+};
+
+template <class Scalar>
+class AveragePoolNode final : public ImageNode<Scalar, 1> {
+ public:
+  AveragePoolNode(Node<Scalar>* x, const PoolOptions& o)
+      : ImageNode<Scalar, 1>("average_pool", {x}), o_(o) {}
+
+  void evaluate() {
+    parallel_for(this->cols, o_.threads, [&](Index n, int) {
+      const Scalar* x = this->parent(0).value + n * o_.input.size();
+      for_each_window(o_, [&](Index at, Index first) {
+        Scalar sum = 0;
+        for_each_place(first, [&](Index place) { sum += x[place]; });
+        this->value[n * this->rows + at] = sum * share();
+      });
+    });
+  }
+
+  void propagate(Tape<Scalar>& tape) override {
+    Scalar* all = tape.open_adjoint(this->parent(0)).data();
+    parallel_for(this->cols, o_.threads, [&](Index n, int) {
+      Scalar* dx = all + n * o_.input.size();
+      for_each_window(o_, [&](Index at, Index first) {
+        const Scalar dy = this->adjoint[n * this->rows + at] * share();
+        for_each_place(first, [&](Index place) { dx[place] += dy; });
+      });
+    });
+  }
+
+ private:
+  Scalar share() const { return Scalar(1) / static_cast<Scalar>(o_.window * o_.window); }
+
+  template <class F>
+  void for_each_place(Index first, F&& f) const {
+    for (Index i = 0; i < o_.window; ++i) {
+      for (Index j = 0; j < o_.window; ++j) f(first + i * o_.input.width + j);
+    }
+  }
+
+  PoolOptions o_;
+};
+
+template <class PoolNode, class Scalar, class... Args>
+Var<Scalar> pool(const Var<Scalar>& x, const PoolOptions& options, Args... args) {
+  Tape<Scalar>& tape = x.tape();
+  Scalar* y = tape.allocate(options.output().size() * x.cols());
+  auto* node = tape.template emplace<PoolNode>(&x.node(), options, args...);
+  node->value = y;
+  node->rows = options.output().size();
+  node->cols = x.cols();
+  node->evaluate();
+  return {&tape, node};
+}
+
+}  // namespace detail
+
+/// The largest value of each window, which also gets its adjoint: of several, the first; of what is
+/// not a number, that. x: input.size() x images; y: output().size() x images. Differentiable once.
+/// Throws std::invalid_argument on options or shapes that do not fit.
+template <class Scalar>
+Var<Scalar> max_pool(const Var<Scalar>& x, const PoolOptions& options) {
+  detail::check_images("max_pool", x, options.input);
+  detail::check("max_pool", options);
+  auto* largest = x.tape().arena().template allocate_array<std::int32_t>(
+      static_cast<std::size_t>(options.output().size() * x.cols()));
+  return detail::pool<detail::MaxPoolNode<Scalar>>(x, options, largest);
+}
+
+/// The mean of each window. x: input.size() x images; y: output().size() x images. Differentiable
+/// once. Throws std::invalid_argument on options or shapes that do not fit.
+template <class Scalar>
+Var<Scalar> average_pool(const Var<Scalar>& x, const PoolOptions& options) {
+  detail::check_images("average_pool", x, options.input);
+  detail::check("average_pool", options);
+  return detail::pool<detail::AveragePoolNode<Scalar>>(x, options);
+}
+
+}  // namespace plastic
