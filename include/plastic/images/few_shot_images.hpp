@@ -1,0 +1,101 @@
+#pragma once
+
+#include <algorithm>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "plastic/images/image_set.hpp"
+#include "plastic/random/random.hpp"
+#include "plastic/tape/check.hpp"
+
+namespace plastic {
+
+struct FewShotImagesOptions {
+  Index way = 5;      ///< classes of an episode
+  Index shot = 1;     ///< labelled images of each class
+  Index queries = 1;  ///< images of each class to be classified
+};
+
+/// One step of an episode: an image and the label that its class has there.
+struct ShownImage {
+  Index image = 0;
+  Index label = 0;
+};
+
+/// N-way K-shot episodes of a set of images.
+///
+/// An episode takes `way` classes and of each `shot + queries` different images. Labels are a fresh
+/// random permutation: they tell nothing of the class. The first way * shot steps are the support,
+/// the rest the queries, each part in random order. Const and safe from several threads.
+class FewShotImages {
+ public:
+  /// `set` must outlive the object. Throws std::invalid_argument if a count is not positive, or the
+  /// set has too few classes or a class too few images.
+  FewShotImages(const ImageSet& set, const FewShotImagesOptions& options = {})
+      : set_(&set), options_(options) {
+    constexpr std::string_view here = "FewShotImages";
+    detail::check_positive(here, "way", options.way);
+    detail::check_positive(here, "shot", options.shot);
+    detail::check_positive(here, "queries", options.queries);
+    if (static_cast<Index>(set.classes.size()) < options.way) {
+      detail::reject(here, "the classes of the set", "at least " + std::to_string(options.way),
+                     set.classes.size());
+    }
+    for (const ImageClass& c : set.classes) {
+      if (c.count < options.shot + options.queries) {
+        detail::reject(here, "the images of class " + c.name,
+                       "at least " + std::to_string(options.shot + options.queries), c.count);
+      }
+    }
+  }
+
+  const ImageSet& set() const { return *set_; }
+  const FewShotImagesOptions& options() const { return options_; }
+  Index support_steps() const { return options_.way * options_.shot; }
+  Index steps() const { return options_.way * (options_.shot + options_.queries); }
+
+  /// The steps of one episode, a function of the random numbers alone.
+  std::vector<ShownImage> draw(Random& random) const {
+    std::vector<ShownImage> support, queries;
+    const std::vector<Index> classes =
+        choose(static_cast<Index>(set_->classes.size()), options_.way, random);
+    const std::vector<Index> labels = choose(options_.way, options_.way, random);
+    for (std::size_t k = 0; k < classes.size(); ++k) {
+      const ImageClass& c = set_->classes[static_cast<std::size_t>(classes[k])];
+      const std::vector<Index> images = choose(c.count, options_.shot + options_.queries, random);
+      for (std::size_t i = 0; i < images.size(); ++i) {
+        auto& part = static_cast<Index>(i) < options_.shot ? support : queries;
+        part.push_back({c.first + images[i], labels[k]});
+      }
+    }
+    shuffle(support, random);
+    shuffle(queries, random);
+    support.insert(support.end(), queries.begin(), queries.end());
+    return support;
+  }
+
+ private:
+  /// `count` different numbers of 0 .. n - 1 in random order. Floyd's algorithm would save nothing:
+  /// n is small beside the images that are read.
+  static std::vector<Index> choose(Index n, Index count, Random& random) {
+    std::vector<Index> chosen;
+    while (static_cast<Index>(chosen.size()) < count) {
+      const auto next = static_cast<Index>(random.below(static_cast<std::uint32_t>(n)));
+      if (std::find(chosen.begin(), chosen.end(), next) == chosen.end()) chosen.push_back(next);
+    }
+    return chosen;
+  }
+
+  template <class T>
+  static void shuffle(std::vector<T>& items, Random& random) {
+    for (std::size_t k = items.size(); k > 1; --k) {
+      std::swap(items[k - 1], items[random.below(static_cast<std::uint32_t>(k))]);
+    }
+  }
+
+  const ImageSet* set_;
+  FewShotImagesOptions options_;
+};
+
+}  // namespace plastic

@@ -1,0 +1,160 @@
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "plastic/nn/batch_norm.hpp"
+#include "plastic/nn/conv2d.hpp"
+#include "plastic/nn/dropout.hpp"
+#include "plastic/nn/pool.hpp"
+#include "plastic/tape/borrow.hpp"
+
+namespace plastic {
+
+/// How an encoder runs on one batch of images.
+struct EncoderPass {
+  bool training = false;   ///< statistics of the batch and dropout, else running statistics
+  std::uint64_t seed = 0;  ///< of dropout
+  Index batch = 0;         ///< number of the batch: of dropout, and for rates that grow
+  int threads = 1;         ///< the result does not depend on it
+};
+
+/// A convolutional network from images to features, made of blocks of convolution and batch norm.
+///
+/// Slow weights only: `parameters()`, without plasticity; batch norm's running statistics beside
+/// them. `encode` puts all images of a batch through every layer in turn, on the pass's threads.
+template <class Scalar>
+class Encoder {
+ public:
+  virtual ~Encoder() = default;
+  virtual std::string_view name() const = 0;
+
+  const ImageShape& input() const { return input_; }
+  Index features() const { return features_; }  ///< rows of what `encode` returns
+  Parameters<Scalar>& parameters() { return parameters_; }
+  const Parameters<Scalar>& parameters() const { return parameters_; }
+
+  /// Running statistics of each batch norm, in the order of `statistics_names`.
+  std::vector<RunningStatistics<Scalar>>& statistics() { return statistics_; }
+  const std::vector<RunningStatistics<Scalar>>& statistics() const { return statistics_; }
+  const std::vector<std::string>& statistics_names() const { return statistics_names_; }
+
+  /// images: input().size() x images; returns features() x images. Sweeps add to `gradients`, of
+  /// the layout of `parameters()` (nullptr: the parameters are constants). In training it changes
+  /// the running statistics. Throws std::invalid_argument on other shapes.
+  Var<Scalar> encode(const Var<Scalar>& images, const EncoderPass& pass,
+                     Vector<Scalar>* gradients = nullptr) {
+    detail::check_images("Encoder::encode", images, input_);
+    detail::check_positive("Encoder::encode", "threads", pass.threads);
+    if (gradients != nullptr && gradients->size() != parameters_.size()) {
+      detail::reject("Encoder::encode", "gradients",
+                     "a vector of " + std::to_string(parameters_.size()), gradients->size());
+    }
+    drops_ = 0;
+    return run(images, {pass, gradients});
+  }
+
+ protected:
+  /// A pass and where its gradients go.
+  struct Run {
+    EncoderPass pass;
+    Vector<Scalar>* gradients;
+  };
+
+  /// A convolution without bias and the batch norm after it.
+  struct Block {
+    Conv2dOptions conv;
+    Index weight, gain, bias;
+    std::size_t statistics;
+  };
+
+  explicit Encoder(const ImageShape& input) : input_(input) {}
+
+  virtual Var<Scalar> run(const Var<Scalar>& images, const Run& run) = 0;
+
+  /// Weights start normal with variance 2 / (filters kernel^2). Source: He et al., "Delving deep
+  /// into rectifiers", ICCV 2015, by fan-out.
+  Block add_block(const std::string& name, const ImageShape& input, Index filters, Index kernel,
+                  std::uint64_t seed) {
+    Block block{.conv = {.input = input,
+                         .filters = filters,
+                         .kernel = kernel,
+                         .stride = 1,
+                         .padding = kernel / 2},
+                .weight = 0,
+                .gain = 0,
+                .bias = 0,
+                .statistics = statistics_.size()};
+    block.weight = parameters_.add(name + ".conv.weight", block.conv.patch(), filters);
+    block.gain = parameters_.add(name + ".norm.weight", filters, 1);
+    block.bias = parameters_.add(name + ".norm.bias", filters, 1);
+    Random random({seed, Random::Purpose::initial_weights}, 0,
+                  static_cast<std::uint64_t>(block.weight));
+    const double deviation = std::sqrt(2 / static_cast<double>(filters * kernel * kernel));
+    MatrixMap<Scalar> weight = parameters_.matrix(block.weight);
+    for (Index i = 0; i < weight.size(); ++i) {
+      weight.data()[i] = static_cast<Scalar>(deviation * random.normal());
+    }
+    parameters_.matrix(block.gain).setOnes();
+    statistics_.emplace_back(filters);
+    statistics_names_.push_back(name + ".norm");
+    return block;
+  }
+
+  /// act(batch_norm(conv(x))); slope as in BatchNormOptions.
+  Var<Scalar> apply(const Block& block, const Var<Scalar>& x, double slope, const Run& run) {
+    Tape<Scalar>& tape = x.tape();
+    const auto parameter = [&](Index number) {
+      return borrow(tape, parameters_, number, run.gradients);
+    };
+    Conv2dOptions conv = block.conv;
+    conv.threads = run.pass.threads;
+    const Var<Scalar> y = conv2d(x, parameter(block.weight), Var<Scalar>(), conv);
+    return batch_norm(y, parameter(block.gain), parameter(block.bias),
+                      statistics_[block.statistics],
+                      {.input = conv.output(),
+                       .training = run.pass.training,
+                       .slope = slope,
+                       .threads = run.pass.threads});
+  }
+
+  /// The random numbers of the next dropout of this pass.
+  DropKey next_drop(const Run& run) {
+    constexpr std::uint32_t first_purpose = 128;  // the library's own are below
+    const auto purpose = static_cast<Random::Purpose>(first_purpose + drops_++);
+    return {.stream = {run.pass.seed, purpose},
+            .batch = static_cast<std::uint64_t>(run.pass.batch),
+            .threads = run.pass.threads};
+  }
+
+  static PoolOptions halving(const ImageShape& shape, const Run& run) {
+    return {.input = shape, .window = 2, .stride = 2, .threads = run.pass.threads};
+  }
+  static ImageShape halved(const ImageShape& shape) { return PoolOptions{.input = shape}.output(); }
+
+  /// Throws std::invalid_argument if an image cannot be halved `times` times.
+  static void check_halvings(std::string_view here, const ImageShape& input, int times) {
+    const Index least = Index{1} << times;
+    if (input.channels < 1 || std::min(input.height, input.width) < least) {
+      detail::reject(here, "input",
+                     "an image of at least " + std::to_string(least) + " rows and columns",
+                     detail::shape_text(input));
+    }
+  }
+
+  void set_features(Index features) { features_ = features; }
+
+ private:
+  ImageShape input_;
+  Index features_ = 0;
+  Parameters<Scalar> parameters_;
+  std::vector<RunningStatistics<Scalar>> statistics_;
+  std::vector<std::string> statistics_names_;
+  std::uint32_t drops_ = 0;  // so far in this pass
+};
+
+}  // namespace plastic

@@ -1,0 +1,79 @@
+#pragma once
+
+#include <algorithm>
+#include <array>
+
+#include "plastic/nn/encoder.hpp"
+
+namespace plastic {
+
+/// Four residual blocks of 64, 160, 320 and 640 filters. A block: three 3x3 convolutions with batch
+/// norm, leaky ReLU 0.1 after the first two; a 1x1 convolution with batch norm around them; their
+/// sum through leaky ReLU 0.1 and a 2x2 max pool. In training the first two blocks end with dropout
+/// 0.1, the last two with DropBlock, whose rate grows to 0.1 over 40,000 batches, of 5 x 5 pixels
+/// where the image has 84 or more, else 2 x 2 (and never more than the block's output has). The
+/// last output, flattened, is the features. Images of at least 16 x 16. Source: Lee et al.,
+/// "Meta-learning with differentiable convex optimization", CVPR 2019.
+template <class Scalar>
+class ResNet12 final : public Encoder<Scalar> {
+  using Base = Encoder<Scalar>;
+
+ public:
+  explicit ResNet12(const ImageShape& input, std::uint64_t seed = 0) : Base(input) {
+    Base::check_halvings("ResNet12", input, 4);
+    ImageShape shape = input;
+    for (std::size_t k = 0; k < 4; ++k) {
+      constexpr std::array<Index, 4> filters{64, 160, 320, 640};
+      const std::string name = "block" + std::to_string(k + 1);
+      Residual& block = blocks_.emplace_back();
+      ImageShape inner = shape;
+      for (std::size_t i = 0; i < 3; ++i) {
+        block.path[i] =
+            this->add_block(name + "." + std::to_string(i + 1), inner, filters[k], 3, seed);
+        inner = block.path[i].conv.output();
+      }
+      block.shortcut = this->add_block(name + ".shortcut", shape, filters[k], 1, seed);
+      shape = Base::halved(inner);
+    }
+    this->set_features(shape.size());
+  }
+
+  std::string_view name() const override { return "resnet12"; }
+
+ protected:
+  Var<Scalar> run(const Var<Scalar>& images, const typename Base::Run& run) override {
+    constexpr double slope = 0.1;
+    Var<Scalar> x = images;
+    for (std::size_t k = 0; k < 4; ++k) {
+      const Residual& block = blocks_[k];
+      const Var<Scalar> a = this->apply(block.path[0], x, slope, run);
+      const Var<Scalar> b = this->apply(block.path[1], a, slope, run);
+      const Var<Scalar> c = this->apply(block.path[2], b, 1, run);
+      const Var<Scalar> y = leaky_relu(c + this->apply(block.shortcut, x, 1, run), slope);
+      const PoolOptions pool = Base::halving(block.shortcut.conv.output(), run);
+      x = max_pool(y, pool);
+      if (run.pass.training) x = drop(x, pool.output(), k, run);
+    }
+    return x;
+  }
+
+ private:
+  struct Residual {
+    std::array<typename Base::Block, 3> path;
+    typename Base::Block shortcut;
+  };
+
+  Var<Scalar> drop(const Var<Scalar>& x, const ImageShape& shape, std::size_t block,
+                   const typename Base::Run& run) {
+    constexpr double rate = 0.1, ramp = 40000;
+    if (block < 2) return dropout(x, rate, this->next_drop(run));
+    const double grown = rate * std::min(1.0, static_cast<double>(run.pass.batch) / ramp);
+    const Index side = std::min(this->input().height, this->input().width) >= 84 ? 5 : 2;
+    return drop_block(x, shape, std::min({side, shape.height, shape.width}), grown,
+                      this->next_drop(run));
+  }
+
+  std::vector<Residual> blocks_;
+};
+
+}  // namespace plastic

@@ -1,0 +1,314 @@
+#include <algorithm>
+#include <catch2/catch.hpp>
+#include <cmath>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "gradcheck.hpp"
+#include "plastic/cells/lstm.hpp"
+#include "plastic/cells/rnn.hpp"
+#include "plastic/images/glyphs.hpp"
+#include "plastic/images/image_trainer.hpp"
+#include "plastic/nn/conv4.hpp"
+#include "plastic/rules/gradient.hpp"
+#include "plastic/rules/hebbian.hpp"
+#include "plastic/rules/none.hpp"
+
+using namespace plastic;
+using namespace plastic::testing;
+
+namespace {
+
+GlyphOptions few_glyphs() { return {.classes = 12, .images_per_class = 6, .size = 16, .seed = 3}; }
+
+// Images whose every pixel tells their number, 3 x 4 x 5.
+ImageSet numbered_images() {
+  ImageSet set{.shape = {3, 4, 5},
+               .pixels = {},
+               .classes = {},
+               .mean = {0.1, 0.2, 0.3},
+               .deviation = {0.5, 1, 2}};
+  for (int k = 0; k < 8; ++k) {
+    set.classes.push_back({"class" + std::to_string(k), k * 4, 4});
+    for (int i = 0; i < 4 * 60; ++i)
+      set.pixels.push_back(static_cast<std::uint8_t>((k * 240 + i) % 251));
+  }
+  return set;
+}
+
+template <class Rule, class Scalar>
+using Rnn2 = PlasticCell<FeatureRnn, Rule, Scalar>;
+
+template <class Cell>
+ImageClassifier<Cell> small_classifier(const ImageShape& shape, std::uint64_t seed = 1) {
+  using Scalar = typename Cell::ScalarType;
+  return {std::make_unique<Conv4<Scalar>>(shape, seed, 3),
+          {.inputs = 7, .hidden = 7, .outputs = 3, .extra = 2, .inner_scale = 1, .seed = seed}};
+}
+
+const FewShotImagesOptions three_way{.way = 3, .shot = 2, .queries = 1};
+
+}  // namespace
+
+TEST_CASE("Glyphs are a function of seed, class and image", "[images]") {
+  GlyphOptions options = few_glyphs();
+  const ImageSet all = make_glyphs(options);
+  CHECK(all.shape == ImageShape{1, 16, 16});
+  CHECK(all.images() == 72);
+  REQUIRE(all.classes.size() == 12);
+  CHECK(all.classes[5].name == "glyph5");
+  CHECK(all.classes[5].first == 30);
+
+  options.first_class = 5;
+  options.classes = 2;
+  options.threads = 3;
+  const ImageSet part = make_glyphs(options);
+  CHECK(part.classes[0].name == "glyph5");
+  CHECK(std::equal(part.pixels.begin(), part.pixels.end(), all.image(30)));
+  options.seed = 4;
+  CHECK(make_glyphs(options).pixels != part.pixels);
+
+  // Every image has ink and space, and no two are the same.
+  std::set<std::vector<std::uint8_t>> different;
+  for (Index n = 0; n < all.images(); ++n) {
+    const std::vector<std::uint8_t> image(all.image(n), all.image(n + 1));
+    different.insert(image);
+    const auto ink = std::count_if(image.begin(), image.end(), [](int v) { return v > 127; });
+    CHECK(ink >= 10);
+    CHECK(ink <= 128);
+  }
+  CHECK(different.size() == 72);
+}
+
+TEST_CASE("Images of one glyph are more alike than those of two", "[images]") {
+  GlyphOptions options = few_glyphs();
+  options.rotation = options.scaling = options.shift = 0;
+  const ImageSet set = make_glyphs(options);
+  double same = 0, other = 0;
+  Index same_count = 0, other_count = 0;
+  for (Index a = 0; a < set.images(); ++a) {
+    for (Index b = 0; b < a; ++b) {
+      double square = 0;
+      for (Index p = 0; p < set.shape.size(); ++p) {
+        square += std::pow(set.image(a)[p] / 255.0 - set.image(b)[p] / 255.0, 2);
+      }
+      (a / 6 == b / 6 ? same : other) += square;
+      ++(a / 6 == b / 6 ? same_count : other_count);
+    }
+  }
+  CHECK(same / static_cast<double>(same_count) < 0.6 * other / static_cast<double>(other_count));
+}
+
+TEST_CASE("An image is loaded as it is, but for its channels' mean and deviation", "[images]") {
+  const ImageSet set = numbered_images();
+  Random random({}, 0, 0);
+  std::vector<double> x(60);
+  load_image(set, 5, {}, random, x.data());
+  for (std::size_t i = 0; i < 60; ++i) {
+    const auto c = i / 20;
+    CHECK(x[i] == Approx((set.image(5)[i] / 255.0 - set.mean[c]) / set.deviation[c]));
+  }
+}
+
+TEST_CASE("Crops and flips move an image, jitter changes its colours", "[images]") {
+  ImageSet set = numbered_images();
+  set.mean = {0, 0, 0};
+  set.deviation = {1, 1, 1};
+  Random random({}, 0, 1);
+  std::vector<double> x(60);
+  std::set<std::pair<Index, Index>> seen;
+  std::set<bool> flips;
+  for (int trial = 0; trial < 300; ++trial) {
+    load_image(set, 2, {.padding = 1, .flip = true}, random, x.data());
+    bool explained = false;
+    for (Index down = -1; down <= 1; ++down) {
+      for (Index right = -1; right <= 1; ++right) {
+        for (const bool flipped : {false, true}) {
+          bool matches = true;
+          for (Index c = 0; c < 3; ++c) {
+            for (Index i = 0; i < 4; ++i) {
+              for (Index j = 0; j < 5; ++j) {
+                const Index row = i + down, column = (flipped ? 4 - j : j) + right;
+                const bool inside = row >= 0 && row < 4 && column >= 0 && column < 5;
+                const double expected =
+                    inside ? set.image(2)[(c * 4 + row) * 5 + column] / 255.0 : 0;
+                matches = matches && x[static_cast<std::size_t>((c * 4 + i) * 5 + j)] == expected;
+              }
+            }
+          }
+          if (!matches) continue;
+          explained = true;
+          seen.insert({down, right});
+          flips.insert(flipped);
+        }
+      }
+    }
+    CHECK(explained);
+  }
+  CHECK(seen.size() == 9);
+  CHECK(flips.size() == 2);
+
+  double least = 10, most = 0;
+  for (int trial = 0; trial < 200; ++trial) {
+    load_image(set, 2, {.brightness = 0.4}, random, x.data());
+    const double factor = x[10] / (set.image(2)[10] / 255.0);
+    for (std::size_t i = 0; i < 60; ++i) {
+      CHECK(x[i] == Approx(std::min(1.0, factor * set.image(2)[i] / 255.0)));
+    }
+    least = std::min(least, factor);
+    most = std::max(most, factor);
+  }
+  CHECK(least == Approx(0.6).margin(0.03));
+  CHECK(most == Approx(1.4).margin(0.03));
+  load_image(set, 2, Augmentation::paper(set.shape), random, x.data());
+  CHECK(*std::min_element(x.begin(), x.end()) >= 0);
+  CHECK(*std::max_element(x.begin(), x.end()) <= 1);
+}
+
+TEST_CASE("An episode shows its classes' images and labels that tell nothing of the class",
+          "[images]") {
+  const ImageSet set = numbered_images();
+  const FewShotImages task(set, three_way);
+  CHECK(task.support_steps() == 6);
+  CHECK(task.steps() == 9);
+  constexpr int episodes = 6000;
+  std::map<std::pair<Index, Index>, int> label_of_class;  // of the first support image
+  std::map<Index, int> first_labels, first_query_labels;
+  for (int e = 0; e < episodes; ++e) {
+    Random random({.seed = 2}, 0, static_cast<std::uint64_t>(e));
+    const std::vector<ShownImage> shown = task.draw(random);
+    REQUIRE(shown.size() == 9);
+    std::map<Index, Index> class_of_label;
+    std::map<Index, int> times;
+    std::set<Index> images;
+    for (std::size_t t = 0; t < 9; ++t) {
+      images.insert(shown[t].image);
+      const Index of_class = shown[t].image / 4;
+      const auto [at, is_new] = class_of_label.insert({shown[t].label, of_class});
+      REQUIRE(at->second == of_class);
+      REQUIRE(++times[shown[t].label] <= (t < 6 ? 2 : 3));
+    }
+    REQUIRE(images.size() == 9);
+    REQUIRE(class_of_label.size() == 3);
+    REQUIRE(class_of_label.begin()->first == 0);
+    REQUIRE(class_of_label.rbegin()->first == 2);
+    ++label_of_class[{shown[0].image / 4, shown[0].label}];
+    ++first_labels[shown[0].label];
+    ++first_query_labels[shown[6].label];
+  }
+  // Four standard deviations.
+  const auto even = [](const auto& counts, std::size_t cells) {
+    REQUIRE(counts.size() == cells);
+    const double p = 1.0 / static_cast<double>(cells);
+    for (const auto& [key, count] : counts) {
+      CHECK(std::abs(count - p * episodes) <= 4 * std::sqrt(p * (1 - p) * episodes));
+    }
+  };
+  even(label_of_class, 24);
+  even(first_labels, 3);
+  even(first_query_labels, 3);
+}
+
+TEMPLATE_TEST_CASE("The gradient of encoder, head and cell equals differences", "[images]", Hebbian,
+                   Gradient, None) {
+  using Cell = Rnn2<TestType, double>;
+  const ImageSet set = make_glyphs(few_glyphs());
+  auto model = small_classifier<Cell>(set.shape);
+  ImageTrainer<Cell> trainer(model, FewShotImages(set, three_way),
+                             {.batch = 3, .smoothing = 0.1, .threads = 2, .shard = 2});
+  trainer.gradient(7);
+  const std::vector<Vector<double>> gradients = trainer.gradients();
+  std::vector<Parameters<double>*> parts{&model.encoder().parameters(), &model.head(),
+                                         &model.cell().parameters()};
+  for (std::size_t k = 0; k < parts.size(); ++k) {
+    const Vector<double> start = parts[k]->values();
+    for (const ParameterBlock& block : parts[k]->blocks()) {
+      INFO(block.name);
+      Vector<double> direction = Vector<double>::Zero(start.size());
+      direction.segment(block.offset, block.size()) = random_matrix(block.size(), 1, 3);
+      constexpr double step = 1e-6;
+      parts[k]->values() = start + step * direction;
+      const double above = trainer.gradient(7);
+      parts[k]->values() = start - step * direction;
+      const double below = trainer.gradient(7);
+      parts[k]->values() = start;
+      CHECK(gradients[k].dot(direction) ==
+            Approx((above - below) / (2 * step)).epsilon(1e-4).margin(1e-6));
+    }
+  }
+}
+
+TEST_CASE("Training on images has the same bits with any number of threads", "[images]") {
+  using Cell = PlasticCell<FeatureLstm, Gradient, float>;
+  const ImageSet set = make_glyphs(few_glyphs());
+  std::vector<Vector<float>> first;
+  for (const int threads : {1, 2, 3}) {
+    auto model = small_classifier<Cell>(set.shape);
+    ImageTrainer<Cell> trainer(
+        model, FewShotImages(set, three_way),
+        {.batch = 5, .augmentation = {.padding = 2, .flip = true}, .threads = threads, .shard = 2});
+    for (Index batch = 0; batch < 3; ++batch) trainer.step(batch);
+    const ImageEvaluation e = trainer.evaluate(FewShotImages(set, three_way), {}, 2);
+    const std::vector<Vector<float>> results{
+        model.encoder().parameters().values(), model.head().values(),
+        model.cell().parameters().values(), Vector<float>::Constant(1, static_cast<float>(e.loss))};
+    if (first.empty()) first = results;
+    for (std::size_t k = 0; k < results.size(); ++k) {
+      CHECK((results[k].array() == first[k].array()).all());
+    }
+  }
+}
+
+TEST_CASE("A classifier learns a few glyphs by heart", "[images]") {
+  // With as many classes as labels and one image each, the right answer is in the support.
+  using Cell = Rnn2<Hebbian, float>;
+  const ImageSet set = make_glyphs(few_glyphs());
+  auto model = small_classifier<Cell>(set.shape);
+  ImageTrainer<Cell> trainer(model, FewShotImages(set, three_way), {.batch = 16, .threads = 2});
+  const double before = trainer.evaluate(FewShotImages(set, three_way), {}, 4).loss;
+  for (Index batch = 0; batch < 60; ++batch) trainer.step(batch);
+  const ImageEvaluation after = trainer.evaluate(FewShotImages(set, three_way), {}, 4);
+  CHECK(before > 1.05);  // log 3 = 1.0986
+  CHECK(after.loss < before);
+  CHECK(after.half_width == Approx(1.96 * std::sqrt(after.accuracy * (1 - after.accuracy) / 64)));
+}
+
+TEST_CASE("A frozen encoder stays as it is", "[images]") {
+  using Cell = Rnn2<None, double>;
+  const ImageSet set = make_glyphs(few_glyphs());
+  auto model = small_classifier<Cell>(set.shape);
+  const Vector<double> before = model.encoder().parameters().values();
+  const Vector<double> mean = model.encoder().statistics()[0].mean;
+  const Vector<double> head = model.head().values();
+  ImageTrainer<Cell> trainer(model, FewShotImages(set, three_way), {.batch = 4, .frozen = true});
+  trainer.step(0);
+  CHECK((model.encoder().parameters().values().array() == before.array()).all());
+  CHECK((model.encoder().statistics()[0].mean.array() == mean.array()).all());
+  CHECK(!(model.head().values().array() == head.array()).all());
+}
+
+TEST_CASE("Images and episodes that do not fit throw and say why", "[images]") {
+  const ImageSet set = make_glyphs(few_glyphs());
+  CHECK(rejection([&] { FewShotImages(set, {.way = 13}); }) ==
+        "FewShotImages: the classes of the set must be at least 13, got 12");
+  CHECK(rejection([&] { FewShotImages(set, {.way = 5, .shot = 6}); }) ==
+        "FewShotImages: the images of class glyph0 must be at least 7, got 6");
+  CHECK(rejection([&] { FewShotImages(set, {.way = 0}); }) ==
+        "FewShotImages: way must be at least 1, got 0");
+  CHECK(rejection([] { make_glyphs({.size = 7}); }) ==
+        "make_glyphs: size must be in 8 .. 4096, got 7");
+  using Cell = Rnn2<Hebbian, float>;
+  auto model = small_classifier<Cell>(set.shape);
+  CHECK(rejection([&] { ImageTrainer<Cell>(model, FewShotImages(set, {.way = 4}), {}); }) ==
+        "ImageTrainer: the way of the episodes must be 3, the outputs of the cell, got 4");
+  const ImageSet other = make_glyphs({.classes = 5, .size = 20});
+  CHECK(rejection([&] { ImageTrainer<Cell>(model, FewShotImages(other, three_way), {}); }) ==
+        "ImageTrainer: the images of the set must be 1 x 16 x 16, got 1 x 20 x 20");
+  CHECK(rejection([&] {
+          ImageClassifier<Cell>(std::make_unique<Conv4<float>>(set.shape),
+                                {.inputs = 3, .outputs = 3});
+        }) == "ImageClassifier: options.outputs must be below options.inputs, 3, got 3");
+}
