@@ -62,6 +62,19 @@ struct Panel {
 // How a series is drawn: a curve in a band, or points with error bars, joined or not.
 enum class Marker { curve, joined_bars, bars };
 
+// 1, 2 or 5 times a power of ten, so that about five ticks reach the end: a panel may be narrow.
+double tick_distance(const Panel& panel) {
+  double last = 1;
+  for (const Series& s : panel.series) {
+    for (const Point& p : s.points) last = std::max(last, p.x);
+  }
+  const double power = std::pow(10, std::floor(std::log10(last / 5)));
+  for (const double factor : {1.0, 2.0, 5.0}) {
+    if (factor * power >= last / 5) return factor * power;
+  }
+  return 10 * power;
+}
+
 // A script that draws panels of equal axes in a grid.
 class Plot {
  public:
@@ -106,6 +119,7 @@ class Plot {
     }
     bands.insert(bands.end(), curves.begin(), curves.end());
     std::ostringstream plot;
+    if (!bars) plot << "set xtics " << tick_distance(panel) << "\n";
     plot << "set title " << quoted(panel.title) << "\nplot ";
     for (std::size_t i = 0; i < bands.size(); ++i) plot << (i > 0 ? ", \\\n  " : "") << bands[i];
     panels_.push_back(plot.str() + "\n");
@@ -229,25 +243,9 @@ std::vector<Point> eta_curve(const Variant& variant) {
   return points;
 }
 
-// 1, 2 or 5 times a power of ten, so that about five ticks reach `last`: a panel may be narrow.
-double tick_distance(double last) {
-  const double power = std::pow(10, std::floor(std::log10(last / 5)));
-  for (const double factor : {1.0, 2.0, 5.0}) {
-    if (factor * power >= last / 5) return factor * power;
-  }
-  return 10 * power;
-}
-
 void draw_grid(const Results& results, const std::vector<Panel>& panels, const std::string& x,
                const std::string& y, const fs::path& stem) {
   Plot plot(results.title, x, y);
-  double last = 0;
-  for (const Panel& panel : panels) {
-    for (const Series& series : panel.series) {
-      for (const Point& p : series.points) last = std::max(last, p.x);
-    }
-  }
-  if (last > 0) plot.script() << "set xtics " << tick_distance(last) << "\n";
   for (const Panel& panel : panels) plot.add(panel, Marker::curve, {});
   plot.write(stem);
 }
