@@ -76,8 +76,7 @@ class FewShotImages {
   }
 
  private:
-  /// `count` different numbers of 0 .. n - 1 in random order. Floyd's algorithm would save nothing:
-  /// n is small beside the images that are read.
+  /// `count` different numbers of 0 .. n - 1 in random order.
   static std::vector<Index> choose(Index n, Index count, Random& random) {
     std::vector<Index> chosen;
     while (static_cast<Index>(chosen.size()) < count) {
