@@ -1,52 +1,24 @@
-#include <sys/resource.h>
-
 #include <algorithm>
 #include <catch2/catch.hpp>
-#include <csignal>
 #include <filesystem>
 #include <fstream>
-#include <iterator>
 #include <limits>
-#include <random>
 #include <sstream>
 #include <stdexcept>
 #include <string>
 
+#include "files.hpp"
 #include "plastic/train/csv_log.hpp"
 #include "plastic/train/progress_bar.hpp"
 
 namespace {
 
-namespace fs = std::filesystem;
+using namespace plastic::testing;
 using plastic::CsvLog;
 using plastic::Progress;
 using plastic::ProgressBar;
 
 const std::string header = "batch,train_loss,validation_loss,seconds\n";
-
-// A new folder, gone at the end of the test.
-class Folder {
- public:
-  Folder()
-      : path_(fs::temp_directory_path() /
-              ("plastic_callbacks_" + std::to_string(std::random_device()()))) {
-    REQUIRE(fs::create_directory(path_));
-  }
-  ~Folder() { fs::remove_all(path_); }
-  Folder(const Folder&) = delete;
-  Folder& operator=(const Folder&) = delete;
-
-  fs::path operator/(const std::string& name) const { return path_ / name; }
-  auto files() const { return std::distance(fs::directory_iterator(path_), {}); }
-
- private:
-  fs::path path_;
-};
-
-std::string content(const fs::path& path) {
-  std::ifstream file(path);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
 
 Progress at(plastic::Index batch, double seconds, double train_loss,
             double validation_loss = std::numeric_limits<double>::quiet_NaN()) {
@@ -57,26 +29,6 @@ Progress at(plastic::Index batch, double seconds, double train_loss,
           .seconds = seconds};
 }
 
-// While it lives, no file of this process may grow beyond so many bytes.
-class FileSizeLimit {
- public:
-  explicit FileSizeLimit(rlim_t bytes) : handler_(std::signal(SIGXFSZ, SIG_IGN)) {
-    REQUIRE(::getrlimit(RLIMIT_FSIZE, &old_) == 0);
-    const rlimit limit{bytes, old_.rlim_max};
-    REQUIRE(::setrlimit(RLIMIT_FSIZE, &limit) == 0);
-  }
-  ~FileSizeLimit() {
-    ::setrlimit(RLIMIT_FSIZE, &old_);
-    std::signal(SIGXFSZ, handler_);
-  }
-  FileSizeLimit(const FileSizeLimit&) = delete;
-  FileSizeLimit& operator=(const FileSizeLimit&) = delete;
-
- private:
-  void (*handler_)(int);
-  rlimit old_{};
-};
-
 auto naming(const std::string& word) { return Catch::Matchers::Matches(".*" + word + ".*"); }
 
 }  // namespace
@@ -84,16 +36,16 @@ auto naming(const std::string& word) { return Catch::Matchers::Matches(".*" + wo
 TEST_CASE("The CSV log has a header and one row per validation, complete after each", "[train]") {
   const Folder folder;
   CsvLog log(folder / "log.csv");
-  CHECK(folder.files() == 0);
+  CHECK(files_in(folder.path()) == 0);
   log.on_batch(at(1, 0.1, 3));
-  CHECK(folder.files() == 0);
+  CHECK(files_in(folder.path()) == 0);
   log.on_validation(at(100, 1.5, 0.25, 0.125));
   CHECK(content(folder / "log.csv") == header + "100,0.25,0.125,1.5\n");
   log.on_batch(at(101, 1.6, 3));
   log.on_validation(at(200, 12.25, 1e-7));
   log.on_end(at(200, 12.5, 1));
   CHECK(content(folder / "log.csv") == header + "100,0.25,0.125,1.5\n200,1e-07,nan,12.25\n");
-  CHECK(folder.files() == 1);
+  CHECK(files_in(folder.path()) == 1);
 }
 
 TEST_CASE("The CSV log replaces an existing file with its first row and not before", "[train]") {
@@ -145,7 +97,7 @@ TEST_CASE(
   CHECK_THAT(message, naming(fs::canonical(path).string()));
   CHECK_THAT(message, naming("File too large"));
   CHECK(content(path) == header + "10,2,3,1\n");
-  CHECK(folder.files() == 1);
+  CHECK(files_in(folder.path()) == 1);
 }
 
 TEST_CASE("A folder that is missing is reported with the first row", "[train]") {
@@ -162,7 +114,7 @@ TEST_CASE("Two logs of one name do not get into each other's way", "[train]") {
   second.on_validation(at(20, 2, 2, 3));
   first.on_validation(at(30, 3, 2, 3));
   CHECK(content(folder / "log.csv") == header + "10,2,3,1\n30,2,3,3\n");
-  CHECK(folder.files() == 1);
+  CHECK(files_in(folder.path()) == 1);
 }
 
 TEST_CASE("The CSV log takes no folder, no device and no empty name", "[train]") {

@@ -1,5 +1,4 @@
 #include <fcntl.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -8,7 +7,6 @@
 #include <catch2/catch.hpp>
 #include <cerrno>
 #include <cmath>
-#include <csignal>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
@@ -39,8 +37,6 @@ using plastic::TensorFile;
 using plastic::write_file_atomically;
 using plastic::write_safetensors;
 
-auto files_in(const fs::path& folder) { return std::distance(fs::directory_iterator(folder), {}); }
-
 template <class Exception, class Call>
 std::string error_of(const Call& call) {
   try {
@@ -50,27 +46,6 @@ std::string error_of(const Call& call) {
   }
   return "no error";
 }
-
-// The process cannot write files beyond `bytes` for as long as this lives.
-class FileSizeLimit {
- public:
-  explicit FileSizeLimit(::rlim_t bytes) : handler_(std::signal(SIGXFSZ, SIG_IGN)) {
-    REQUIRE(::getrlimit(RLIMIT_FSIZE, &old_) == 0);
-    ::rlimit limit = old_;
-    limit.rlim_cur = bytes;
-    REQUIRE(::setrlimit(RLIMIT_FSIZE, &limit) == 0);
-  }
-  ~FileSizeLimit() {
-    ::setrlimit(RLIMIT_FSIZE, &old_);
-    std::signal(SIGXFSZ, handler_);
-  }
-  FileSizeLimit(const FileSizeLimit&) = delete;
-  FileSizeLimit& operator=(const FileSizeLimit&) = delete;
-
- private:
-  ::rlimit old_{};
-  void (*handler_)(int);
-};
 
 std::string little_endian(std::uint64_t number) {
   std::string bytes;
