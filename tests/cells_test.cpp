@@ -426,6 +426,14 @@ TEMPLATE_LIST_TEST_CASE("a state follows parameters that have moved to another p
             .isZero(0));
   CHECK((output([&](Cell& c) { c = Cell(other); }) - copied).isZero(0));
 
+  Cell moved = cell;
+  CellState<double> started = moved.initial_state(2);
+  moved.step(started, x);
+  moved.parameters().values() = Vector<double>(values);
+  Tape<double> own;
+  Episode<double> continued = moved.begin(own, started);
+  CHECK(moved.run(continued, y).output.value().allFinite());
+
   options.hidden += 1;
   const std::string message = message_of([&] { output([&](Cell& c) { c = Cell(options); }); });
   if (Cell::states > 0) CHECK(mentions(message, {"the cell's parameters", "others"}));

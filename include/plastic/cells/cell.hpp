@@ -16,8 +16,7 @@ namespace plastic {
 ///
 /// - `name`: as in files.
 /// - `states`: number of state matrices, at most max_states; each is hidden x samples and zero at
-/// the
-///   start. The first is the hidden state.
+///   the start. The first is the hidden state.
 /// - `layers(options)`: the shapes of the layers before the output layer; with it, at most
 ///   max_layers.
 /// - `features(options)`: rows of what `advance` returns; with states, `hidden`.
@@ -45,7 +44,8 @@ struct CellOutput {
 /// the memory that a step works in. Owned by the caller and bound to the cell that made it, which
 /// must outlive it and stay in place. The cell's parameters may change between two steps, in place
 /// or by assignment; an update that nobody has looked at since its step is then carried out with
-/// the new A. One thread at a time.
+/// the new A. After an assignment that gives them other memory, step or `begin` before looking at
+/// fast weights. One thread at a time.
 template <class Scalar>
 class CellState {
  public:
@@ -165,6 +165,7 @@ class PlasticCell {
   Episode<Scalar> begin(Tape<Scalar>& tape, CellState<Scalar>& from,
                         Vector<Scalar>* gradients = nullptr) const {
     check_owner("PlasticCell::begin", from.episode_);
+    follow_parameters(from.episode_);
     Episode<Scalar> episode = begin(tape, from.samples(), gradients, true);
     copy_state(from.episode_, episode);
     return episode;
