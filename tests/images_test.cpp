@@ -29,8 +29,7 @@ ImageSet numbered_images() {
   ImageSet set{.shape = {3, 4, 5},
                .pixels = {},
                .classes = {},
-               .mean = {0.1, 0.2, 0.3},
-               .deviation = {0.5, 1, 2}};
+               .normalisation = {.mean = {0.1, 0.2, 0.3}, .deviation = {0.5, 1, 2}}};
   for (int k = 0; k < 8; ++k) {
     set.classes.push_back({"class" + std::to_string(k), k * 4, 4});
     for (int i = 0; i < 4 * 60; ++i)
@@ -109,14 +108,14 @@ TEST_CASE("An image is loaded as it is, but for its channels' mean and deviation
   load_image(set, 5, {}, random, x.data());
   for (std::size_t i = 0; i < 60; ++i) {
     const auto c = i / 20;
-    CHECK(x[i] == Approx((set.image(5)[i] / 255.0 - set.mean[c]) / set.deviation[c]));
+    CHECK(x[i] == Approx((set.image(5)[i] / 255.0 - set.normalisation.mean[c]) /
+                         set.normalisation.deviation[c]));
   }
 }
 
 TEST_CASE("Crops and flips move an image, jitter changes its colours", "[images]") {
   ImageSet set = numbered_images();
-  set.mean = {0, 0, 0};
-  set.deviation = {1, 1, 1};
+  set.normalisation = {{0, 0, 0}, {1, 1, 1}};
   Random random({}, 0, 1);
   std::vector<double> x(60);
   std::set<std::pair<Index, Index>> seen;
@@ -220,7 +219,7 @@ TEMPLATE_TEST_CASE("The gradient of encoder, head and cell equals differences", 
   ImageTrainer<Cell> trainer(model, FewShotImages(set, three_way),
                              {.batch = 3, .smoothing = 0.1, .threads = 2, .shard = 2});
   trainer.gradient(7);
-  const std::vector<Vector<double>> gradients = trainer.gradients();
+  const std::vector<Vector<double>> gradients = trainer.optimizer().gradients();
   std::vector<Parameters<double>*> parts{&model.encoder().parameters(), &model.head(),
                                          &model.cell().parameters()};
   for (std::size_t k = 0; k < parts.size(); ++k) {

@@ -70,6 +70,11 @@ std::vector<Experiment> make_experiments() {
   const S hebbian_sequence{.task = "sequence_reproduction", .rule = "hebbian"};
   const S linear{.task = "linear_regression", .batches = 10000};
   const S mlp{.task = "mlp_regression", .batches = 10000};
+  const S images{.task = "one_shot_images",
+                 .augmentation = "paper",
+                 .hidden = 256,
+                 .batches = 40000,
+                 .validate_every = 1000};
 
   return {
       {"cuereward_demo", "Cue-reward, RNN", widened(grid(cue, {rules}), 1)},
@@ -108,6 +113,10 @@ std::vector<Experiment> make_experiments() {
        paper(mlp, {supports, cells, rules})},
       {"regression_mlp_modulation", "Few-shot regression of a small network: modulation",
        paper(mlp, {modulation, cells, plastic_rules})},
+
+      {"fsc", "One-shot image classification, Conv4", paper(images, {cells, rules})},
+      {"fsc_resnet", "One-shot image classification, ResNet-12",
+       paper(images, {vary(&S::encoder, {"resnet12"}), cells, rules})},
 
       // The learning rate over an episode, of networks that experiments above have trained.
       {"cuereward_test", "Cue-reward: learning rate over an episode",

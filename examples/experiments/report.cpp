@@ -38,14 +38,21 @@ struct Table {
   std::vector<std::vector<std::string>> rows;
 };
 
-bool is_regression(const Variant& variant) {
-  return variant.text("task").find("regression") != std::string::npos;
+bool has_task(const Variant& variant, const char* name) {
+  return variant.text("task").find(name) != std::string::npos;
 }
+bool is_regression(const Variant& variant) { return has_task(variant, "regression"); }
+bool is_of_images(const Variant& variant) { return has_task(variant, "one_shot_images"); }
 
 std::vector<Measure> measures(const Results& results) {
   std::vector<Measure> list = {{"validation", &RunResult::best_validation},
-                               {"test", &RunResult::test_loss},
-                               {"test, queries", &RunResult::query_loss}};
+                               {"test", &RunResult::test_loss}};
+  if (std::any_of(results.variants.begin(), results.variants.end(), is_of_images)) {
+    list.push_back({"first query right", &RunResult::first_query_share});
+    list.push_back({"all queries right", &RunResult::query_share});
+    return list;
+  }
+  list.push_back({"test, queries", &RunResult::query_loss});
   if (std::any_of(results.variants.begin(), results.variants.end(), is_regression)) {
     list.push_back({"share of queries within 0.05", &RunResult::query_share});
   }
@@ -78,8 +85,8 @@ Table make_table(const Results& results, bool to_read) {
     row.push_back(runs);
     if (!to_read) row.push_back(std::to_string(variant.missing));
     for (const Measure& m : measures(results)) {
-      const bool none =
-          variant.runs.empty() || (m.value == &RunResult::query_share && !is_regression(variant));
+      const bool none = variant.runs.empty() || (m.value == &RunResult::query_share &&
+                                                 !is_regression(variant) && !is_of_images(variant));
       const Estimate e = none ? Estimate{NAN, NAN} : estimate(variant.over_runs(m.value));
       if (to_read) {
         row.push_back(number(e.mean) +

@@ -102,6 +102,9 @@ RunResult read_run(const fs::path& folder, const Json& settings) {
   run.test_loss = column(losses, "test_loss", test)[0];
   run.query_loss = column(losses, "query_loss", test)[0];
   run.query_share = column(losses, "query_share", test)[0];
+  if (losses.contains("first_query_share")) {
+    run.first_query_share = losses.at("first_query_share")[0];
+  }
   const fs::path eta = folder / "eta.csv";
   if (fs::exists(eta)) {
     run.eta = read_columns(eta);

@@ -16,6 +16,8 @@
 #include <system_error>
 #include <vector>
 
+#include "csv.hpp"
+#include "image_run.hpp"
 #include "plastic/cells/dispatch.hpp"
 #include "plastic/io/checkpoint.hpp"
 #include "plastic/optim/adamw.hpp"
@@ -48,31 +50,6 @@ class FolderLock {
 
  private:
   int file_;
-};
-
-// Rows of numbers, written whole when it is done.
-class Csv {
- public:
-  Csv() {
-    text_.imbue(std::locale::classic());
-    text_ << std::setprecision(9);
-  }
-  template <class T>
-  Csv& operator<<(const T& value) {
-    if (!at_start_) text_ << ',';
-    at_start_ = false;
-    text_ << value;
-    return *this;
-  }
-  void end_row() {
-    text_ << '\n';
-    at_start_ = true;
-  }
-  void write(const fs::path& path) const { write_file_atomically(path, text_.str()); }
-
- private:
-  std::ostringstream text_;
-  bool at_start_ = true;
 };
 
 void write_settings(const RunSettings& settings, const fs::path& path) {
@@ -150,7 +127,7 @@ template <class Cell>
 void train_cell(const RunSettings& settings, const fs::path& folder, int threads,
                 TrainingCallback& observer) {
   const Task task = make_task(settings);
-  Cell cell(make_cell_options(settings, task));
+  Cell cell(make_cell_options(settings, task.inputs(), task.outputs()));
   AdamW<float> optimizer(cell.parameters(), {.learning_rate = settings.learning_rate});
   Trainer trainer(cell, task, optimizer,
                   {.batch = settings.batch,
@@ -193,16 +170,21 @@ void train_cell(const RunSettings& settings, const fs::path& folder, int threads
 bool is_finished(const fs::path& folder) { return fs::exists(folder / "test.csv"); }
 
 void train(const RunSettings& settings, const fs::path& folder, int threads,
-           TrainingCallback& observer) {
+           const Observers& observers) {
   fs::create_directories(folder);
   const FolderLock lock(folder);
   if (is_finished(folder)) return;
   remove_leftovers(folder);
   write_settings(settings, folder / "settings.json");
   try {
-    with_cell_type<float>(settings.cell, settings.rule, [&]<class Cell>(std::type_identity<Cell>) {
-      train_cell<Cell>(settings, folder, threads, observer);
-    });
+    if (settings.task == "one_shot_images") {
+      train_on_images(settings, folder, threads, observers);
+    } else {
+      with_cell_type<float>(settings.cell, settings.rule,
+                            [&]<class Cell>(std::type_identity<Cell>) {
+                              train_cell<Cell>(settings, folder, threads, observers.training);
+                            });
+    }
   } catch (const std::exception& error) {
     write_file_atomically(folder / "failed.txt", std::string(error.what()) + "\n");
     throw;

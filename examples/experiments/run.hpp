@@ -1,6 +1,7 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <stdexcept>
 
 #include "plastic/train/callback.hpp"
@@ -17,9 +18,18 @@ namespace experiments {
 ///   eta.csv                 learning rate of the fast weights at every step, mean and sd
 ///   episode.csv, fast.csv   one episode at work: eta, norms of the fast weights, some of them
 ///   test.csv                losses; written last
-/// Without fast weights there are no eta.csv, episode.csv and fast.csv. A run that has failed holds
-/// failed.txt, which says why, until it is tried again.
+/// Without fast weights there are no eta.csv, episode.csv and fast.csv. A run on images has
+/// encoder.safetensors if its encoder was trained before, and instead of those three episode.svg,
+/// a few test episodes with the network's answers. A run that has failed holds failed.txt, which
+/// says why, until it is tried again.
 bool is_finished(const std::filesystem::path& folder);
+
+/// Who hears how a run proceeds.
+struct Observers {
+  plastic::TrainingCallback& training;
+  plastic::TrainingCallback* pretraining = nullptr;         ///< of an encoder
+  std::function<void(Index done, Index all)> reading = {};  ///< of image files
+};
 
 /// Another process works in the folder.
 class FolderBusy : public std::runtime_error {
@@ -32,6 +42,6 @@ class FolderBusy : public std::runtime_error {
 /// run was killed on the way. Throws FolderBusy, std::system_error if the folder cannot be used,
 /// and whatever stops training.
 void train(const RunSettings& settings, const std::filesystem::path& folder, int threads,
-           plastic::TrainingCallback& observer);
+           const Observers& observers);
 
 }  // namespace experiments

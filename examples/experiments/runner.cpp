@@ -168,7 +168,7 @@ Outcome do_runs(const std::vector<PlannedRun>& runs, int jobs, std::ostream& str
       const std::string name = open[i]->folder.filename().string();
       Reporter reporter(board, name, !terminal);
       try {
-        train(open[i]->settings, open[i]->folder, threads, reporter);
+        train(open[i]->settings, open[i]->folder, threads, {.training = reporter});
         board.end(name, "done");
       } catch (const FolderBusy&) {
         ++busy;

@@ -72,17 +72,18 @@ Task make_task(const RunSettings& s) {
            weight});
     } else {
       detail::reject("make_task", "task",
-                     "cue_reward, sequence_reproduction, linear_regression or mlp_regression",
+                     "cue_reward, sequence_reproduction, linear_regression, mlp_regression or, "
+                     "alone, one_shot_images",
                      name);
     }
   }
   return Task(std::move(parts));
 }
 
-CellOptions make_cell_options(const RunSettings& s, const Task& task) {
-  return {.inputs = task.inputs(),
+CellOptions make_cell_options(const RunSettings& s, Index inputs, Index outputs) {
+  return {.inputs = inputs,
           .hidden = s.hidden,
-          .outputs = task.outputs(),
+          .outputs = outputs,
           .extra = s.extra,
           .modulation = s.modulation,
           .eta0 = s.eta0,

@@ -21,12 +21,23 @@ using Task =
 /// All that determines one training run. The defaults are the paper's.
 struct RunSettings {
   /// cue_reward, sequence_reproduction, linear_regression or mlp_regression; or several with their
-  /// weights, "cue_reward + 2 sequence_reproduction".
+  /// weights, "cue_reward + 2 sequence_reproduction"; or one_shot_images, alone.
   std::string task = "cue_reward";
   double noise = 0.1;  ///< cue-reward: on the cues
   Index length = 20;   ///< sequence reproduction
   Index delay = 20;    ///< sequence reproduction
   Index support = 20;  ///< regression: k
+
+  // Of one_shot_images.
+  std::string data = "glyphs";       ///< as of plastic::load_image_data
+  std::string encoder = "conv4";     ///< conv4, resnet12, r2d2, or the file of one
+  std::string pretraining = "none";  ///< classification, contrast
+  Index pretraining_batches = 1000;
+  bool joint = true;                  ///< the encoder is trained together with the cell
+  std::string augmentation = "none";  ///< paper
+  Index way = 5;
+  Index shot = 1;
+  double smoothing = 0;
 
   std::string cell = "rnn";
   std::string rule = "gradient";
@@ -60,6 +71,17 @@ void for_each_setting(S& s, F&& f) {
     f("delay", s.delay);
   }
   if (s.has_task("regression")) f("support", s.support);
+  if (s.has_task("one_shot_images")) {
+    f("data", s.data);
+    f("encoder", s.encoder);
+    f("pretraining", s.pretraining);
+    if (s.pretraining != "none") f("pretraining_batches", s.pretraining_batches);
+    f("joint", s.joint);
+    f("augmentation", s.augmentation);
+    f("way", s.way);
+    f("shot", s.shot);
+    f("smoothing", s.smoothing);
+  }
   f("cell", s.cell);
   f("rule", s.rule);
   f("hidden", s.hidden);
@@ -90,7 +112,7 @@ std::string folder_name(const RunSettings& settings);
 /// Throws std::invalid_argument if a task has no such name or options.
 Task make_task(const RunSettings& settings);
 
-/// For a cell with the task's inputs and outputs.
-plastic::CellOptions make_cell_options(const RunSettings& settings, const Task& task);
+/// Throws std::invalid_argument on a bad alpha_mode.
+plastic::CellOptions make_cell_options(const RunSettings& settings, Index inputs, Index outputs);
 
 }  // namespace experiments

@@ -19,7 +19,7 @@ decltype(auto) with_rule(std::string_view rule, F&& f) {
   if (rule == Gradient::name) return f(std::type_identity<Cell<Gradient, Scalar>>{});
   if (rule == Hebbian::name) return f(std::type_identity<Cell<Hebbian, Scalar>>{});
   if (rule == None::name) return f(std::type_identity<Cell<None, Scalar>>{});
-  reject("with_cell_type", "rule", "gradient, hebbian or none", rule);
+  reject("cell type", "rule", "gradient, hebbian or none", rule);
 }
 
 }  // namespace detail
@@ -32,6 +32,18 @@ decltype(auto) with_cell_type(std::string_view cell, std::string_view rule, F&& 
   if (cell == Rnn::name) return detail::with_rule<PlasticRNN, Scalar>(rule, std::forward<F>(f));
   if (cell == Lstm::name) return detail::with_rule<PlasticLSTM, Scalar>(rule, std::forward<F>(f));
   detail::reject("with_cell_type", "cell", "rnn or lstm", cell);
+}
+
+/// The same with the cells that take features another network has made: PlasticFeatureRNN for rnn,
+/// PlasticFeatureLSTM for lstm.
+template <class Scalar, class F>
+decltype(auto) with_feature_cell_type(std::string_view cell, std::string_view rule, F&& f) {
+  if (cell == Rnn::name)
+    return detail::with_rule<PlasticFeatureRNN, Scalar>(rule, std::forward<F>(f));
+  if (cell == Lstm::name) {
+    return detail::with_rule<PlasticFeatureLSTM, Scalar>(rule, std::forward<F>(f));
+  }
+  detail::reject("with_feature_cell_type", "cell", "rnn or lstm", cell);
 }
 
 }  // namespace plastic

@@ -132,5 +132,7 @@ struct FeatureLstm {
 
 template <class Rule, class Scalar>
 using PlasticLSTM = PlasticCell<Lstm, Rule, Scalar>;
+template <class Rule, class Scalar>
+using PlasticFeatureLSTM = PlasticCell<FeatureLstm, Rule, Scalar>;
 
 }  // namespace plastic

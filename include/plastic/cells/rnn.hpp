@@ -60,5 +60,7 @@ struct FeatureRnn {
 
 template <class Rule, class Scalar>
 using PlasticRNN = PlasticCell<Rnn, Rule, Scalar>;
+template <class Rule, class Scalar>
+using PlasticFeatureRNN = PlasticCell<FeatureRnn, Rule, Scalar>;
 
 }  // namespace plastic

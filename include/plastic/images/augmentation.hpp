@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <numbers>
 #include <vector>
 
 #include "plastic/images/image_set.hpp"
@@ -11,31 +12,62 @@
 
 namespace plastic {
 
-/// What happens to a training image before the network sees it; all off by default.
+/// What happens to a training image before the network sees it, in the order of the members; all
+/// off by default.
 struct Augmentation {
-  Index padding = 0;      ///< a crop of the image's size out of it and so many zeros around it
-  double brightness = 0;  ///< largest relative change, in [0, 1]
-  double contrast = 0;    ///< likewise
-  double saturation = 0;  ///< likewise, of three channels
-  bool flip = false;      ///< left and right, half of the time
+  Index padding = 0;        ///< a crop of the image's size out of it and so many zeros around it
+  double resized_crop = 0;  ///< instead, a part of it of at least this share, stretched to its size
+  bool flip = false;        ///< left and right, half of the time
+  double brightness = 0;    ///< largest relative change, in [0, 1]
+  double contrast = 0;      ///< likewise
+  double saturation = 0;    ///< likewise, of three channels
+  double hue = 0;           ///< largest turn of the hue, in [0, 0.5] of a whole one
+  double jitter_chance = 1;  ///< probability of the four changes of colour above
+  double grey_chance = 0;    ///< probability of grey instead of colours
+  double blur_chance = 0;    ///< probability of a Gaussian blur, of 0.1 to 2 pixels at size 224
 
   /// The paper's for images of this size: padding 4 up to 32 pixels, else 8; jitter 0.4; flip.
   static Augmentation paper(const ImageShape& shape) {
     return {.padding = shape.width <= 32 ? 4 : 8,
+            .flip = true,
             .brightness = 0.4,
             .contrast = 0.4,
-            .saturation = 0.4,
-            .flip = true};
+            .saturation = 0.4};
   }
+
+  /// For training by contrast. Source: Chen et al., "A simple framework for contrastive learning of
+  /// visual representations", ICML 2020, appendix A.
+  static Augmentation for_contrast() {
+    return {.resized_crop = 0.08,
+            .flip = true,
+            .brightness = 0.8,
+            .contrast = 0.8,
+            .saturation = 0.8,
+            .hue = 0.2,
+            .jitter_chance = 0.8,
+            .grey_chance = 0.2,
+            .blur_chance = 0.5};
+  }
+
+  bool jitters() const { return brightness > 0 || contrast > 0 || saturation > 0 || hue > 0; }
   bool any() const {
-    return padding > 0 || brightness > 0 || contrast > 0 || saturation > 0 || flip;
+    return padding > 0 || resized_crop > 0 || flip || jitters() || grey_chance > 0 ||
+           blur_chance > 0;
   }
   void validate() const {
     constexpr std::string_view here = "Augmentation";
     if (padding < 0 || padding > 4096) detail::reject(here, "padding", "in 0 .. 4096", padding);
+    if (padding > 0 && resized_crop > 0) {
+      detail::reject(here, "resized_crop", "0 where padding is not", resized_crop);
+    }
+    detail::check_range(here, "resized_crop", resized_crop, 0, 1);
     detail::check_range(here, "brightness", brightness, 0, 1);
     detail::check_range(here, "contrast", contrast, 0, 1);
     detail::check_range(here, "saturation", saturation, 0, 1);
+    detail::check_range(here, "hue", hue, 0, 0.5);
+    detail::check_range(here, "jitter_chance", jitter_chance, 0, 1);
+    detail::check_range(here, "grey_chance", grey_chance, 0, 1);
+    detail::check_range(here, "blur_chance", blur_chance, 0, 1);
   }
 };
 
@@ -52,26 +84,163 @@ inline double blend(double x, double other, double factor) {
   return std::clamp(factor * x + (1 - factor) * other, 0.0, 1.0);
 }
 
-/// Brightness, contrast and saturation by random factors, in random order.
+/// Turns the hue of a colour in [0, 1]^3 by `turn` of a whole one; value and saturation, as the HSV
+/// hexagon has them, stay.
+inline void turn_hue(double& r, double& g, double& b, double turn) {
+  const double value = std::max({r, g, b}), chroma = value - std::min({r, g, b});
+  if (chroma == 0) return;
+  double hue = value == r   ? (g - b) / chroma
+               : value == g ? 2 + (b - r) / chroma
+                            : 4 + (r - g) / chroma;
+  hue += 6 * turn;
+  const auto channel = [&](double offset) {
+    const double k = std::fmod(offset + hue + 12, 6.0);
+    return value - chroma * std::clamp(std::min(k, 4 - k), 0.0, 1.0);
+  };
+  r = channel(5);
+  g = channel(3);
+  b = channel(1);
+}
+
+/// Brightness, contrast, saturation and hue by random amounts, in random order.
 inline void jitter(const ImageShape& s, const Augmentation& a, Random& random, double* x) {
-  std::array<int, 3> order{0, 1, 2};
-  for (std::uint32_t k = 3; k > 1; --k) std::swap(order[k - 1], order[random.below(k)]);
-  for (const int what : order) {
-    const double spread = what == 0 ? a.brightness : what == 1 ? a.contrast : a.saturation;
-    if (spread == 0 || (what == 2 && s.channels != 3)) continue;
+  enum Change { brightness, contrast, saturation, hue };
+  std::array<Change, 4> order{brightness, contrast, saturation, hue};
+  for (std::uint32_t k = 4; k > 1; --k) std::swap(order[k - 1], order[random.below(k)]);
+  const std::array<double, 4> spreads{a.brightness, a.contrast, a.saturation, a.hue};
+  const Index n = s.pixels();
+  for (const Change what : order) {
+    const double spread = spreads[what];
+    if (spread == 0 || (what >= saturation && s.channels != 3)) continue;
+    if (what == hue) {
+      const double turn = random.uniform(-spread, spread);
+      for (Index p = 0; p < n; ++p) turn_hue(x[p], x[p + n], x[p + 2 * n], turn);
+      continue;
+    }
     const double factor = random.uniform(1 - spread, 1 + spread);
     double mean = 0;
-    if (what == 1) {
-      for (Index p = 0; p < s.pixels(); ++p) mean += luma(s, x, p);
-      mean /= static_cast<double>(s.pixels());
+    if (what == contrast) {
+      for (Index p = 0; p < n; ++p) mean += luma(s, x, p);
+      mean /= static_cast<double>(n);
     }
-    for (Index p = 0; p < s.pixels(); ++p) {
-      const double other = what == 0 ? 0 : what == 1 ? mean : luma(s, x, p);
-      for (Index c = 0; c < s.channels; ++c) {
-        double& value = x[c * s.pixels() + p];
-        value = blend(value, other, factor);
+    for (Index p = 0; p < n; ++p) {
+      const double other = what == brightness ? 0 : what == contrast ? mean : luma(s, x, p);
+      for (Index c = 0; c < s.channels; ++c) x[c * n + p] = blend(x[c * n + p], other, factor);
+    }
+  }
+}
+
+/// The part of `from` with its first corner at (top, left), both perhaps outside, in the size of
+/// the image; black where there is no image.
+inline void crop(const ImageShape& s, const std::uint8_t* from, Index top, Index left, bool flipped,
+                 double* x) {
+  for (Index c = 0; c < s.channels; ++c) {
+    for (Index i = 0; i < s.height; ++i) {
+      for (Index j = 0; j < s.width; ++j) {
+        const Index row = i + top, column = (flipped ? s.width - 1 - j : j) + left;
+        const bool inside = row >= 0 && row < s.height && column >= 0 && column < s.width;
+        x[(c * s.height + i) * s.width + j] =
+            inside ? from[(c * s.height + row) * s.width + column] / 255.0 : 0.0;
       }
     }
+  }
+}
+
+/// A random part with at least `least` of the area and sides in a proportion of 3/4 to 4/3,
+/// stretched to the size of the image, with linear interpolation.
+inline void resized_crop(const ImageShape& s, const std::uint8_t* from, double least, bool flipped,
+                         Random& random, double* x) {
+  const auto rows = static_cast<double>(s.height), columns = static_cast<double>(s.width);
+  double height = rows, width = columns;
+  for (int trial = 0; trial < 10; ++trial) {
+    const double area = random.uniform(least, 1) * rows * columns;
+    const double ratio = std::exp(random.uniform(std::log(0.75), -std::log(0.75)));
+    const double h = std::sqrt(area / ratio), w = std::sqrt(area * ratio);
+    if (h > rows || w > columns) continue;
+    height = h;
+    width = w;
+    break;
+  }
+  const double top = random.uniform(0, rows - height), left = random.uniform(0, columns - width);
+  const auto along = [](double start, double length, Index i, Index n) {
+    const double at = start + (static_cast<double>(i) + 0.5) * length / static_cast<double>(n);
+    return std::clamp(at - 0.5, 0.0, static_cast<double>(n - 1));
+  };
+  for (Index c = 0; c < s.channels; ++c) {
+    const std::uint8_t* plane = from + c * s.pixels();
+    for (Index i = 0; i < s.height; ++i) {
+      const double y = along(top, height, i, s.height);
+      const auto y0 = static_cast<Index>(y);
+      const Index y1 = std::min(y0 + 1, s.height - 1);
+      const double dy = y - static_cast<double>(y0);
+      for (Index j = 0; j < s.width; ++j) {
+        const double z = along(left, width, flipped ? s.width - 1 - j : j, s.width);
+        const auto z0 = static_cast<Index>(z);
+        const Index z1 = std::min(z0 + 1, s.width - 1);
+        const double dz = z - static_cast<double>(z0);
+        const double above = (1 - dz) * plane[y0 * s.width + z0] + dz * plane[y0 * s.width + z1];
+        const double below = (1 - dz) * plane[y1 * s.width + z0] + dz * plane[y1 * s.width + z1];
+        x[(c * s.height + i) * s.width + j] = ((1 - dy) * above + dy * below) / 255;
+      }
+    }
+  }
+}
+
+/// Gaussian blur with a standard deviation of `sigma` pixels; the edge goes on outside.
+inline void blur(const ImageShape& s, double sigma, double* x) {
+  const auto reach = static_cast<Index>(std::ceil(3 * sigma));
+  std::vector<double> weights(static_cast<std::size_t>(2 * reach + 1)), line;
+  double sum = 0;
+  for (Index k = -reach; k <= reach; ++k) {
+    const double z = static_cast<double>(k) / sigma;
+    sum += weights[static_cast<std::size_t>(k + reach)] = std::exp(-z * z / 2);
+  }
+  const auto blur_line = [&](double* start, Index count, Index stride) {
+    line.resize(static_cast<std::size_t>(count));
+    for (Index i = 0; i < count; ++i) line[static_cast<std::size_t>(i)] = start[i * stride];
+    for (Index i = 0; i < count; ++i) {
+      double mean = 0;
+      for (Index k = -reach; k <= reach; ++k) {
+        mean += weights[static_cast<std::size_t>(k + reach)] / sum *
+                line[static_cast<std::size_t>(std::clamp<Index>(i + k, 0, count - 1))];
+      }
+      start[i * stride] = mean;
+    }
+  };
+  for (Index c = 0; c < s.channels; ++c) {
+    double* plane = x + c * s.pixels();
+    for (Index i = 0; i < s.height; ++i) blur_line(plane + i * s.width, s.width, 1);
+    for (Index j = 0; j < s.width; ++j) blur_line(plane + j, s.height, s.width);
+  }
+}
+
+/// x: the image in [0, 1] after all changes.
+inline void augment(const ImageShape& s, const std::uint8_t* from, const Augmentation& a,
+                    Random& random, double* x) {
+  const auto happens = [&](double chance) {
+    return chance > 0 && (chance >= 1 || random.uniform() < chance);
+  };
+  const auto offset = [&] {
+    return static_cast<Index>(random.below(static_cast<std::uint32_t>(2 * a.padding + 1))) -
+           a.padding;
+  };
+  const bool flipped = a.flip && random.below(2) == 1;
+  if (a.resized_crop > 0) {
+    resized_crop(s, from, a.resized_crop, flipped, random, x);
+  } else {
+    const Index top = offset(), left = offset();
+    crop(s, from, top, left, flipped, x);
+  }
+  if (a.jitters() && happens(a.jitter_chance)) jitter(s, a, random, x);
+  if (happens(a.grey_chance) && s.channels == 3) {
+    for (Index p = 0; p < s.pixels(); ++p) {
+      const double grey = luma(s, x, p);
+      for (Index c = 0; c < 3; ++c) x[c * s.pixels() + p] = grey;
+    }
+  }
+  if (happens(a.blur_chance)) {
+    const double scale = static_cast<double>(std::max(s.height, s.width)) / 224;
+    blur(s, random.uniform(0.1, 2) * scale, x);
   }
 }
 
@@ -84,41 +253,22 @@ template <class Scalar>
 void load_image(const ImageSet& set, Index number, const Augmentation& augmentation, Random& random,
                 Scalar* to) {
   const ImageShape& s = set.shape;
-  const std::uint8_t* from = set.image(number);
   const auto normalised = [&](double x, Index c) {
     const auto channel = static_cast<std::size_t>(c);
-    return static_cast<Scalar>((x - set.mean[channel]) / set.deviation[channel]);
+    return static_cast<Scalar>((x - set.normalisation.mean[channel]) /
+                               set.normalisation.deviation[channel]);
   };
-  if (!augmentation.any()) {
+  const auto load = [&](auto&& value) {
     for (Index c = 0; c < s.channels; ++c) {
-      for (Index p = 0; p < s.pixels(); ++p, ++from, ++to) *to = normalised(*from / 255.0, c);
+      for (Index p = c * s.pixels(); p < (c + 1) * s.pixels(); ++p) to[p] = normalised(value(p), c);
     }
-    return;
-  }
-  const auto offset = [&] {
-    const Index pad = augmentation.padding;
-    return static_cast<Index>(random.below(static_cast<std::uint32_t>(2 * pad + 1))) - pad;
   };
-  const Index down = offset(), right = offset();
-  const bool flipped = augmentation.flip && random.below(2) == 1;
+  const std::uint8_t* from = set.image(number);
+  if (!augmentation.any()) return load([&](Index p) { return from[p] / 255.0; });
   thread_local std::vector<double> x;
   x.resize(static_cast<std::size_t>(s.size()));
-  for (Index c = 0; c < s.channels; ++c) {
-    for (Index i = 0; i < s.height; ++i) {
-      for (Index j = 0; j < s.width; ++j) {
-        const Index row = i + down, column = (flipped ? s.width - 1 - j : j) + right;
-        const bool inside = row >= 0 && row < s.height && column >= 0 && column < s.width;
-        x[static_cast<std::size_t>((c * s.height + i) * s.width + j)] =
-            inside ? from[(c * s.height + row) * s.width + column] / 255.0 : 0.0;
-      }
-    }
-  }
-  detail::jitter(s, augmentation, random, x.data());
-  for (Index c = 0; c < s.channels; ++c) {
-    for (Index p = 0; p < s.pixels(); ++p) {
-      to[c * s.pixels() + p] = normalised(x[static_cast<std::size_t>(c * s.pixels() + p)], c);
-    }
-  }
+  detail::augment(s, from, augmentation, random, x.data());
+  load([&](Index p) { return x[static_cast<std::size_t>(p)]; });
 }
 
 }  // namespace plastic

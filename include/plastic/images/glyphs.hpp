@@ -153,8 +153,7 @@ inline ImageSet make_glyphs(const GlyphOptions& options) {
     }
   });
   // Measured over many classes; the same for every set, so that training and test agree.
-  set.mean = {0.12};
-  set.deviation = {0.29};
+  set.normalisation = {.mean = {0.12}, .deviation = {0.29}};
   return set;
 }
 

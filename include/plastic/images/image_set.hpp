@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -15,18 +16,63 @@ struct ImageClass {
   Index count = 0;
 };
 
-/// Decoded images of one size in memory, class after class, a byte per value (NCHW). Mean and
-/// standard deviation of each channel, in units of 1 for the byte 255, are those by which a network
-/// sees them.
+/// Mean and standard deviation of each channel, in units of 1 for the byte 255, by which a network
+/// sees images.
+struct Normalisation {
+  std::vector<double> mean;
+  std::vector<double> deviation;
+
+  /// Of CIFAR-FS. Source: Lee et al., "Meta-learning with differentiable convex optimization",
+  /// CVPR 2019.
+  static Normalisation cifar_fs() {
+    return {{129.37731888 / 255, 124.10583864 / 255, 112.47758569 / 255},
+            {68.20947949 / 255, 65.43124043 / 255, 70.45866994 / 255}};
+  }
+
+  /// Of miniImageNet; same source.
+  static Normalisation mini_imagenet() {
+    return {{120.39586422 / 255, 115.59361427 / 255, 104.54012653 / 255},
+            {70.68188272 / 255, 68.27635443 / 255, 72.54505529 / 255}};
+  }
+};
+
+/// Decoded images of one size in memory, class after class, a byte per value (NCHW).
 struct ImageSet {
   ImageShape shape;
   std::vector<std::uint8_t> pixels;
   std::vector<ImageClass> classes;
-  std::vector<double> mean;
-  std::vector<double> deviation;
+  Normalisation normalisation;
 
   Index images() const { return static_cast<Index>(pixels.size()) / shape.size(); }
   const std::uint8_t* image(Index number) const { return pixels.data() + number * shape.size(); }
 };
+
+/// Three sets without a common class.
+struct ImageSplits {
+  ImageSet train, validation, test;
+
+  std::vector<ImageSet*> all() { return {&train, &validation, &test}; }
+};
+
+/// What the images of a set have themselves; a channel of one value gets the deviation 1.
+inline Normalisation measure_normalisation(const ImageSet& set) {
+  const auto channels = static_cast<std::size_t>(set.shape.channels);
+  Normalisation result{std::vector<double>(channels, 0), std::vector<double>(channels, 1)};
+  const double count = static_cast<double>(set.images() * set.shape.pixels()) * 255;
+  for (std::size_t c = 0; c < channels; ++c) {
+    double sum = 0, square = 0;
+    for (Index n = 0; n < set.images(); ++n) {
+      const std::uint8_t* from = set.image(n) + static_cast<Index>(c) * set.shape.pixels();
+      for (Index p = 0; p < set.shape.pixels(); ++p) {
+        sum += from[p];
+        square += from[p] * from[p] / 255.0;
+      }
+    }
+    const double mean = sum / count, variance = square / count - mean * mean;
+    result.mean[c] = mean;
+    if (variance > 0) result.deviation[c] = std::sqrt(variance);
+  }
+  return result;
+}
 
 }  // namespace plastic

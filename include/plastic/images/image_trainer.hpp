@@ -2,52 +2,59 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <memory>
+#include <numeric>
+#include <span>
 #include <string>
 #include <vector>
 
-#include "plastic/images/augmentation.hpp"
-#include "plastic/images/few_shot_images.hpp"
+#include "plastic/images/answers.hpp"
 #include "plastic/images/image_classifier.hpp"
-#include "plastic/optim/adamw.hpp"
-#include "plastic/optim/gradient_clip.hpp"
+#include "plastic/images/image_evaluation.hpp"
+#include "plastic/optim/joint_adamw.hpp"
+#include "plastic/optim/schedule.hpp"
 #include "plastic/tape/functions.hpp"
+#include "plastic/train/loop.hpp"
 #include "plastic/train/shards.hpp"
 #include "plastic/train/trainer.hpp"
 
 namespace plastic {
 
-/// Settings of a training run on images; the defaults are the paper's.
+/// Settings of a training run on images; the defaults are the paper's. The learning rate falls
+/// along half a cosine to a tenth.
 struct ImageTrainerOptions {
   Index batch = 64;  ///< episodes
-  double learning_rate = 1e-3;
+  Index batches = 40000;
+  double learning_rate = 1e-3;  ///< at first
+  Index rate_every = 1000;      ///< batches between two changes of the learning rate
   double weight_decay = 5e-4;
   double clip_norm = 5;            ///< of the whole gradient
   double smoothing = 0;            ///< of labels
   Augmentation augmentation = {};  ///< of training images
   bool frozen = false;             ///< leaves the encoder as it is
+  Index validation_every = 1000;   ///< batches; 0 never validates
+  Index validation_batches = 20;
   std::uint64_t seed = 0;
-  int threads = 1;
+  int threads = 1;  ///< the results do not depend on it
   Index shard = 0;  ///< episodes on one tape of the plastic part; 0 chooses
 
   /// Throws std::invalid_argument on the first setting out of its range.
   void validate() const {
     constexpr std::string_view here = "ImageTrainerOptions";
     detail::check_positive(here, "batch", batch);
+    detail::check_positive(here, "batches", batches);
+    detail::check_positive(here, "rate_every", rate_every);
     detail::check_range(here, "clip_norm", clip_norm, 1e-15, 1e15);
     detail::check_range(here, "smoothing", smoothing, 0, 1);
     augmentation.validate();
+    if (validation_every < 0) {
+      detail::reject(here, "validation_every", "at least 0", validation_every);
+    }
+    detail::check_positive(here, "validation_batches", validation_batches);
     detail::check_positive(here, "threads", threads);
     if (shard < 0) detail::reject(here, "shard", "at least 0", shard);
   }
-};
-
-/// How a classifier does on episodes.
-struct ImageEvaluation {
-  double loss = 0;          ///< mean cross-entropy over the queries
-  double accuracy = 0;      ///< share of episodes whose first query is answered right
-  double half_width = 0;    ///< of its 95% interval (normal approximation)
-  double all_accuracy = 0;  ///< share of all queries
 };
 
 /// Trains an ImageClassifier on few-shot episodes by gradient descent through encoder and plastic
@@ -57,6 +64,9 @@ struct ImageEvaluation {
 /// episodes go through the cell in shards, forward and backward; then the adjoints of the features
 /// go back through the encoder. The loss is the cross-entropy, averaged over the queries. The same
 /// seed gives the same bits with any number of threads.
+///
+/// The features of a frozen encoder are computed once for each image, where nothing is augmented
+/// and they take at most 1 GiB.
 template <class Cell>
 class ImageTrainer {
   using Scalar = typename Cell::ScalarType;
@@ -66,7 +76,16 @@ class ImageTrainer {
   /// they do not fit each other.
   ImageTrainer(ImageClassifier<Cell>& model, const FewShotImages& episodes,
                const ImageTrainerOptions& options)
-      : model_(&model), episodes_(episodes), options_(options) {
+      : model_(&model),
+        episodes_(episodes),
+        options_(options),
+        optimizer_(parts(model, options.frozen),
+                   {.learning_rate = options.learning_rate, .weight_decay = options.weight_decay},
+                   options.clip_norm),
+        schedule_({.learning_rate = options.learning_rate,
+                   .floor = options.learning_rate / 10,
+                   .batches = options.batches,
+                   .every = options.rate_every}) {
     options.validate();
     check_fit(episodes);
     if (options_.shard == 0) options_.shard = default_shard(model.cell(), options_.batch);
@@ -74,102 +93,91 @@ class ImageTrainer {
     shards_ =
         Shards<Scalar>(options_.batch, options_.shard, options_.threads, model.cell().parameters());
     for (int t = 0; t < options_.threads; ++t) tapes_.push_back(std::make_unique<Tape<Scalar>>());
-    const AdamWOptions adamw{.learning_rate = options.learning_rate,
-                             .weight_decay = options.weight_decay};
-    for (Parameters<Scalar>* part : parts()) {
-      optimizers_.emplace_back(*part, adamw);
-      gradients_.push_back(Vector<Scalar>::Zero(part->size()));
-    }
   }
 
   /// One batch: forward, backward, clip, AdamW. Returns the batch's loss before the step. Throws
   /// NonFiniteLoss if loss or gradient is not finite; parameters are then unchanged.
   double step(Index batch) {
     const double loss = gradient(batch);
-    double square = 0;
-    for (const Vector<Scalar>& g : gradients_) square += std::pow(gradient_norm(g), 2);
-    const double norm = std::sqrt(square);
-    if (!std::isfinite(loss) || !std::isfinite(norm)) {
+    optimizer_.set_learning_rate(schedule_(batch));
+    if (!std::isfinite(loss) || !std::isfinite(optimizer_.step())) {
       throw NonFiniteLoss("ImageTrainer::step: the loss or gradient of batch " +
                           std::to_string(batch) + " is not finite");
-    }
-    const auto all = parts();
-    for (std::size_t k = options_.frozen ? 1 : 0; k < all.size(); ++k) {
-      if (norm > options_.clip_norm) {
-        gradients_[k] *= static_cast<Scalar>(options_.clip_norm / norm);
-      }
-      optimizers_[k].step(*all[k], gradients_[k]);
     }
     return loss;
   }
 
-  void set_learning_rate(double rate) {
-    for (AdamW<Scalar>& optimizer : optimizers_) optimizer.set_learning_rate(rate);
-  }
-
-  /// Loss of a training batch; leaves the gradients of encoder, head and cell in `gradients()`.
+  /// Loss of a training batch; leaves the gradients in `optimizer().gradients()`: of encoder, head
+  /// and cell, or of head and cell alone where the encoder is frozen.
   double gradient(Index batch) {
     if (batch < 0) detail::reject("ImageTrainer::gradient", "batch", "at least 0", batch);
-    for (Vector<Scalar>& g : gradients_) g.setZero();
-    load(episodes_, {options_.seed, Random::Purpose::training}, batch, true);
+    std::vector<Vector<Scalar>>& gradients = optimizer_.gradients();
+    optimizer_.clear_gradients();
+    load(batch);
     tape_.clear();
     const bool frozen = options_.frozen;
-    const Var<Scalar> embedded = model_->embed(
-        tape_.borrow(images_.data(), images_.rows(), images_.cols()),
-        {.training = !frozen, .seed = options_.seed, .batch = batch, .threads = options_.threads},
-        frozen ? nullptr : &gradients_[0], &gradients_[1]);
+    Var<Scalar> features = tape_.borrow(columns_.data(), columns_.rows(), columns_.cols());
+    if (features_.size() == 0) {
+      features = model_->encoder().encode(
+          features,
+          {.training = !frozen, .seed = options_.seed, .batch = batch, .threads = options_.threads},
+          frozen ? nullptr : &gradients.front());
+    }
+    const Var<Scalar> embedded =
+        model_->embed(features, options_.threads, &gradients[gradients.size() - 2]);
     adjoint_.setZero(embedded.rows(), embedded.cols());
     const double loss = shards_.gradient([&](Index shard, int thread, Vector<Scalar>& total) {
       return run_shard(*tapes_[static_cast<std::size_t>(thread)], shard, embedded, total);
     });
-    gradients_[2] = shards_.gradients();
+    gradients.back() = shards_.gradients();
     tape_.forget_adjoints();
     tape_.seed(embedded, adjoint_);
     tape_.sweep(tape_.position(), {});
     return loss;
   }
 
-  /// Of encoder, head and cell, in this order.
-  const std::vector<Vector<Scalar>>& gradients() const { return gradients_; }
+  JointAdamW<Scalar>& optimizer() { return optimizer_; }
 
   /// The model in use, on `batches` batches of fresh episodes.
-  ImageEvaluation evaluate(const FewShotImages& episodes, Random::Stream stream, Index batches) {
+  ImageEvaluation evaluate(const FewShotImages& episodes, Random::Stream stream,
+                           Index batches) const {
     check_fit(episodes);
     detail::check_positive("ImageTrainer::evaluate", "batches", batches);
-    ImageEvaluation result;
-    double first = 0, all = 0;
-    for (Index batch = 0; batch < batches; ++batch) {
-      load(episodes, stream, batch, false);
-      tape_.clear();
-      const Var<Scalar> embedded =
-          model_->embed(tape_.borrow(images_.data(), images_.rows(), images_.cols()),
-                        {.threads = options_.threads});
-      std::vector<Answers> answers(static_cast<std::size_t>(shards_.count()));
-      parallel_for(shards_.count(), options_.threads, [&](Index shard, int) {
-        answers[static_cast<std::size_t>(shard)] = answer(episodes, shard, embedded);
-      });
-      for (const Answers& a : answers) {
-        result.loss += a.loss;
-        first += a.first;
-        all += a.all;
-      }
-    }
-    const auto count = static_cast<double>(batches * options_.batch);
-    const auto queries = static_cast<double>(episodes.steps() - episodes.support_steps());
-    result.loss /= count * queries;
-    result.accuracy = first / count;
-    result.all_accuracy = all / (count * queries);
-    result.half_width = 1.96 * std::sqrt(result.accuracy * (1 - result.accuracy) / count);
-    return result;
+    const DrawnEpisodes drawn(episodes, stream, batches, options_.batch, options_.threads);
+    const Matrix<Scalar> embedded =
+        embed_images(*model_, episodes.set(), drawn.images(), options_.threads);
+    std::vector<AnswerCount> counts(static_cast<std::size_t>(batches * shards_.count()));
+    parallel_for(batches * shards_.count(), options_.threads, [&](Index item, int) {
+      const Index shard = item % shards_.count();
+      const Index first = item / shards_.count() * options_.batch + shards_.first_sample(shard);
+      counts[static_cast<std::size_t>(item)] =
+          count_answers(drawn, first, shards_.samples(shard), embedded);
+    });
+    AnswerCount total;
+    for (const AnswerCount& count : counts) total.add(count);
+    return total.evaluation();
   }
 
- private:
-  struct Answers {
-    double loss = 0, first = 0, all = 0;
-  };
+  /// Trains batches `first` .. options.batches - 1 and tells the callbacks, as Trainer::run does;
+  /// validates on fresh batches of `validation`, whose latest result `validation()` has.
+  Progress run(const FewShotImages& validation, std::span<TrainingCallback* const> callbacks,
+               Index first = 0, const std::function<bool()>& stop = {}) {
+    return run_loop(
+        options_.batches, options_.validation_every, [&](Index batch) { return step(batch); },
+        [&] {
+          validation_ = evaluate(validation, {options_.seed, Random::Purpose::validation},
+                                 options_.validation_batches);
+          return validation_.loss;
+        },
+        callbacks, first, stop);
+  }
 
-  std::vector<Parameters<Scalar>*> parts() {
-    return {&model_->encoder().parameters(), &model_->head(), &model_->cell().parameters()};
+  const ImageEvaluation& validation() const { return validation_; }
+
+ private:
+  static std::vector<Parameters<Scalar>*> parts(ImageClassifier<Cell>& model, bool frozen) {
+    if (frozen) return {&model.head(), &model.cell().parameters()};
+    return {&model.encoder().parameters(), &model.head(), &model.cell().parameters()};
   }
 
   void check_fit(const FewShotImages& episodes) const {
@@ -185,32 +193,56 @@ class ImageTrainer {
     }
   }
 
-  /// Draws a batch of episodes and loads their images: column t * batch + s is step t of episode s.
-  void load(const FewShotImages& episodes, Random::Stream stream, Index batch, bool training) {
-    const Index steps = episodes.steps();
-    images_.resize(episodes.set().shape.size(), steps * options_.batch);
-    labels_.resize(static_cast<std::size_t>(steps * options_.batch));
-    const Augmentation augmentation = training ? options_.augmentation : Augmentation{};
+  bool keeps_features() const {
+    constexpr Index most = Index{1} << 30;  // bytes
+    return options_.frozen && !options_.augmentation.any() &&
+           episodes_.set().images() * model_->encoder().features() <=
+               most / static_cast<Index>(sizeof(Scalar));
+  }
+
+  void encode_all() {
+    std::vector<Index> all(static_cast<std::size_t>(episodes_.set().images()));
+    std::iota(all.begin(), all.end(), Index{0});
+    features_.resize(model_->encoder().features(), episodes_.set().images());
+    encode_images(model_->encoder(), episodes_.set(), all, options_.threads,
+                  [&](Index first, const Var<Scalar>& some) {
+                    features_.middleCols(first, some.cols()) = some.value();
+                  });
+  }
+
+  /// Draws a batch of episodes and loads their images, or the features of those: column
+  /// t * batch + s is step t of episode s.
+  void load(Index batch) {
+    if (features_.size() == 0 && keeps_features()) encode_all();
+    const bool known = features_.size() > 0;
+    const Index steps = episodes_.steps();
+    columns_.resize(known ? features_.rows() : episodes_.set().shape.size(),
+                    steps * options_.batch);
+    shown_.resize(static_cast<std::size_t>(options_.batch));
     parallel_for(options_.batch, options_.threads, [&](Index s, int) {
-      Random random(stream, static_cast<std::uint64_t>(batch), static_cast<std::uint64_t>(s));
-      const std::vector<ShownImage> shown = episodes.draw(random);
+      Random random({options_.seed, Random::Purpose::training}, static_cast<std::uint64_t>(batch),
+                    static_cast<std::uint64_t>(s));
+      std::vector<ShownImage>& shown = shown_[static_cast<std::size_t>(s)];
+      shown = episodes_.draw(random);
       for (Index t = 0; t < steps; ++t) {
-        const Index column = t * options_.batch + s;
-        const ShownImage& one = shown[static_cast<std::size_t>(t)];
-        labels_[static_cast<std::size_t>(column)] = one.label;
-        load_image(episodes.set(), one.image, augmentation, random, images_.col(column).data());
+        const Index image = shown[static_cast<std::size_t>(t)].image;
+        auto column = columns_.col(t * options_.batch + s);
+        if (known) {
+          column = features_.col(image);
+        } else {
+          load_image(episodes_.set(), image, options_.augmentation, random, column.data());
+        }
       }
     });
   }
 
-  /// The label of the shard's s-th episode at step t.
-  Index label(Index shard, Index t, Index s) const {
-    return labels_[static_cast<std::size_t>(t * options_.batch + shards_.first_sample(shard) + s)];
-  }
-
+  /// Labels at step t of the shard's episodes, way() x episodes.
   Matrix<Scalar> one_hot(Index shard, Index t) const {
     Matrix<Scalar> labels = Matrix<Scalar>::Zero(model_->way(), shards_.samples(shard));
-    for (Index s = 0; s < labels.cols(); ++s) labels(label(shard, t, s), s) = 1;
+    for (Index s = 0; s < labels.cols(); ++s) {
+      const auto episode = static_cast<std::size_t>(shards_.first_sample(shard) + s);
+      labels(shown_[episode][static_cast<std::size_t>(t)].label, s) = 1;
+    }
     return labels;
   }
 
@@ -243,46 +275,35 @@ class ImageTrainer {
     return static_cast<double>(loss.value()(0, 0));
   }
 
-  Answers answer(const FewShotImages& episodes, Index shard, const Var<Scalar>& embedded) const {
-    Answers answers;
-    const Index n = shards_.samples(shard);
-    CellState<Scalar> state = model_->cell().initial_state(n);
-    Matrix<Scalar> x(model_->cell().options().inputs, n);
-    for (Index t = 0; t < episodes.steps(); ++t) {
-      const bool is_query = t >= episodes.support_steps();
-      const Index column = t * options_.batch + shards_.first_sample(shard);
-      x.topRows(embedded.rows()) = embedded.value().middleCols(column, n);
-      if (is_query) {
-        x.bottomRows(model_->way()).setZero();
-      } else {
-        x.bottomRows(model_->way()) = one_hot(shard, t);
-      }
-      const Matrix<Scalar> logits = model_->cell().step(state, x).output;
-      if (!is_query) continue;
-      for (Index s = 0; s < n; ++s) {
+  /// Answers to `count` drawn episodes from `first` on. embedded: embedding() x different images.
+  AnswerCount count_answers(const DrawnEpisodes& drawn, Index first, Index count,
+                            const Matrix<Scalar>& embedded) const {
+    AnswerCount answers;
+    answer_queries(*model_, drawn, first, count, embedded, [&](Index t, const Matrix<Scalar>& p) {
+      for (Index s = 0; s < count; ++s) {
         Index guess = 0;
-        const Scalar largest = logits.col(s).maxCoeff(&guess);
-        const Index truth = label(shard, t, s);
-        answers.loss += static_cast<double>(
-            largest + std::log((logits.col(s).array() - largest).exp().sum()) - logits(truth, s));
-        answers.all += guess == truth ? 1 : 0;
-        if (t == episodes.support_steps()) answers.first += guess == truth ? 1 : 0;
+        p.col(s).maxCoeff(&guess);
+        const Index truth = drawn[first + s][static_cast<std::size_t>(t)].label;
+        answers.add(t == drawn.support_steps(), guess == truth,
+                    -std::log(static_cast<double>(p(truth, s))));
       }
-    }
+    });
     return answers;
   }
 
   ImageClassifier<Cell>* model_;
   FewShotImages episodes_;
   ImageTrainerOptions options_;
+  JointAdamW<Scalar> optimizer_;
+  CosineSchedule schedule_;
   Shards<Scalar> shards_;
   Tape<Scalar> tape_;                                 // of the encoder
   std::vector<std::unique_ptr<Tape<Scalar>>> tapes_;  // of the shards, one per thread
-  std::vector<AdamW<Scalar>> optimizers_;
-  std::vector<Vector<Scalar>> gradients_;
-  Matrix<Scalar> images_;
-  Matrix<Scalar> adjoint_;  // of the embedded images
-  std::vector<Index> labels_;
+  std::vector<std::vector<ShownImage>> shown_;        // of the batch's episodes
+  Matrix<Scalar> columns_;                            // images or their features
+  Matrix<Scalar> features_;                           // of all images, if they are kept
+  Matrix<Scalar> adjoint_;                            // of the embedded images
+  ImageEvaluation validation_;
 };
 
 }  // namespace plastic

@@ -66,7 +66,7 @@ class Checkpoint : public TrainingCallback {
     Vector<Scalar> best;
     if (best_batch > 0) best = read_tensors(file, "best", parameters);
     optimizer_->restore(steps, moments);
-    if (best_batch > 0) keep_->resume(best, best_loss, best_batch);
+    if (best_batch > 0) keep_->resume({best}, best_loss, best_batch);
     cell_->parameters().values() = saved.parameters().values();
     return batch;
   }
@@ -83,7 +83,7 @@ class Checkpoint : public TrainingCallback {
     for (std::size_t k = 0; k < names.size(); ++k) {
       add_tensors(file, "optimizer." + std::string(names[k]), parameters, optimizer_->moments()[k]);
     }
-    if (keep_->found()) add_tensors(file, "best", parameters, keep_->best());
+    if (keep_->found()) add_tensors(file, "best", parameters, keep_->best().front());
     write_safetensors(path_, file);
   }
 

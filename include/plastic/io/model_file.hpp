@@ -19,7 +19,7 @@ namespace detail {
 /// [size].
 inline std::vector<Index> file_shape(const ParameterBlock& block) {
   if (block.cols == 1 && !block.name.ends_with(".weight_alpha") &&
-      (!block.name.ends_with(".weight") || block.name.starts_with("layer_norm"))) {
+      (!block.name.ends_with(".weight") || block.name.ends_with("norm.weight"))) {
     return {block.rows};
   }
   return {block.cols, block.rows};

@@ -35,6 +35,7 @@ class Encoder {
 
   const ImageShape& input() const { return input_; }
   Index features() const { return features_; }  ///< rows of what `encode` returns
+  Index filters() const { return filters_; }    ///< of the first convolution
   Parameters<Scalar>& parameters() { return parameters_; }
   const Parameters<Scalar>& parameters() const { return parameters_; }
 
@@ -42,6 +43,16 @@ class Encoder {
   std::vector<RunningStatistics<Scalar>>& statistics() { return statistics_; }
   const std::vector<RunningStatistics<Scalar>>& statistics() const { return statistics_; }
   const std::vector<std::string>& statistics_names() const { return statistics_names_; }
+
+  /// All that training changes: the parameters, then mean and variance of each batch norm.
+  std::vector<Vector<Scalar>*> state() {
+    std::vector<Vector<Scalar>*> all{&parameters_.values()};
+    for (RunningStatistics<Scalar>& s : statistics_) {
+      all.push_back(&s.mean);
+      all.push_back(&s.variance);
+    }
+    return all;
+  }
 
   /// images: input().size() x images; returns features() x images. Sweeps add to `gradients`, of
   /// the layout of `parameters()` (nullptr: the parameters are constants). In training it changes
@@ -100,6 +111,7 @@ class Encoder {
       weight.data()[i] = static_cast<Scalar>(deviation * random.normal());
     }
     parameters_.matrix(block.gain).setOnes();
+    if (statistics_.empty()) filters_ = filters;
     statistics_.emplace_back(filters);
     statistics_names_.push_back(name + ".norm");
     return block;
@@ -151,6 +163,7 @@ class Encoder {
  private:
   ImageShape input_;
   Index features_ = 0;
+  Index filters_ = 0;
   Parameters<Scalar> parameters_;
   std::vector<RunningStatistics<Scalar>> statistics_;
   std::vector<std::string> statistics_names_;

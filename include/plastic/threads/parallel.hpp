@@ -41,12 +41,14 @@ void parallel_for(Index count, int threads, F&& f) {
     }
   };
 #ifdef _OPENMP
-#pragma omp parallel for schedule(dynamic, 1) num_threads(threads) if (threads > 1)
-  for (Index item = 0; item < count; ++item) guarded(item, omp_get_thread_num());
-#else
-  static_cast<void>(threads);
-  for (Index item = 0; item < count; ++item) guarded(item, 0);
+  // Not the pragma's if clause: clang's runtime allocates even for a region of one thread.
+  if (threads > 1 && count > 1) {
+#pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
+    for (Index item = 0; item < count; ++item) guarded(item, omp_get_thread_num());
+    count = 0;
+  }
 #endif
+  for (Index item = 0; item < count; ++item) guarded(item, 0);
   if (error) std::rethrow_exception(error);
 }
 

@@ -4,6 +4,7 @@
 #include <limits>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "plastic/tape/check.hpp"
 #include "plastic/tape/parameters.hpp"
@@ -11,30 +12,42 @@
 
 namespace plastic {
 
-/// Remembers the parameters of the lowest validation loss, and calls `save` (if any) each time they
-/// are bettered. `parameters` must outlive the callback.
+/// Remembers the values of the lowest validation loss, and calls `save` (if any) each time they are
+/// bettered.
 template <class Scalar>
 class KeepBest : public TrainingCallback {
  public:
+  /// Of one set of parameters, which must outlive the callback.
   explicit KeepBest(Parameters<Scalar>& parameters, std::function<void()> save = {})
-      : parameters_(&parameters), save_(std::move(save)) {}
+      : KeepBest({&parameters.values()}, std::move(save)) {}
+
+  /// Of several vectors, which must outlive the callback and keep their lengths.
+  explicit KeepBest(std::vector<Vector<Scalar>*> values, std::function<void()> save = {})
+      : values_(std::move(values)), save_(std::move(save)) {}
 
   void on_validation(const Progress& progress) override {
     if (!(progress.validation_loss < best_loss_)) return;
     best_loss_ = progress.validation_loss;
     best_batch_ = progress.batch;
-    best_ = parameters_->values();
+    best_.clear();
+    for (const Vector<Scalar>* values : values_) best_.push_back(*values);
     if (save_) save_();
   }
 
   /// Goes on from where another object stood: `best()`, `loss()` and `batch()` of a run that was
-  /// cut off. Throws std::invalid_argument if the length is not that of the parameters.
-  void resume(const Vector<Scalar>& best, double loss, Index batch) {
-    if (best.size() != parameters_->size()) {
-      detail::reject("KeepBest::resume", "the length of best", std::to_string(parameters_->size()),
-                     best.size());
+  /// cut off. Throws std::invalid_argument if number or lengths of the vectors are others.
+  void resume(std::vector<Vector<Scalar>> best, double loss, Index batch) {
+    if (best.size() != values_.size()) {
+      detail::reject("KeepBest::resume", "the number of vectors of best",
+                     std::to_string(values_.size()), best.size());
     }
-    best_ = best;
+    for (std::size_t k = 0; k < best.size(); ++k) {
+      if (best[k].size() != values_[k]->size()) {
+        detail::reject("KeepBest::resume", "the length of best", std::to_string(values_[k]->size()),
+                       best[k].size());
+      }
+    }
+    best_ = std::move(best);
     best_loss_ = loss;
     best_batch_ = batch;
   }
@@ -42,21 +55,23 @@ class KeepBest : public TrainingCallback {
   bool found() const { return best_batch_ > 0; }
   double loss() const { return best_loss_; }
   Index batch() const { return best_batch_; }
-  const Vector<Scalar>& best() const { return best_; }  ///< all values; empty until found
 
-  /// Puts the best parameters back; throws std::invalid_argument if none have been seen.
+  /// All values, in the constructor's order; empty until found.
+  const std::vector<Vector<Scalar>>& best() const { return best_; }
+
+  /// Puts the best values back; throws std::invalid_argument if none have been seen.
   void restore() const {
     if (!found())
       detail::reject("KeepBest::restore", "the run", "validated before", "no validation");
-    parameters_->values() = best_;
+    for (std::size_t k = 0; k < best_.size(); ++k) *values_[k] = best_[k];
   }
 
  private:
-  Parameters<Scalar>* parameters_;
+  std::vector<Vector<Scalar>*> values_;
   std::function<void()> save_;
   double best_loss_ = std::numeric_limits<double>::infinity();
   Index best_batch_ = 0;
-  Vector<Scalar> best_;
+  std::vector<Vector<Scalar>> best_;
 };
 
 }  // namespace plastic

@@ -1,10 +1,8 @@
 #pragma once
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <functional>
-#include <limits>
 #include <memory>
 #include <span>
 #include <stdexcept>
@@ -18,6 +16,7 @@
 #include "plastic/tasks/episodes.hpp"
 #include "plastic/train/callback.hpp"
 #include "plastic/train/evaluation.hpp"
+#include "plastic/train/loop.hpp"
 #include "plastic/train/shards.hpp"
 
 namespace plastic {
@@ -159,42 +158,13 @@ class Trainer {
   /// last validation, when `stop` returns true between two batches. Returns where it stands.
   Progress run(std::span<TrainingCallback* const> callbacks, Index first = 0,
                const std::function<bool()>& stop = {}) {
-    using Clock = std::chrono::steady_clock;
-    const Clock::time_point begin = Clock::now();
-    Progress progress;
-    progress.batch = first;
-    progress.batches = options_.batches;
-    const auto tell = [&](void (TrainingCallback::*what)(const Progress&), double train_loss) {
-      progress.seconds = std::chrono::duration<double>(Clock::now() - begin).count();
-      progress.train_loss = train_loss;
-      for (TrainingCallback* callback : callbacks) (callback->*what)(progress);
-    };
-    double recent_sum = 0, mean = std::numeric_limits<double>::quiet_NaN();
-    Index recent = 0;
-    const auto validate = [&] {
-      mean = recent_sum / static_cast<double>(recent);
-      progress.validation_loss =
-          evaluate({options_.seed, Random::Purpose::validation}, options_.validation_batches);
-      tell(&TrainingCallback::on_validation, mean);
-      recent_sum = 0;
-      recent = 0;
-    };
-    bool stopped = false;
-    while (progress.batch < options_.batches && !stopped) {
-      const double loss = step(progress.batch);
-      ++progress.batch;
-      recent_sum += loss;
-      ++recent;
-      tell(&TrainingCallback::on_batch, loss);
-      stopped = stop && stop();
-      const bool last = stopped || progress.batch == options_.batches;
-      if (options_.validation_every > 0 &&
-          (last || progress.batch % options_.validation_every == 0)) {
-        validate();
-      }
-    }
-    tell(&TrainingCallback::on_end, mean);
-    return progress;
+    return run_loop(
+        options_.batches, options_.validation_every, [&](Index batch) { return step(batch); },
+        [&] {
+          return evaluate({options_.seed, Random::Purpose::validation},
+                          options_.validation_batches);
+        },
+        callbacks, first, stop);
   }
 
  private:

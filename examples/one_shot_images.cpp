@@ -1,0 +1,151 @@
+// Teaches a plastic network to recognise images of new classes after one look at each.
+
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <exception>
+#include <filesystem>
+#include <iomanip>
+#include <iostream>
+#include <string>
+
+#include "experiments/results.hpp"
+#include "experiments/run.hpp"
+#include "plastic/threads/parallel.hpp"
+#include "plastic/train/progress_bar.hpp"
+
+namespace {
+
+using namespace plastic;
+using experiments::RunSettings;
+namespace fs = std::filesystem;
+
+void run(const RunSettings& settings, const fs::path& out, int threads) {
+  const bool terminal = ::isatty(STDOUT_FILENO) != 0;
+  ProgressBar training(std::cout, settings.cell + " " + settings.rule, terminal);
+  ProgressBar pretraining(std::cout, "encoder", terminal);
+  const auto reading = [&](Index done, Index all) {
+    if (terminal && (done % 500 == 0 || done == all)) {
+      std::cout << "\rreading images: " << done << " of " << all << (done == all ? "\n" : "")
+                << std::flush;
+    }
+  };
+  if (experiments::is_finished(out)) std::cout << "This run has finished before.\n";
+  experiments::train(settings, out, threads,
+                     {.training = training, .pretraining = &pretraining, .reading = reading});
+
+  const experiments::Columns test = experiments::read_columns(out / "test.csv");
+  const auto value = [&](const char* name) { return test.at(name).at(0); };
+  std::cout << std::fixed << std::setprecision(1) << "\nOn classes never seen, " << settings.way
+            << "-way " << settings.shot
+            << "-shot (guessing: " << 100.0 / static_cast<double>(settings.way) << "%):\n"
+            << "  first query right     " << 100 * value("first_query_share") << "% +- "
+            << 100 * value("first_query_half_width") << "\n"
+            << "  all queries right     " << 100 * value("query_share") << "%\n"
+            << "  nearest support image " << 100 * value("encoder_alone")
+            << "%, by the features that the encoder had at first, without a plastic network\n"
+            << "Picture:  " << (out / "episode.svg").string() << "\n"
+            << "Network:  " << (out / "best.safetensors").string() << "\n"
+            << "Progress: " << (out / "progress.csv").string() << "\n";
+  if (fs::exists(out / "encoder.safetensors")) {
+    std::cout << "Encoder:  " << (out / "encoder.safetensors").string() << "\n";
+  }
+  if (!std::cout.flush()) throw std::runtime_error("cannot write to the standard output");
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  RunSettings settings{.task = "one_shot_images",
+                       .pretraining = "classification",
+                       .joint = false,
+                       .rule = "hebbian",
+                       .inner_scale = 1,
+                       .batches = 6000,
+                       .validate_every = 500};
+  int threads = 0;
+  fs::path out = "one_shot_images_out";
+  CLI::App app(
+      "Teaches a plastic network to recognise images of new classes after one look at each.\n\n"
+      "In each episode the network sees an image of each of some classes together with a label, "
+      "new\nin every episode, then further images of them without. An encoder (convolutions) gives "
+      "it\nfeatures; what belongs to which label it can only keep in its fast weights or its "
+      "hidden\n"
+      "state. A run that was stopped goes on with the same command.\n\n"
+      "As in the paper, all at once and for hours:  --pretrain none --train-encoder --hidden 512\n"
+      "    --batches 40000 --inner-scale 0.015625");
+  app.add_option("--data", settings.data,
+                 "glyphs (drawn by the program), or a folder: CIFAR-100's binary version, or\n"
+                 "CLASS/IMAGE.png or .jpg (also in a folder data or images) with split files\n"
+                 "train, val and test, .txt or .csv (also in splits/bertinetto or splits)")
+      ->capture_default_str();
+  app.add_option("--encoder", settings.encoder,
+                 "conv4, resnet12, r2d2, or the encoder.safetensors of another run")
+      ->capture_default_str();
+  app.add_option("--pretrain", settings.pretraining,
+                 "what the encoder learns beforehand: classification of the training images,\n"
+                 "contrast (which images are views of the same one), or none")
+      ->check(CLI::IsMember({"classification", "contrast", "none"}))
+      ->capture_default_str();
+  app.add_option("--pretrain-batches", settings.pretraining_batches, "batches of 128 images")
+      ->check(CLI::Range(1.0, 1e9))
+      ->capture_default_str();
+  app.add_flag("--train-encoder", settings.joint,
+               "train the encoder together with the plastic network too");
+  app.add_option("--augment", settings.augmentation,
+                 "changes of training images: none, or the paper's crops, flips and colours")
+      ->check(CLI::IsMember({"none", "paper"}))
+      ->capture_default_str();
+  app.add_option("--rule", settings.rule, "plasticity rule")
+      ->check(CLI::IsMember({"hebbian", "gradient", "none"}))
+      ->capture_default_str();
+  app.add_option("--cell", settings.cell, "recurrent cell")
+      ->check(CLI::IsMember({"rnn", "lstm"}))
+      ->capture_default_str();
+  app.add_option("--hidden", settings.hidden, "hidden units (default: 128, or 192 for rule none)")
+      ->check(CLI::Range(1.0, 1e5));
+  app.add_option("--way", settings.way, "classes of an episode")
+      ->check(CLI::Range(2.0, 1e3))
+      ->capture_default_str();
+  app.add_option("--shot", settings.shot, "labelled images of each")
+      ->check(CLI::Range(1.0, 1e3))
+      ->capture_default_str();
+  app.add_option("--batches", settings.batches, "training batches of 64 episodes")
+      ->check(CLI::Range(1.0, 1e9))
+      ->capture_default_str();
+  app.add_option("--validate-every", settings.validate_every,
+                 "batches between validations on 20 fresh batches")
+      ->check(CLI::Range(1.0, 1e9))
+      ->capture_default_str();
+  app.add_option("--learning-rate", settings.learning_rate, "of AdamW, at first")
+      ->capture_default_str();
+  app.add_option("--inner-scale", settings.inner_scale, "s of the gradient rule's own loss")
+      ->capture_default_str();
+  app.add_option("--smoothing", settings.smoothing, "of labels")->capture_default_str();
+  app.add_option("--seed", settings.seed, "of the initial weights and the episodes")
+      ->check(CLI::Range(0.0, 1e18))
+      ->capture_default_str();
+  app.add_option("--threads", threads, "0: one per processor; the results do not depend on it")
+      ->check(CLI::Range(0.0, 4096.0))
+      ->capture_default_str();
+  app.add_option("--out", out,
+                 "folder for settings.json, encoder.safetensors, best.safetensors, progress.csv,\n"
+                 "checkpoint.safetensors, test.csv and episode.svg")
+      ->capture_default_str();
+  CLI11_PARSE(app, argc, argv);
+  try {
+    if (app.count("--hidden") == 0) settings.hidden = settings.rule == "none" ? 192 : 128;
+    if (settings.pretraining == "none" && !settings.joint && !fs::exists(settings.encoder)) {
+      throw std::invalid_argument(
+          "an encoder that learns nothing is of no use: give --train-encoder, a --pretrain, or "
+          "--encoder with a file");
+    }
+    run(settings, out, threads == 0 ? available_threads() : threads);
+  } catch (const std::bad_alloc&) {
+    std::cerr << "one_shot_images: not enough memory\n";
+    return 1;
+  } catch (const std::exception& error) {
+    std::cerr << "one_shot_images: " << error.what() << "\n";
+    return 1;
+  }
+}

@@ -1,0 +1,307 @@
+#pragma once
+
+#include <stb/stb_image.h>
+
+#include <algorithm>
+#include <array>
+#include <cctype>
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <iterator>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <sstream>
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "plastic/images/image_set.hpp"
+#include "plastic/threads/parallel.hpp"
+
+namespace plastic {
+
+/// Hears how many of how many images have been read; called from one thread at a time.
+using ReadingProgress = std::function<void(Index done, Index all)>;
+
+struct ImageFolderOptions {
+  int threads = 1;
+  ReadingProgress progress = {};
+};
+
+namespace detail {
+
+[[noreturn]] inline void refuse_file(const std::filesystem::path& path, const std::string& why) {
+  throw std::runtime_error(path.string() + ": " + why);
+}
+
+inline std::vector<std::uint8_t> read_file(const std::filesystem::path& path) {
+  if (!std::filesystem::is_regular_file(path)) refuse_file(path, "there is no such file");
+  std::ifstream file(path, std::ios::binary);
+  std::vector<std::uint8_t> bytes((std::istreambuf_iterator<char>(file)), {});
+  if (!file) refuse_file(path, "it cannot be read");
+  return bytes;
+}
+
+inline std::vector<std::string> read_lines(const std::filesystem::path& path) {
+  const std::vector<std::uint8_t> bytes = read_file(path);
+  std::istringstream text(std::string(bytes.begin(), bytes.end()));
+  std::vector<std::string> lines;
+  for (std::string line; std::getline(text, line);) {
+    while (!line.empty() && std::isspace(static_cast<unsigned char>(line.back()))) line.pop_back();
+    if (!line.empty()) lines.push_back(line);
+  }
+  return lines;
+}
+
+inline bool is_image_name(const std::filesystem::path& path) {
+  std::string end = path.extension().string();
+  std::transform(end.begin(), end.end(), end.begin(), [](char c) {
+    return static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  });
+  return end == ".png" || end == ".jpg" || end == ".jpeg";
+}
+
+/// Whether a JPEG file goes on to its end: the decoder itself takes zeros for bytes that are
+/// missing.
+inline bool is_whole_jpeg(const std::vector<std::uint8_t>& b) {
+  constexpr std::uint8_t start = 0xD8, end = 0xD9, scan = 0xDA;
+  const auto is_restart = [](std::uint8_t m) { return m >= 0xD0 && m <= 0xD7; };
+  std::size_t i = 2;
+  bool in_scan = false;
+  while (i + 1 < b.size()) {
+    if (in_scan && (b[i] != 0xFF || b[i + 1] == 0 || is_restart(b[i + 1]))) {
+      ++i;
+      continue;
+    }
+    if (b[i] != 0xFF) return false;
+    const std::uint8_t marker = b[i + 1];
+    if (marker == end) return true;
+    if (marker == 0xFF) {  // padding
+      ++i;
+      continue;
+    }
+    in_scan = marker == scan;
+    if (marker == start || marker == 1 || is_restart(marker)) {
+      i += 2;
+      continue;
+    }
+    if (i + 3 >= b.size()) return false;
+    i += 2 + (static_cast<std::size_t>(b[i + 2]) << 8 | b[i + 3]);
+  }
+  return false;
+}
+
+/// Whether a PNG file goes on to the end of its last chunk.
+inline bool is_whole_png(const std::vector<std::uint8_t>& b) {
+  constexpr std::size_t signature = 8, around = 12;  // length, name and checksum
+  for (std::size_t i = signature; i + around <= b.size();) {
+    const std::size_t length = static_cast<std::size_t>(b[i]) << 24 |
+                               static_cast<std::size_t>(b[i + 1]) << 16 |
+                               static_cast<std::size_t>(b[i + 2]) << 8 | b[i + 3];
+    const bool is_last = std::string(b.begin() + static_cast<std::ptrdiff_t>(i + 4),
+                                     b.begin() + static_cast<std::ptrdiff_t>(i + 8)) == "IEND";
+    i += length + around;
+    if (is_last) return i <= b.size();
+  }
+  return false;
+}
+
+/// One image file in memory, with what its header says.
+struct ImageFile {
+  std::vector<std::uint8_t> bytes;
+  ImageShape shape;  ///< one channel, or three where there are colours
+
+  explicit ImageFile(const std::filesystem::path& path) : bytes(read_file(path)) {
+    int width = 0, height = 0, channels = 0;
+    if (stbi_info_from_memory(bytes.data(), size(), &width, &height, &channels) == 0) {
+      refuse_file(path, "it is no image that can be read: " + std::string(stbi_failure_reason()));
+    }
+    constexpr std::uint8_t jpeg = 0xFF, png = 0x89;  // first bytes
+    if ((bytes[0] == jpeg && !is_whole_jpeg(bytes)) || (bytes[0] == png && !is_whole_png(bytes))) {
+      refuse_file(path, "it has been cut short");
+    }
+    shape = {channels <= 2 ? 1 : 3, height, width};
+  }
+
+  int size() const { return static_cast<int>(bytes.size()); }
+
+  /// Writes the image, channel after channel.
+  void decode(const std::filesystem::path& path, Index channels, std::uint8_t* to) const {
+    int width = 0, height = 0, found = 0;
+    const std::unique_ptr<stbi_uc, void (*)(void*)> pixels(
+        stbi_load_from_memory(bytes.data(), size(), &width, &height, &found,
+                              static_cast<int>(channels)),
+        stbi_image_free);
+    if (pixels == nullptr) {
+      refuse_file(path, "it cannot be decoded: " + std::string(stbi_failure_reason()));
+    }
+    for (Index p = 0; p < shape.pixels(); ++p) {
+      for (Index c = 0; c < channels; ++c) {
+        to[c * shape.pixels() + p] = pixels.get()[p * channels + c];
+      }
+    }
+  }
+};
+
+/// Images to read: files of classes, in the order that they will have.
+using ClassFiles = std::vector<std::pair<std::string, std::vector<std::filesystem::path>>>;
+
+inline ImageSet read_images(const ClassFiles& classes, const ImageFolderOptions& options) {
+  ImageSet set;
+  std::vector<std::filesystem::path> files;
+  for (const auto& [name, of_class] : classes) {
+    set.classes.push_back(
+        {name, static_cast<Index>(files.size()), static_cast<Index>(of_class.size())});
+    files.insert(files.end(), of_class.begin(), of_class.end());
+  }
+  const auto count = static_cast<Index>(files.size());
+  // Grey files among colours become three equal channels: all headers are needed first.
+  std::vector<ImageShape> shapes(files.size());
+  parallel_for(count, options.threads, [&](Index k, int) {
+    const auto at = static_cast<std::size_t>(k);
+    shapes[at] = ImageFile(files[at]).shape;
+  });
+  set.shape = shapes.front();
+  for (std::size_t k = 0; k < files.size(); ++k) {
+    set.shape.channels = std::max(set.shape.channels, shapes[k].channels);
+    if (shapes[k].height != set.shape.height || shapes[k].width != set.shape.width) {
+      const auto text = [](const ImageShape& s) {
+        return std::to_string(s.height) + " x " + std::to_string(s.width);
+      };
+      refuse_file(files[k], "it must have " + text(set.shape) + " pixels, as " +
+                                files.front().string() + " has, got " + text(shapes[k]));
+    }
+  }
+  set.pixels.resize(static_cast<std::size_t>(count * set.shape.size()));
+  std::mutex mutex;
+  Index done = 0;
+  parallel_for(count, options.threads, [&](Index k, int) {
+    const std::filesystem::path& path = files[static_cast<std::size_t>(k)];
+    ImageFile(path).decode(path, set.shape.channels, set.pixels.data() + k * set.shape.size());
+    if (!options.progress) return;
+    const std::lock_guard lock(mutex);
+    options.progress(++done, count);
+  });
+  return set;
+}
+
+}  // namespace detail
+
+/// The images of some classes: root/CLASS/IMAGE.png, .jpg or .jpeg, class after class and in the
+/// order of their names. A class may be a path of several folders, as "Greek/character01". All must
+/// have the same size; grey ones have one channel, or three where others have colours. Alpha is
+/// left out.
+///
+/// Throws std::runtime_error naming the folder or file: a class that is missing or empty, a file
+/// that is no image (but for hidden ones), is damaged, cut short or of another size.
+inline ImageSet read_image_folder(const std::filesystem::path& root,
+                                  const std::vector<std::string>& classes,
+                                  const ImageFolderOptions& options = {}) {
+  namespace fs = std::filesystem;
+  if (classes.empty()) {
+    throw std::invalid_argument("read_image_folder: classes must be at least one, got none");
+  }
+  detail::ClassFiles files;
+  for (const std::string& name : classes) {
+    const fs::path folder = root / name;
+    if (!fs::is_directory(folder)) detail::refuse_file(folder, "there is no such class folder");
+    auto& of_class = files.emplace_back(name, std::vector<fs::path>()).second;
+    for (const auto& entry : fs::directory_iterator(folder)) {
+      if (entry.path().filename().string().starts_with(".")) continue;
+      if (!detail::is_image_name(entry.path())) {
+        detail::refuse_file(entry.path(), "a class folder may hold only .png, .jpg and .jpeg");
+      }
+      of_class.push_back(entry.path());
+    }
+    if (of_class.empty()) detail::refuse_file(folder, "there are no images in it");
+    std::sort(of_class.begin(), of_class.end());
+  }
+  return detail::read_images(files, options);
+}
+
+namespace detail {
+
+/// Lines FILENAME,LABEL below such a header.
+inline ClassFiles read_csv_split(const std::filesystem::path& root,
+                                 const std::filesystem::path& csv) {
+  namespace fs = std::filesystem;
+  const std::vector<std::string> lines = read_lines(csv);
+  if (lines.empty() || lines.front() != "filename,label") {
+    refuse_file(csv, "its first line must be filename,label");
+  }
+  std::map<std::string, std::vector<fs::path>> classes;
+  for (std::size_t k = 1; k < lines.size(); ++k) {
+    const auto comma = lines[k].find(',');
+    if (comma == std::string::npos || comma == 0 || comma + 1 == lines[k].size()) {
+      refuse_file(csv, "a line must be FILENAME,LABEL, got " + lines[k]);
+    }
+    const std::string name = lines[k].substr(0, comma), label = lines[k].substr(comma + 1);
+    const fs::path in_class = root / label / name;
+    classes[label].push_back(fs::exists(in_class) ? in_class : root / name);
+  }
+  return {classes.begin(), classes.end()};
+}
+
+inline ClassFiles classes_only(const std::vector<std::string>& names) {
+  ClassFiles classes;
+  for (const std::string& name : names) classes.push_back({name, {}});
+  return classes;
+}
+
+}  // namespace detail
+
+/// Images in three splits, by the files train, val and test in `splits`: either .txt with a class a
+/// line, whose images are in root/CLASS, or .csv with the header filename,label and an image a
+/// line, root/FILENAME or root/LABEL/FILENAME. Such are CIFAR-FS (root cifar100/data, splits
+/// cifar100/splits/bertinetto) and miniImageNet as they are distributed.
+///
+/// The normalisation is that of CIFAR-FS or miniImageNet where there are three channels, by the
+/// size of 32 or another, else what the training images have. Throws std::runtime_error as
+/// read_image_folder does, and for a split that is missing or empty, a class in two splits, or
+/// splits of different sizes.
+inline ImageSplits read_image_splits(const std::filesystem::path& root,
+                                     const std::filesystem::path& splits,
+                                     const ImageFolderOptions& options = {}) {
+  namespace fs = std::filesystem;
+  ImageSplits result;
+  const std::vector<ImageSet*> sets = result.all();
+  std::map<std::string, fs::path> split_of_class;
+  for (std::size_t k = 0; k < 3; ++k) {
+    constexpr std::array<const char*, 3> names{"train", "val", "test"};
+    const fs::path text = splits / (std::string(names[k]) + ".txt");
+    const fs::path csv = splits / (std::string(names[k]) + ".csv");
+    const bool is_text = fs::exists(text);
+    if (!is_text && !fs::exists(csv)) {
+      detail::refuse_file(text, "there is no such split file, nor " + csv.filename().string());
+    }
+    const fs::path& path = is_text ? text : csv;
+    const detail::ClassFiles classes = is_text ? detail::classes_only(detail::read_lines(path))
+                                               : detail::read_csv_split(root, path);
+    if (classes.empty()) detail::refuse_file(path, "the split is empty");
+    std::vector<std::string> class_names;
+    for (const auto& [name, files] : classes) {
+      const auto [at, is_new] = split_of_class.emplace(name, path);
+      if (!is_new)
+        detail::refuse_file(path, "class " + name + " is also in " + at->second.string());
+      class_names.push_back(name);
+    }
+    *sets[k] = is_text ? read_image_folder(root, class_names, options)
+                       : detail::read_images(classes, options);
+    if (sets[k]->shape != sets[0]->shape) {
+      detail::refuse_file(path, "its images must be " + detail::shape_text(sets[0]->shape) +
+                                    ", as in training, got " + detail::shape_text(sets[k]->shape));
+    }
+  }
+  const ImageShape& shape = result.train.shape;
+  const Normalisation normalisation = shape.channels != 3 ? measure_normalisation(result.train)
+                                      : shape.height == 32 && shape.width == 32
+                                          ? Normalisation::cifar_fs()
+                                          : Normalisation::mini_imagenet();
+  for (ImageSet* set : sets) set->normalisation = normalisation;
+  return result;
+}
+
+}  // namespace plastic

@@ -1,0 +1,107 @@
+#pragma once
+
+#include <algorithm>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "plastic/images/image_classifier.hpp"
+#include "plastic/io/model_file.hpp"
+#include "plastic/nn/encoders.hpp"
+
+namespace plastic {
+
+/// Adds an encoder to a file: its name and the shape of its images, the parameters as
+/// encoder.BLOCK.conv.weight [filters, channels * kernel * kernel], encoder.BLOCK.norm.weight and
+/// .bias [filters], and the running statistics as encoder.BLOCK.norm.running_mean and .running_var.
+template <class Scalar>
+void add_encoder(TensorFile& file, const Encoder<Scalar>& encoder) {
+  using detail::number_text;
+  file.metadata["encoder"] = encoder.name();
+  file.metadata["image_channels"] = number_text(encoder.input().channels);
+  file.metadata["image_height"] = number_text(encoder.input().height);
+  file.metadata["image_width"] = number_text(encoder.input().width);
+  file.metadata["filters"] = number_text(encoder.filters());
+  add_tensors(file, "encoder", encoder.parameters(), encoder.parameters().values());
+  for (std::size_t k = 0; k < encoder.statistics().size(); ++k) {
+    const RunningStatistics<Scalar>& running = encoder.statistics()[k];
+    const std::string name = "encoder." + encoder.statistics_names()[k];
+    const auto add = [&](const std::string& what, const Vector<Scalar>& values) {
+      file.tensors[name + what] = Tensor::from<Scalar>({values.size()}, values.data());
+    };
+    add(".running_mean", running.mean);
+    add(".running_var", running.variance);
+  }
+}
+
+/// The encoder that a file describes. Throws std::invalid_argument naming a setting or tensor that
+/// is missing, unknown, or of another type or shape.
+template <class Scalar>
+std::unique_ptr<Encoder<Scalar>> encoder_from_file(const TensorFile& file) {
+  const auto side = [&](const std::string& name) {
+    const auto value = detail::number_setting<Index>(file.metadata, name);
+    if (value < 1 || value > 4096) detail::reject("encoder_from_file", name, "in 1 .. 4096", value);
+    return value;
+  };
+  const ImageShape shape{side("image_channels"), side("image_height"), side("image_width")};
+  auto encoder =
+      make_encoder<Scalar>(detail::setting(file.metadata, "encoder"), shape, 0, side("filters"));
+  encoder->parameters().values() = read_tensors(file, "encoder", encoder->parameters());
+  std::size_t expected = encoder->parameters().blocks().size();
+  for (std::size_t k = 0; k < encoder->statistics().size(); ++k) {
+    RunningStatistics<Scalar>& running = encoder->statistics()[k];
+    const std::string name = "encoder." + encoder->statistics_names()[k];
+    const auto read = [&](const std::string& what, Vector<Scalar>& values) {
+      const auto tensor = file.values<Scalar>(name + what, {values.size()});
+      std::copy(tensor.begin(), tensor.end(), values.data());
+      ++expected;
+    };
+    read(".running_mean", running.mean);
+    read(".running_var", running.variance);
+  }
+  const auto found = static_cast<std::size_t>(
+      std::count_if(file.tensors.begin(), file.tensors.end(),
+                    [](const auto& entry) { return entry.first.starts_with("encoder."); }));
+  if (found != expected) {
+    detail::reject("encoder_from_file", "the tensors encoder.*", std::to_string(expected), found);
+  }
+  return encoder;
+}
+
+/// An encoder alone, for other networks to begin with. Errors as of add_encoder, encoder_from_file
+/// and the functions on safetensors files.
+template <class Scalar>
+void write_encoder(const std::filesystem::path& path, const Encoder<Scalar>& encoder) {
+  TensorFile file;
+  add_encoder(file, encoder);
+  write_safetensors(path, file);
+}
+template <class Scalar>
+std::unique_ptr<Encoder<Scalar>> read_encoder(const std::filesystem::path& path) {
+  return encoder_from_file<Scalar>(read_safetensors(path));
+}
+
+/// A whole classifier: the cell as `to_file` has it, the encoder, and classifier.head.weight
+/// [embedding, features] and .bias.
+template <class Cell>
+TensorFile to_file(const ImageClassifier<Cell>& model) {
+  TensorFile file = to_file(model.cell());
+  add_encoder(file, model.encoder());
+  add_tensors(file, "classifier", model.head(), model.head().values());
+  return file;
+}
+
+/// The classifier that a file describes. Throws std::invalid_argument as `from_file` and
+/// `encoder_from_file` do.
+template <class Cell>
+ImageClassifier<Cell> classifier_from_file(const TensorFile& file) {
+  const Cell cell = from_file<Cell>(file);
+  ImageClassifier<Cell> model(encoder_from_file<typename Cell::ScalarType>(file), cell.options());
+  model.head().values() = read_tensors(file, "classifier", model.head());
+  model.cell().parameters().values() = cell.parameters().values();
+  return model;
+}
+
+}  // namespace plastic

@@ -1,0 +1,61 @@
+#pragma once
+
+#include <cmath>
+#include <vector>
+
+#include "plastic/optim/adamw.hpp"
+#include "plastic/optim/gradient_clip.hpp"
+
+namespace plastic {
+
+/// AdamW over several sets of parameters whose gradients are clipped by their common norm.
+template <class Scalar>
+class JointAdamW {
+ public:
+  /// The parameters must outlive the object. Throws std::invalid_argument unless clip_norm > 0, and
+  /// as AdamW does.
+  JointAdamW(std::vector<Parameters<Scalar>*> parts, const AdamWOptions& options, double clip_norm)
+      : parts_(std::move(parts)), clip_norm_(clip_norm) {
+    if (!(clip_norm > 0)) detail::reject("JointAdamW", "clip_norm", "positive", clip_norm);
+    for (const Parameters<Scalar>* part : parts_) {
+      optimizers_.emplace_back(*part, options);
+      gradients_.push_back(Vector<Scalar>::Zero(part->size()));
+    }
+  }
+
+  /// One vector for each set of parameters, of its layout.
+  std::vector<Vector<Scalar>>& gradients() { return gradients_; }
+  const std::vector<Vector<Scalar>>& gradients() const { return gradients_; }
+  void clear_gradients() {
+    for (Vector<Scalar>& g : gradients_) g.setZero();
+  }
+
+  /// Clips the gradients, steps, and returns their norm before; changes nothing if that is not
+  /// finite.
+  double step() {
+    double square = 0;
+    for (const Vector<Scalar>& g : gradients_) square += std::pow(gradient_norm(g), 2);
+    const double norm = std::sqrt(square);
+    if (!std::isfinite(norm)) return norm;
+    for (std::size_t k = 0; k < parts_.size(); ++k) {
+      if (norm > clip_norm_) gradients_[k] *= static_cast<Scalar>(clip_norm_ / norm);
+      optimizers_[k].step(*parts_[k], gradients_[k]);
+    }
+    return norm;
+  }
+
+  void set_learning_rate(double rate) {
+    for (AdamW<Scalar>& optimizer : optimizers_) optimizer.set_learning_rate(rate);
+  }
+
+  /// One for each set of parameters; their states are what a checkpoint holds.
+  std::vector<AdamW<Scalar>>& optimizers() { return optimizers_; }
+
+ private:
+  std::vector<Parameters<Scalar>*> parts_;
+  double clip_norm_;
+  std::vector<AdamW<Scalar>> optimizers_;
+  std::vector<Vector<Scalar>> gradients_;
+};
+
+}  // namespace plastic

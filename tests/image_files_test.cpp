@@ -1,0 +1,414 @@
+#include "image_files.hpp"
+
+#include <algorithm>
+#include <catch2/catch.hpp>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "gradcheck.hpp"
+#include "plastic/cells/lstm.hpp"
+#include "plastic/cells/rnn.hpp"
+#include "plastic/images/image_trainer.hpp"
+#include "plastic/io/image_data.hpp"
+#include "plastic/io/image_model_file.hpp"
+#include "plastic/io/joint_checkpoint.hpp"
+#include "plastic/rules/gradient.hpp"
+#include "plastic/rules/hebbian.hpp"
+
+using namespace plastic;
+using namespace plastic::testing;
+
+namespace {
+
+template <class Call>
+std::string refusal_of(const Call& call) {
+  try {
+    call();
+  } catch (const std::runtime_error& error) {
+    return error.what();
+  }
+  return "no error";
+}
+
+// From interleaved channels to planes.
+std::vector<std::uint8_t> planes(const std::vector<std::uint8_t>& pixels, std::size_t channels) {
+  std::vector<std::uint8_t> result;
+  for (std::size_t c = 0; c < channels; ++c) {
+    for (std::size_t p = c; p < pixels.size(); p += channels) result.push_back(pixels[p]);
+  }
+  return result;
+}
+
+std::vector<std::uint8_t> image_of(const ImageSet& set, Index number) {
+  return {set.image(number), set.image(number + 1)};
+}
+
+// Records of a small CIFAR-100: `each` images of every class, in turn.
+std::string cifar_records(int each, int first) {
+  std::string bytes;
+  for (int n = 0; n < each; ++n) {
+    for (int label = 0; label < 100; ++label) {
+      bytes += static_cast<char>(label / 5);
+      bytes += static_cast<char>(label);
+      for (int i = 0; i < 3072; ++i) {
+        bytes += static_cast<char>((label * 3 + (first + n) * 50 + i) % 256);
+      }
+    }
+  }
+  return bytes;
+}
+
+// The classes of CIFAR-FS among a hundred; the names of the others do not matter.
+std::vector<std::string> cifar_names() {
+  std::vector<std::string> names(cifar_fs_test_classes.begin(), cifar_fs_test_classes.end());
+  for (int k = 0; k < 64; ++k) names.push_back("other" + std::to_string(k));
+  names.insert(names.end(), cifar_fs_validation_classes.begin(), cifar_fs_validation_classes.end());
+  return names;
+}
+
+void write_cifar(const fs::path& folder) {
+  fs::create_directories(folder);
+  std::string names;
+  for (const std::string& name : cifar_names()) names += name + "\n";
+  write_plainly(folder / "fine_label_names.txt", names);
+  write_plainly(folder / "train.bin", cifar_records(2, 0));
+  write_plainly(folder / "test.bin", cifar_records(1, 2));
+}
+
+using Classifier = ImageClassifier<PlasticFeatureRNN<Hebbian, float>>;
+
+Classifier small_classifier(std::uint64_t seed) {
+  return {std::make_unique<Conv4<float>>(ImageShape{1, 16, 16}, seed, 3),
+          {.inputs = 7, .hidden = 7, .outputs = 3, .extra = 2, .seed = seed}};
+}
+
+}  // namespace
+
+TEST_CASE("A folder of PNG files is read to the last bit", "[image_files]") {
+  const Folder folder;
+  for (int k = 0; k < 3; ++k) {
+    for (int image = 0; image < 4; ++image) {
+      write_png(folder / ("c" + std::to_string(k)) / (std::to_string(image) + ".PNG"),
+                pattern(k, image, 7, 5, 3), 7, 5, 3);
+    }
+  }
+  write_plainly(folder.path() / "c1" / ".hidden", "no image");
+  Index calls = 0, last = 0;
+  const ImageSet set = read_image_folder(folder.path(), {"c2", "c0"},
+                                         {.threads = 3, .progress = [&](Index done, Index all) {
+                                            ++calls;
+                                            last = done;
+                                            CHECK(all == 8);
+                                          }});
+  CHECK(calls == 8);
+  CHECK(last == 8);
+  CHECK(set.shape == ImageShape{3, 5, 7});
+  REQUIRE(set.classes.size() == 2);
+  CHECK(set.classes[0].name == "c2");
+  CHECK(set.classes[1].first == 4);
+  CHECK(set.classes[1].count == 4);
+  for (Index n = 0; n < 8; ++n) {
+    CHECK(image_of(set, n) == planes(pattern(n < 4 ? 2 : 0, static_cast<int>(n % 4), 7, 5, 3), 3));
+  }
+}
+
+TEST_CASE("Grey images have one channel, or three among colours; alpha is left out",
+          "[image_files]") {
+  const Folder folder;
+  write_png(folder / "grey" / "1.png", pattern(1, 1, 6, 4, 1), 6, 4, 1);
+  write_png(folder / "alpha" / "1.png", pattern(1, 2, 6, 4, 2), 6, 4, 2);
+  write_png(folder / "colour" / "1.png", pattern(1, 3, 6, 4, 4), 6, 4, 4);
+  const ImageSet grey = read_image_folder(folder.path(), {"grey", "alpha"});
+  CHECK(grey.shape.channels == 1);
+  CHECK(image_of(grey, 0) == pattern(1, 1, 6, 4, 1));
+  const ImageSet mixed = read_image_folder(folder.path(), {"grey", "colour"});
+  CHECK(mixed.shape.channels == 3);
+  std::vector<std::uint8_t> three;
+  for (int c = 0; c < 3; ++c) {
+    const auto plane = pattern(1, 1, 6, 4, 1);
+    three.insert(three.end(), plane.begin(), plane.end());
+  }
+  CHECK(image_of(mixed, 0) == three);
+  auto colours = planes(pattern(1, 3, 6, 4, 4), 4);
+  colours.resize(72);
+  CHECK(image_of(mixed, 1) == colours);
+}
+
+TEST_CASE("A JPEG file is read as its decoder reads it, and close to what was written",
+          "[image_files]") {
+  const Folder folder;
+  std::vector<std::uint8_t> smooth;
+  for (int p = 0; p < 16 * 16; ++p) smooth.push_back(static_cast<std::uint8_t>(p / 16 * 10));
+  write_jpeg(folder / "c" / "1.jpeg", smooth, 16, 16, 1);
+  const ImageSet set = read_image_folder(folder.path(), {"c"});
+  const std::vector<std::uint8_t> got = image_of(set, 0);
+  REQUIRE(got.size() >= smooth.size());
+  for (std::size_t p = 0; p < smooth.size(); ++p) CHECK(std::abs(got[p] - smooth[p]) <= 3);
+}
+
+TEST_CASE("Split files by class, as those of CIFAR-FS, and by image, as those of miniImageNet",
+          "[image_files]") {
+  const Folder folder;
+  write_data_set(folder.path(), 2, 3);
+  const ImageSplits splits = load_image_data(folder.path().string());
+  CHECK(splits.train.images() == 6);
+  CHECK(splits.validation.classes[1].name == "class3");
+  CHECK(splits.test.classes[0].name == "class4");
+  CHECK(splits.train.normalisation.mean == Normalisation::mini_imagenet().mean);
+
+  const Folder by_image;
+  fs::create_directories(by_image / "splits");
+  int number = 0;
+  for (const char* split : {"train", "val", "test"}) {
+    std::string csv = "filename,label\r\n";
+    for (int k = 0; k < 4; ++k, ++number) {
+      const std::string label = std::string(split) + std::to_string(k % 2);
+      const std::string file = "n" + std::to_string(number) + ".png";
+      // Some beside each other, some in a folder of their class.
+      const fs::path images = by_image / "images";
+      write_png((k < 2 ? images : images / label) / file, pattern(k, number, 32, 32, 3), 32, 32, 3);
+      csv += file + "," + label + "\r\n";
+    }
+    write_plainly(by_image / "splits" / (std::string(split) + ".csv"), csv);
+  }
+  const ImageSplits read = load_image_data(by_image.path().string());
+  REQUIRE(read.train.classes.size() == 2);
+  CHECK(read.train.classes[1].name == "train1");
+  CHECK(read.train.classes[1].count == 2);
+  CHECK(image_of(read.train, 3) == planes(pattern(3, 3, 32, 32, 3), 3));
+  CHECK(image_of(read.test, 0) == planes(pattern(0, 8, 32, 32, 3), 3));
+  CHECK(read.test.normalisation.mean == Normalisation::cifar_fs().mean);
+}
+
+TEST_CASE("Sets of one channel are normalised by what the training images have", "[image_files]") {
+  const Folder folder;
+  for (const char* name : {"train", "val", "test"}) {
+    for (int image = 0; image < 3; ++image) {
+      write_png(folder / name / (std::to_string(image) + ".png"), pattern(name[0], image, 9, 9, 1),
+                9, 9, 1);
+    }
+    write_plainly(folder / (std::string(name) + ".txt"), std::string(name) + "\n");
+  }
+  const ImageSplits splits = load_image_data(folder.path().string());
+  const Normalisation n = splits.test.normalisation;
+  double sum = 0, square = 0;
+  for (const std::uint8_t v : splits.train.pixels) {
+    const double x = (v / 255.0 - n.mean[0]) / n.deviation[0];
+    sum += x;
+    square += x * x;
+  }
+  const auto count = static_cast<double>(splits.train.pixels.size());
+  CHECK(sum / count == Approx(0).margin(1e-9));
+  CHECK(square / count == Approx(1));
+}
+
+TEST_CASE("What is wrong with a folder of images is said with the name of the file",
+          "[image_files]") {
+  const Folder folder;
+  const auto read = [&](const std::vector<std::string>& classes) {
+    return refusal_of([&] { read_image_folder(folder.path(), classes); });
+  };
+  write_png(folder / "good" / "1.png", pattern(0, 0, 8, 8, 3), 8, 8, 3);
+  CHECK(read({"good"}) == "no error");
+  CHECK(read({"good", "gone"}) == (folder / "gone").string() + ": there is no such class folder");
+
+  fs::create_directories(folder / "empty");
+  CHECK(read({"empty"}) == (folder / "empty").string() + ": there are no images in it");
+
+  write_png(folder / "large" / "2.png", pattern(0, 0, 9, 8, 3), 9, 8, 3);
+  CHECK(read({"good", "large"}) ==
+        (folder.path() / "large" / "2.png").string() + ": it must have 8 x 8 pixels, as " +
+            (folder.path() / "good" / "1.png").string() + " has, got 8 x 9");
+
+  fs::create_directories(folder / "text");
+  write_plainly(folder.path() / "text" / "1.png", "no image at all");
+  CHECK(mentions(read({"text"}), (folder.path() / "text" / "1.png").string()));
+  write_plainly(folder.path() / "text" / "readme.md", "# Images");
+  CHECK(mentions(read({"text"}), "readme.md: a class folder may hold only"));
+
+  write_jpeg(folder / "jpeg" / "1.jpg", pattern(0, 0, 24, 24, 3), 24, 24, 3);
+  CHECK(read({"jpeg"}) == "no error");
+  for (const char* name : {"jpeg/1.jpg", "good/1.png"}) {
+    const std::string whole = content(folder / name);
+    for (std::size_t size = 0; size < whole.size(); size += 1 + whole.size() / 60) {
+      INFO(name << " cut to " << size << " of " << whole.size() << " bytes");
+      write_plainly(folder / name, whole.substr(0, size));
+      CHECK(mentions(read({fs::path(name).parent_path().string()}), name));
+    }
+    write_plainly(folder / name, whole);
+  }
+
+  CHECK_THROWS_AS(read_image_folder(folder.path(), {}), std::invalid_argument);
+  CHECK(mentions(refusal_of([] { load_image_data("/no/such/folder"); }), "/no/such/folder"));
+}
+
+TEST_CASE("What is wrong with split files is said with the name of the file", "[image_files]") {
+  const Folder folder;
+  write_data_set(folder.path(), 2, 2);
+  const auto read = [&] { return refusal_of([&] { load_image_data(folder.path().string()); }); };
+  const fs::path val = folder.path() / "splits" / "val.txt";
+  const std::string good = content(val);
+  CHECK(read() == "no error");
+  write_plainly(val, "\n\n");
+  CHECK(read() == val.string() + ": the split is empty");
+  write_plainly(val, good + "class0\n");
+  CHECK(read() == val.string() + ": class class0 is also in " +
+                      (folder.path() / "splits" / "train.txt").string());
+  write_plainly(val, "class77\n");
+  CHECK(mentions(read(), "class77: there is no such class folder"));
+  fs::remove(val);
+  CHECK(mentions(read(), val.string() + ": there is no such split file, nor val.csv"));
+  const fs::path csv = folder.path() / "splits" / "val.csv";
+  write_plainly(csv, "file,class\n");
+  CHECK(read() == csv.string() + ": its first line must be filename,label");
+  write_plainly(csv, "filename,label\nclass2/0.png\n");
+  CHECK(mentions(read(), "a line must be FILENAME,LABEL, got class2/0.png"));
+  write_plainly(csv, "filename,label\nnone.png,class2\n");
+  CHECK(mentions(read(), "none.png: there is no such file"));
+  write_plainly(csv, "filename,label\n0.png,class2\n");
+  CHECK(read() == "no error");
+}
+
+TEST_CASE("CIFAR-100's binary version becomes CIFAR-FS", "[image_files]") {
+  const Folder folder;
+  write_cifar(folder.path());
+  const ImageSplits splits = load_image_data(folder.path().string());
+  CHECK(splits.train.classes.size() == 64);
+  CHECK(splits.validation.classes.size() == 16);
+  CHECK(splits.test.classes.size() == 20);
+  CHECK(splits.train.images() == 192);
+  CHECK(splits.test.shape == ImageShape{3, 32, 32});
+  // The names above put the test classes first.
+  CHECK(splits.test.classes[3].name == cifar_names()[3]);
+  CHECK(splits.train.classes[5].name == cifar_names()[25]);
+  const std::string train = cifar_records(2, 0), test = cifar_records(1, 2);
+  const auto record = [](const std::string& bytes, std::size_t number) {
+    return std::vector<std::uint8_t>(bytes.begin() + static_cast<long>(number * 3074 + 2),
+                                     bytes.begin() + static_cast<long>((number + 1) * 3074));
+  };
+  const Index first = splits.train.classes[5].first;
+  CHECK(splits.train.classes[5].count == 3);
+  CHECK(image_of(splits.train, first) == record(train, 25));
+  CHECK(image_of(splits.train, first + 1) == record(train, 125));
+  CHECK(image_of(splits.train, first + 2) == record(test, 25));
+}
+
+TEST_CASE("What is wrong with CIFAR-100's files is said with the name of the file",
+          "[image_files]") {
+  const Folder folder;
+  write_cifar(folder.path());
+  const auto read = [&] { return refusal_of([&] { read_cifar100(folder.path()); }); };
+  CHECK(read() == "no error");
+  const auto with = [&](const char* name, const std::string& bytes) {
+    const std::string good = content(folder / name);
+    write_plainly(folder / name, bytes);
+    const std::string error = read();
+    write_plainly(folder / name, good);
+    INFO(error);
+    CHECK(mentions(error, (folder / name).string()));
+    return error;
+  };
+  const std::string train = content(folder / "train.bin");
+  CHECK(mentions(with("train.bin", train.substr(0, train.size() - 1)), "cut short"));
+  with("test.bin", "");
+  std::string bad = train;
+  bad[3074 * 7 + 1] = 100;
+  CHECK(mentions(with("train.bin", bad), "record 7 must be below 100, got 100"));
+  std::string names = content(folder / "fine_label_names.txt");
+  with("fine_label_names.txt", names + "more\n");
+  names.replace(names.find("whale"), 5, "snail");
+  with("fine_label_names.txt", names);
+  names.replace(names.find("snail"), 5, "sloth");
+  CHECK(mentions(with("fine_label_names.txt", names), "whale of CIFAR-FS is missing"));
+  fs::remove(folder / "test.bin");
+  CHECK(mentions(read(), "test.bin: there is no such file"));
+}
+
+TEST_CASE("Encoders come back from their files with all their bits", "[image_files]") {
+  const Folder folder;
+  const fs::path path = folder / "encoder.safetensors";
+  for (const char* name : {"conv4", "r2d2", "resnet12"}) {
+    INFO(name);
+    const auto encoder = make_encoder<float>(name, {3, 16, 18}, 5, 4);
+    float value = 0.5f;
+    for (RunningStatistics<float>& s : encoder->statistics()) {
+      s.mean.setConstant(value += 0.25f);
+      s.variance.setConstant(value += 0.25f);
+    }
+    write_encoder(path, *encoder);
+    const auto read = read_encoder<float>(path);
+    CHECK(read->name() == name);
+    CHECK(read->input() == encoder->input());
+    const auto expected = encoder->state(), got = read->state();
+    REQUIRE(got.size() == expected.size());
+    for (std::size_t k = 0; k < got.size(); ++k) CHECK(*got[k] == *expected[k]);
+    CHECK_THROWS_AS(read_encoder<double>(path), std::invalid_argument);
+  }
+  // Names and shapes as other programs expect them.
+  const TensorFile file = read_safetensors(path);
+  CHECK(file.tensor("encoder.block2.3.conv.weight").shape() == std::vector<Index>{160, 1440});
+  CHECK(file.tensor("encoder.block2.3.norm.weight").shape() == std::vector<Index>{160});
+  CHECK(file.tensor("encoder.block1.shortcut.norm.running_var").shape() == std::vector<Index>{64});
+
+  TensorFile changed = file;
+  changed.tensors.erase("encoder.block3.1.norm.running_mean");
+  CHECK(mentions(rejection([&] { encoder_from_file<float>(changed); }),
+                 "encoder.block3.1.norm.running_mean"));
+  changed = file;
+  changed.tensors["encoder.more"] = Tensor();
+  CHECK(mentions(rejection([&] { encoder_from_file<float>(changed); }), "the tensors encoder.*"));
+  changed = file;
+  changed.metadata["encoder"] = "vgg";
+  CHECK(mentions(rejection([&] { encoder_from_file<float>(changed); }), "conv4, resnet12 or r2d2"));
+}
+
+TEST_CASE("A classifier comes back from its file with all its bits", "[image_files]") {
+  Classifier model = small_classifier(3);
+  const TensorFile file = to_file(model);
+  Classifier read = classifier_from_file<PlasticFeatureRNN<Hebbian, float>>(file);
+  const auto expected = model.state(), got = read.state();
+  REQUIRE(got.size() == expected.size());
+  for (std::size_t k = 0; k < got.size(); ++k) CHECK(*got[k] == *expected[k]);
+  CHECK(mentions(rejection([&] { classifier_from_file<PlasticFeatureLSTM<Hebbian, float>>(file); }),
+                 "\"cell\" must be feature_lstm, got feature_rnn"));
+}
+
+TEST_CASE("A run on images goes on from its checkpoint with the bits of one never cut off",
+          "[image_files]") {
+  const Folder folder;
+  const ImageSet set = make_glyphs({.classes = 6, .images_per_class = 4, .size = 16});
+  const FewShotImages episodes(set, {.way = 3});
+  struct Run {
+    Classifier model = small_classifier(1);
+    ImageTrainer<PlasticFeatureRNN<Hebbian, float>> trainer;
+    KeepBest<float> keep{model.state()};
+    JointCheckpoint<float> checkpoint;
+    Run(const FewShotImages& e, const fs::path& path, const std::string& note = "one")
+        : trainer(model, e,
+                  {.batch = 4,
+                   .batches = 9,
+                   .rate_every = 2,
+                   .validation_every = 3,
+                   .validation_batches = 1}),
+          checkpoint(path, {{"note", note}}, model.state(), trainer.optimizer(), keep) {}
+    void go(const FewShotImages& e, Index most) {
+      const Index first = checkpoint.exists() ? checkpoint.resume() : 0;
+      TrainingCallback* callbacks[] = {&keep, &checkpoint};
+      Index done = first;
+      trainer.run(e, callbacks, first, [&] { return ++done == most; });
+    }
+  };
+  Run whole(episodes, folder / "whole.safetensors");
+  whole.go(episodes, 9);
+  Run begun(episodes, folder / "cut.safetensors");
+  begun.go(episodes, 6);
+  Run other(episodes, folder / "cut.safetensors", "two");
+  CHECK(mentions(rejection([&] { other.checkpoint.resume(); }), "\"note\""));
+  Run resumed(episodes, folder / "cut.safetensors");
+  resumed.go(episodes, 9);
+  const auto expected = whole.model.state(), got = resumed.model.state();
+  for (std::size_t k = 0; k < got.size(); ++k) CHECK(*got[k] == *expected[k]);
+  CHECK(resumed.keep.best() == whole.keep.best());
+  CHECK(content(folder / "cut.safetensors") == content(folder / "whole.safetensors"));
+}
