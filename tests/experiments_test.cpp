@@ -11,6 +11,7 @@
 #include <thread>
 #include <vector>
 
+#include "image_files.hpp"
 #include "plastic/io/safetensors.hpp"
 #include "process.hpp"
 
@@ -55,6 +56,8 @@ void check_whole_files(const fs::path& folder) {
       CHECK_NOTHROW(rows_of(content(entry.path())));
     } else if (name.ends_with(".safetensors")) {
       CHECK_NOTHROW(plastic::read_safetensors(entry.path()));
+    } else if (name == "episode.svg") {
+      CHECK(content(entry.path()).ends_with("</svg>\n"));
     } else {
       CHECK(name.ends_with(".csv"));
       CHECK(content(entry.path()).ends_with("\n"));
@@ -87,7 +90,9 @@ TEST_CASE("The list names every experiment of the paper", "[experiments]") {
                            "cuereward_test",
                            "seqreproduction_test",
                            "regression_mlp_test",
-                           "inner_scale"}) {
+                           "inner_scale",
+                           "fsc",
+                           "fsc_resnet"}) {
     CHECK(mentions(list, std::string(name) + " "));
   }
 }
@@ -135,6 +140,48 @@ TEST_CASE("Runs killed twenty times end with the bits of runs left alone", "[exp
     }
     CHECK(losses(got[i] / "progress.csv") == losses(expected[i] / "progress.csv"));
   }
+}
+
+TEST_CASE("Runs on images that are killed end with the bits of a run left alone", "[experiments]") {
+  const Folder folder;
+  write_data_set(folder / "images", 6, 4);
+  const auto arguments = [&](const char* out) {
+    return Arguments{"--data",
+                     (folder / "images").string(),
+                     "--pretrain-batches",
+                     "4",
+                     "--batches",
+                     "40",
+                     "--validate-every",
+                     "5",
+                     "--hidden",
+                     "12",
+                     "--train-encoder",
+                     "--out",
+                     (folder / out).string()};
+  };
+  run_well("one_shot_images", arguments("alone"));
+  std::mt19937 random{std::random_device()()};
+  int kills = 0;
+  while (kills < 8 && !fs::exists(folder.path() / "killed" / "test.csv")) {
+    Process process("one_shot_images", arguments("killed"));
+    std::this_thread::sleep_for(
+        std::chrono::milliseconds(std::uniform_int_distribution<int>(0, 500)(random)));
+    if (!process.running()) break;
+    process.send(SIGKILL);
+    CHECK(process.wait().signal == SIGKILL);
+    ++kills;
+    if (fs::exists(folder / "killed")) check_whole_files(folder / "killed");
+  }
+  CHECK(kills > 0);
+  run_well("one_shot_images", arguments("killed"));
+  for (const char* name : {"encoder.safetensors", "best.safetensors", "checkpoint.safetensors",
+                           "test.csv", "episode.svg", "settings.json"}) {
+    INFO(name);
+    CHECK(content(folder.path() / "killed" / name) == content(folder.path() / "alone" / name));
+  }
+  CHECK(losses(folder.path() / "killed" / "progress.csv") ==
+        losses(folder.path() / "alone" / "progress.csv"));
 }
 
 TEST_CASE("Finished runs are not repeated, and other settings are other runs", "[experiments]") {

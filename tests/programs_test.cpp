@@ -19,6 +19,7 @@
 #include <thread>
 #include <vector>
 
+#include "image_files.hpp"
 #include "plastic/io/safetensors.hpp"
 #include "process.hpp"
 
@@ -662,4 +663,85 @@ TEST_CASE("Fit_curve fits its curve", "[programs]") {
   CHECK(first_error > 0.1);
   CHECK(error < 1e-3);
   CHECK(error > 0);
+}
+
+TEST_CASE("One_shot_images learns from a folder of images, from files to a picture", "[programs]") {
+  const Folder folder;
+  write_data_set(folder / "images", 6, 4);
+  const fs::path out = folder / "out";
+  const Arguments arguments{"--data",
+                            (folder / "images").string(),
+                            "--way",
+                            "3",
+                            "--pretrain-batches",
+                            "3",
+                            "--batches",
+                            "6",
+                            "--validate-every",
+                            "3",
+                            "--hidden",
+                            "12",
+                            "--augment",
+                            "paper",
+                            "--out",
+                            out.string()};
+  const Ended first = run_well("one_shot_images", arguments);
+  CHECK(mentions(first.out, "3-way 1-shot (guessing: 33.3%)"));
+  CHECK(names_in(out) == std::vector<std::string>{".lock", "best.safetensors",
+                                                  "checkpoint.safetensors", "encoder.safetensors",
+                                                  "episode.svg", "progress.csv", "settings.json",
+                                                  "test.csv"});
+  CHECK(rows_of(content(out / "progress.csv")).size() == 2);
+  CHECK(read_safetensors(out / "best.safetensors").metadata.at("encoder") == "conv4");
+  const std::string picture = content(out / "episode.svg");
+  CHECK(mentions(picture, "data:image/png;base64,iVBORw0KGgo"));
+  CHECK(std::count(picture.begin(), picture.end(), '\n') > 4 * 6 * 3);
+
+  // Again: nothing is done twice. With other settings: refused.
+  const std::string best = content(out / "best.safetensors");
+  CHECK(mentions(run_well("one_shot_images", arguments).out, "finished before"));
+  CHECK(content(out / "best.safetensors") == best);
+
+  // Its encoder serves another run, which trains it on.
+  Arguments more{"--data",
+                 (folder / "images").string(),
+                 "--way",
+                 "3",
+                 "--batches",
+                 "2",
+                 "--validate-every",
+                 "2",
+                 "--hidden",
+                 "12",
+                 "--pretrain",
+                 "none",
+                 "--train-encoder",
+                 "--rule",
+                 "gradient",
+                 "--cell",
+                 "lstm",
+                 "--encoder",
+                 (out / "encoder.safetensors").string(),
+                 "--out",
+                 (folder / "more").string()};
+  run_well("one_shot_images", more);
+  CHECK(read_safetensors(folder / "more" / "best.safetensors").metadata.at("cell") ==
+        "feature_lstm");
+}
+
+TEST_CASE("One_shot_images refuses what cannot be, by name", "[programs]") {
+  const Folder folder;
+  check_refusal("one_shot_images", {"--rule", "oja"}, {"--rule", "oja"});
+  check_refusal("one_shot_images", {"--pretrain", "none"}, {"--train-encoder"});
+  const std::string none = (folder / "none").string();
+  check_refusal("one_shot_images", {"--data", none, "--out", (folder / "a").string()}, {none});
+  write_data_set(folder / "images", 2, 2);
+  check_refusal("one_shot_images",
+                {"--data", (folder / "images").string(), "--out", (folder / "b").string()},
+                {"FewShotImages", "classes", "at least 5, got 2"});
+  write_plainly(folder / "text.safetensors", "text");
+  check_refusal(
+      "one_shot_images",
+      {"--encoder", (folder / "text.safetensors").string(), "--out", (folder / "c").string()},
+      {"text.safetensors"});
 }
