@@ -1,7 +1,11 @@
 #include <catch2/catch.hpp>
+#include <fstream>
 #include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
 #include <vector>
 
+#include "encoder_cases.hpp"
 #include "gradcheck.hpp"
 #include "plastic/nn/conv4.hpp"
 #include "plastic/nn/r2d2.hpp"
@@ -121,4 +125,13 @@ TEST_CASE("An encoder that is misused throws and says why", "[images]") {
   CHECK(rejection([&] { encoder.encode(y, {}, &gradients); }) ==
         "Encoder::encode: gradients must be a vector of " +
             std::to_string(encoder.parameters().size()) + ", got 3");
+}
+
+TEST_CASE("Encoders have the features and gradients that libtorch had", "[encoders]") {
+  std::ifstream file(std::string(PLASTIC_TEST_DATA) + "/encoders.json");
+  const nlohmann::json stored = nlohmann::json::parse(file);
+  for (const EncoderCase& c : encoder_cases()) {
+    INFO(c.text());
+    check_same(run_case(c), from_json(stored.at(c.text())));
+  }
 }
