@@ -58,10 +58,11 @@ void run(const RunSettings& settings, const fs::path& out, int threads) {
 int main(int argc, char** argv) {
   RunSettings settings{.task = "one_shot_images",
                        .pretraining = "classification",
+                       .pretraining_batches = 1500,
                        .joint = false,
                        .rule = "hebbian",
                        .inner_scale = 1,
-                       .batches = 6000,
+                       .batches = 8000,
                        .validate_every = 500};
   int threads = 0;
   fs::path out = "one_shot_images_out";
