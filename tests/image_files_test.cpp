@@ -113,7 +113,7 @@ TEST_CASE("A folder of PNG files is read to the last bit", "[image_files]") {
   }
 }
 
-TEST_CASE("Grey images have one channel, or three among colours; alpha is left out",
+TEST_CASE("Grey images have one channel, or three among colours, and lose their alpha",
           "[image_files]") {
   const Folder folder;
   write_png(folder / "grey" / "1.png", pattern(1, 1, 6, 4, 1), 6, 4, 1);
