@@ -142,6 +142,20 @@ TEST_CASE("Runs killed twenty times end with the bits of runs left alone", "[exp
   }
 }
 
+TEST_CASE("An experiment on images is run and reported", "[experiments]") {
+  const Folder folder;
+  write_data_set(folder / "images", 6, 4);
+  const fs::path out = folder / "out";
+  run_well("experiments", small(out, "fsc",
+                                {"--data", (folder / "images").string(), "--cells", "rnn",
+                                 "--seeds", "1", "--batches", "2"}));
+  const std::string report = run_well("experiments", {"report", "fsc", "--out", out.string()}).out;
+  CHECK(mentions(report, "first query right"));
+  CHECK(mentions(report, "gradient"));
+  CHECK(fs::exists(out / "fsc" / "report.html"));
+  check_refusal("experiments", small(out, "cuereward_demo", {"--data", "glyphs"}), {"no images"});
+}
+
 TEST_CASE("Runs on images that are killed end with the bits of a run left alone", "[experiments]") {
   const Folder folder;
   write_data_set(folder / "images", 6, 4);

@@ -32,6 +32,7 @@ struct Options {
   Index hidden = 0;
   Index validate_every = 0;
   std::vector<std::string> cells;
+  std::string data;
 };
 
 void list() {
@@ -48,6 +49,12 @@ RunSettings adjusted(RunSettings settings, const Options& options) {
     settings.hidden = std::max<Index>(1, settings.hidden * options.hidden / RunSettings().hidden);
   }
   if (options.validate_every > 0) settings.validate_every = options.validate_every;
+  if (!options.data.empty()) {
+    if (settings.task != "one_shot_images") {
+      throw std::invalid_argument("--data: " + options.name + " has no images");
+    }
+    settings.data = options.data;
+  }
   return settings;
 }
 
@@ -175,6 +182,9 @@ int main(int argc, char** argv) {
       ->check(CLI::Range(1.0, 1e9));
   run_command->add_option("--cells", options.cells, "only settings with these cells: rnn, lstm")
       ->check(CLI::IsMember({"rnn", "lstm"}));
+  run_command->add_option("--data", options.data,
+                          "images of fsc and fsc_resnet: a folder as of one_shot_images (default: "
+                          "glyphs)");
   CLI11_PARSE(app, argc, argv);
   try {
     if (list_command->parsed()) {
