@@ -136,6 +136,16 @@ std::string html(const Table& table) {
 
 // What the numbers are, and what to hold them against.
 std::vector<std::string> notes(const Results& results) {
+  if (std::any_of(results.variants.begin(), results.variants.end(), is_of_images)) {
+    const std::string way = results.variants.front().text("way");
+    return {
+        "Cross-entropies of the queries, mean ± 95% confidence interval over the runs (seeds). "
+        "\"validation\" is the lowest of a run; \"test\" is that of those weights on the test "
+        "classes, and beside it the share of right answers, to the first query of an episode "
+        "and to all of them. Guessing among " +
+        way + " labels gives a loss of " + number(std::log(std::stod(way))) + " and a share of " +
+        number(1 / std::stod(way)) + "."};
+  }
   std::vector<std::string> lines = {
       "Mean squared errors, mean ± 95% confidence interval over the runs (seeds). \"validation\" "
       "is "
