@@ -27,6 +27,20 @@ struct AntiHebbian {
   }
 };
 
+// A rule that reads the weights backwards, as Oja's.
+struct Explaining {
+  static constexpr std::string_view name = "explaining";
+  static constexpr bool plastic = true;
+  template <class Scalar>
+  static void propose(StepView<Scalar>& step) {
+    for (std::size_t l = 0; l < step.connections.size(); ++l) {
+      Connection<Scalar>& layer = step.connections[l];
+      const Var<Scalar> y = layer.pre_activation;
+      layer.change = {layer.input - step.feedback(l, y), y, 0};
+    }
+  }
+};
+
 // Rules and cells with a mistake each.
 struct Forgetful : AntiHebbian {
   static constexpr std::string_view name = "forgetful";
@@ -159,12 +173,12 @@ bool mentions(const std::string& text, const std::vector<std::string>& parts) {
   return true;
 }
 
-using AllCells =
-    std::tuple<PlasticRNN<Hebbian, double>, PlasticRNN<Gradient, double>, PlasticRNN<None, double>,
-               PlasticLSTM<Hebbian, double>, PlasticLSTM<Gradient, double>,
-               PlasticLSTM<None, double>, PlasticLinear<Hebbian, double>,
-               PlasticLinear<Gradient, double>, PlasticLinear<None, double>,
-               PlasticCell<Leaky, Gradient, double>, PlasticRNN<AntiHebbian, double>>;
+using AllCells = std::tuple<PlasticRNN<Hebbian, double>, PlasticRNN<Gradient, double>,
+                            PlasticRNN<None, double>, PlasticLSTM<Hebbian, double>,
+                            PlasticLSTM<Gradient, double>, PlasticLSTM<None, double>,
+                            PlasticLinear<Hebbian, double>, PlasticLinear<Gradient, double>,
+                            PlasticLinear<None, double>, PlasticCell<Leaky, Gradient, double>,
+                            PlasticRNN<AntiHebbian, double>, PlasticRNN<Explaining, double>>;
 
 }  // namespace
 

@@ -745,3 +745,42 @@ TEST_CASE("One_shot_images refuses what cannot be, by name", "[programs]") {
       {"--encoder", (folder / "text.safetensors").string(), "--out", (folder / "c").string()},
       {"text.safetensors"});
 }
+
+TEST_CASE("Examples of what one may add to the library do what they say", "[programs]") {
+  // The first losses of the cue-reward task are at about 0.4.
+  for (const char* name : {"own_rule", "own_cell", "own_task"}) {
+    const std::string out = run_well(name, {"200"}).out;
+    INFO(out);
+    const std::size_t at = out.find_last_of("0123456789", out.find(" ("));
+    const std::size_t begin = out.find_last_not_of("0123456789.", at) + 1;
+    CHECK(std::stod(out.substr(begin)) < (std::string(name) == "own_task" ? 0.4 : 0.2));
+  }
+  CHECK(mentions(run_well("own_callback", {"2000"}).out, "ended after "));
+  CHECK(mentions(run_well("own_operation", {}).out, "largest difference"));
+}
+
+// Code in the documents is code that compiles: every block names the file that it is part of.
+TEST_CASE("Every block of code in the documents is part of a compiled file", "[programs]") {
+  const fs::path root = fs::path(PLASTIC_TEST_DATA).parent_path().parent_path();
+  std::vector<fs::path> documents{root / "README.md"};
+  for (const auto& entry : fs::directory_iterator(root / "docs")) {
+    if (entry.path().extension() == ".md") documents.push_back(entry.path());
+  }
+  int blocks = 0;
+  for (const fs::path& document : documents) {
+    const std::string text = content(document), fence = "```cpp\n";
+    for (std::size_t at = text.find(fence); at != std::string::npos;
+         at = text.find(fence, at + 1)) {
+      ++blocks;
+      const std::size_t begin = at + fence.size();
+      const std::string block = text.substr(begin, text.find("```", begin) - begin);
+      const std::size_t mark = text.rfind("<!-- ", at);
+      INFO(document << ": " << block);
+      REQUIRE(mark != std::string::npos);
+      const std::string name = text.substr(mark + 5, text.find(" -->", mark) - mark - 5);
+      REQUIRE(text.substr(mark + 5 + name.size() + 5, at - mark - 10 - name.size()).empty());
+      CHECK(mentions(content(root / name), block));
+    }
+  }
+  CHECK(blocks >= 5);
+}

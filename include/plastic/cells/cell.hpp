@@ -336,8 +336,12 @@ class PlasticCell {
   void change_weights(Episode<Scalar>& episode, Step<Scalar>& step, const Var<Scalar>& all,
                       const Var<Scalar>& eta, const Var<Scalar>& decay) const {
     const std::size_t count = layers_.size();
-    StepView<Scalar> view{*episode.tape, step.connections(count), all, episode.out_scale,
-                          static_cast<Scalar>(options_.inner_scale)};
+    StepView<Scalar> view{*episode.tape,
+                          step.connections(count),
+                          all,
+                          episode.out_scale,
+                          static_cast<Scalar>(options_.inner_scale),
+                          std::span(episode.synapses.data(), count)};
     for (std::size_t l = 0; l < count; ++l) check_applied(view.connections[l], l);
     Rule::propose(view);
     std::array<RankOne<Scalar>, max_layers> changes;

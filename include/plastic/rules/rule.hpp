@@ -29,6 +29,16 @@ struct StepView {
   Var<Scalar> output;                         ///< o, all outputs x samples
   Var<Scalar> out_scale;                      ///< v, outputs x 1, learned
   Scalar inner_scale;                         ///< s
+  std::span<Synapse<Scalar>> synapses;        ///< of the same layers, for `feedback`
+
+  /// (W + w) y for the weights of layer l that this step has used: what y, outputs x samples, looks
+  /// like from the layer's inputs. Differentiable.
+  Var<Scalar> feedback(std::size_t l, const Var<Scalar>& y) {
+    if (l >= synapses.size()) {
+      detail::reject("StepView::feedback", "l", "below the number of layers", l);
+    }
+    return synapses[l].read_transposed(y);
+  }
 };
 
 /// A plasticity rule: a policy class without state that proposes one rank-one change per layer and
@@ -39,8 +49,8 @@ struct StepView {
 /// - `propose(step)`: sets `change` of every connection. It records its arithmetic on the step's
 ///   tape, so that the outer gradient goes through it, and reads nothing from outside the step.
 ///   It is called once per step, after the output and before the weights change; the norm clip, the
-///   learning rate and A come afterwards. It does not see the weights: what is no product of one
-///   pre and one post factor cannot be proposed.
+///   learning rate and A come afterwards. Of the weights it sees `step.feedback` alone: what is no
+///   product of one pre and one post factor cannot be proposed.
 template <class Rule, class Scalar>
 concept PlasticityRule = requires(StepView<Scalar>& step) {
   { Rule::name } -> std::convertible_to<std::string_view>;

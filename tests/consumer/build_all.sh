@@ -1,0 +1,49 @@
+#!/usr/bin/env bash
+# Installs the library from BUILD and builds programs against it: build_all.sh BUILD FOLDER [few]
+# Both compilers, -O0 and -O3, with and without OpenMP; by add_subdirectory and FetchContent; and by
+# pkg-config alone. `few` leaves out what differs in optimisation and compiler only.
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+source=$(cd "$here/../.." && pwd)
+build=$1 out=$2 few=${3:-}
+mkdir -p "$out"
+out=$(cd "$out" && pwd)
+rm -rf "$out"/*
+cmake --install "$build" --prefix "$out/installed" >"$out/install.log"
+
+# consumer NAME [CMAKE ARGUMENTS]
+consumer() {
+  local name=$1
+  shift
+  echo "$name"
+  if ! {
+    cmake -S "$here" -B "$out/$name" -G Ninja "$@" && cmake --build "$out/$name"
+  } >"$out/$name.log" 2>&1; then
+    cat "$out/$name.log"
+    exit 1
+  fi
+  (cd "$out/$name" && ./consumer)
+  if [[ -x $out/$name/consumer_io ]]; then (cd "$out/$name" && ./consumer_io); fi
+}
+
+installed=-DCMAKE_PREFIX_PATH=$out/installed
+no_openmp=-DCMAKE_DISABLE_FIND_PACKAGE_OpenMP=ON
+if [[ -n $few ]]; then
+  consumer g++_O0_without_openmp "$installed" -DCMAKE_CXX_COMPILER=g++ -DCMAKE_CXX_FLAGS=-O0 $no_openmp
+else
+  for compiler in g++ clang++; do
+    for level in O0 O3; do
+      flags=(-DCMAKE_CXX_COMPILER=$compiler -DCMAKE_CXX_FLAGS=-$level)
+      consumer "${compiler}_${level}_with_openmp" "$installed" "${flags[@]}"
+      consumer "${compiler}_${level}_without_openmp" "$installed" "${flags[@]}" $no_openmp
+    done
+  done
+  consumer by_fetch_content "-DPLASTIC_SOURCE=$source" -DPLASTIC_FETCH=ON
+fi
+consumer by_add_subdirectory "-DPLASTIC_SOURCE=$source"
+
+echo by_pkg_config
+export PKG_CONFIG_PATH=$out/installed/share/pkgconfig
+# shellcheck disable=SC2046 # flags are words
+g++ -std=c++20 -O0 $(pkg-config --cflags --libs plastic) "$here"/main.cpp "$here"/other.cpp -o "$out/by_pkg_config"
+"$out/by_pkg_config"
