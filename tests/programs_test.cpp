@@ -759,6 +759,19 @@ TEST_CASE("Examples of what one may add to the library do what they say", "[prog
   CHECK(mentions(run_well("own_operation", {}).out, "largest difference"));
 }
 
+TEST_CASE("Adaptive_control trains, steers and tells how long a step takes", "[programs]") {
+  const std::string out = run_well("adaptive_control", {"500"}).out;
+  INFO(out);
+  const auto cost_of = [&](const std::string& name) {
+    const std::size_t at = out.find(name + "  batch 500/500  cost ");
+    REQUIRE(at != std::string::npos);
+    return std::stod(out.substr(out.find("cost ", at) + 5));
+  };
+  CHECK(cost_of("plastic") < cost_of("plain"));
+  CHECK(mentions(out, "the plant has changed"));
+  CHECK(mentions(out, "Time of a step: median "));
+}
+
 // Code in the documents is code that compiles: every block names the file that it is part of.
 TEST_CASE("Every block of code in the documents is part of a compiled file", "[programs]") {
   const fs::path root = fs::path(PLASTIC_TEST_DATA).parent_path().parent_path();

@@ -12,6 +12,7 @@ int main() {
   plastic::Trainer trainer(net, plastic::CueReward(), optimizer, {.batch = 4});
   const double loss = trainer.step(0);
   const double stepped = step_elsewhere();
-  std::cout << "plastic " << plastic::version << ": loss " << loss << ", output " << stepped << "\n";
+  std::cout << "plastic " << plastic::version << ": loss " << loss << ", output " << stepped
+            << "\n";
   return loss > 0 && loss < 10 ? 0 : 1;
 }
