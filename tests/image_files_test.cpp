@@ -44,38 +44,6 @@ std::vector<std::uint8_t> image_of(const ImageSet& set, Index number) {
   return {set.image(number), set.image(number + 1)};
 }
 
-// Records of a small CIFAR-100: `each` images of every class, in turn.
-std::string cifar_records(int each, int first) {
-  std::string bytes;
-  for (int n = 0; n < each; ++n) {
-    for (int label = 0; label < 100; ++label) {
-      bytes += static_cast<char>(label / 5);
-      bytes += static_cast<char>(label);
-      for (int i = 0; i < 3072; ++i) {
-        bytes += static_cast<char>((label * 3 + (first + n) * 50 + i) % 256);
-      }
-    }
-  }
-  return bytes;
-}
-
-// The classes of CIFAR-FS among a hundred; the names of the others do not matter.
-std::vector<std::string> cifar_names() {
-  std::vector<std::string> names(cifar_fs_test_classes.begin(), cifar_fs_test_classes.end());
-  for (int k = 0; k < 64; ++k) names.push_back("other" + std::to_string(k));
-  names.insert(names.end(), cifar_fs_validation_classes.begin(), cifar_fs_validation_classes.end());
-  return names;
-}
-
-void write_cifar(const fs::path& folder) {
-  fs::create_directories(folder);
-  std::string names;
-  for (const std::string& name : cifar_names()) names += name + "\n";
-  write_plainly(folder / "fine_label_names.txt", names);
-  write_plainly(folder / "train.bin", cifar_records(2, 0));
-  write_plainly(folder / "test.bin", cifar_records(1, 2));
-}
-
 using Classifier = ImageClassifier<PlasticFeatureRNN<Hebbian, float>>;
 
 Classifier small_classifier(std::uint64_t seed) {

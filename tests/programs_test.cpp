@@ -729,6 +729,19 @@ TEST_CASE("One_shot_images learns from a folder of images, from files to a pictu
         "feature_lstm");
 }
 
+TEST_CASE("One_shot_images learns from CIFAR-100's binary version", "[programs]") {
+  const Folder folder;
+  write_cifar(folder / "cifar");
+  const std::string out =
+      run_well("one_shot_images",
+               {"--data", (folder / "cifar").string(), "--pretrain", "contrast",
+                "--pretrain-batches", "1", "--batches", "1", "--validate-every", "1", "--hidden",
+                "8", "--augment", "paper", "--out", (folder / "out").string()})
+          .out;
+  CHECK(mentions(out, "On classes never seen, 5-way 1-shot"));
+  CHECK(read_safetensors(folder / "out" / "best.safetensors").metadata.at("image_channels") == "3");
+}
+
 TEST_CASE("One_shot_images refuses what cannot be, by name", "[programs]") {
   const Folder folder;
   check_refusal("one_shot_images", {"--rule", "oja"}, {"--rule", "oja"});
