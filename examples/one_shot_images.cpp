@@ -30,9 +30,10 @@ void run(const RunSettings& settings, const fs::path& out, int threads) {
                 << std::flush;
     }
   };
-  if (experiments::is_finished(out)) std::cout << "This run has finished before.\n";
+  const bool finished_before = experiments::is_finished(out);
   experiments::train(settings, out, threads,
                      {.training = training, .pretraining = &pretraining, .reading = reading});
+  if (finished_before) std::cout << "This run has finished before.\n";
 
   const experiments::Columns test = experiments::read_columns(out / "test.csv");
   const auto value = [&](const char* name) { return test.at(name).at(0); };

@@ -701,6 +701,12 @@ TEST_CASE("One_shot_images learns from a folder of images, from files to a pictu
   const std::string best = content(out / "best.safetensors");
   CHECK(mentions(run_well("one_shot_images", arguments).out, "finished before"));
   CHECK(content(out / "best.safetensors") == best);
+  Arguments changed = arguments;
+  changed.insert(changed.end(), {"--seed", "3"});
+  const Ended refused = run("one_shot_images", changed);
+  CHECK(refused.code == 1);
+  CHECK(mentions(refused.err, "other settings; choose another folder"));
+  CHECK(content(out / "best.safetensors") == best);
 
   // Its encoder serves another run, which trains it on.
   Arguments more{"--data",
@@ -748,6 +754,11 @@ TEST_CASE("One_shot_images refuses what cannot be, by name", "[programs]") {
   check_refusal("one_shot_images", {"--pretrain", "none"}, {"--train-encoder"});
   const std::string none = (folder / "none").string();
   check_refusal("one_shot_images", {"--data", none, "--out", (folder / "a").string()}, {none});
+  // What was wrong can be put right in the same folder.
+  write_data_set(folder / "good", 6, 2);
+  run_well("one_shot_images",
+           {"--data", (folder / "good").string(), "--pretrain-batches", "1", "--batches", "1",
+            "--validate-every", "1", "--hidden", "8", "--out", (folder / "a").string()});
   write_data_set(folder / "images", 2, 2);
   check_refusal("one_shot_images",
                 {"--data", (folder / "images").string(), "--out", (folder / "b").string()},

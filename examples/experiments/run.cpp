@@ -52,12 +52,19 @@ class FolderLock {
   int file_;
 };
 
-void write_settings(const RunSettings& settings, const fs::path& path) {
+// Settings of a run that has nothing to show yet may change.
+void write_settings(const RunSettings& settings, const fs::path& folder) {
+  const fs::path path = folder / "settings.json";
   const std::string text = to_json(settings).dump(2) + "\n";
-  if (!fs::exists(path)) return write_file_atomically(path, text);
+  const auto has = [&](const char* name) { return fs::exists(folder / name); };
+  const bool begun = has("encoder.safetensors") || has("checkpoint.safetensors") || has("test.csv");
+  if (!has("settings.json") || !begun) return write_file_atomically(path, text);
   std::ifstream file(path);
   const std::string old((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
-  if (old != text) throw std::runtime_error(path.string() + ": these are other settings");
+  if (old != text) {
+    throw std::runtime_error(path.string() +
+                             ": the folder has a run with other settings; choose another folder");
+  }
 }
 
 // What a kill has left unfinished, and the word of an earlier failure.
@@ -173,9 +180,9 @@ void train(const RunSettings& settings, const fs::path& folder, int threads,
            const Observers& observers) {
   fs::create_directories(folder);
   const FolderLock lock(folder);
+  write_settings(settings, folder);
   if (is_finished(folder)) return;
   remove_leftovers(folder);
-  write_settings(settings, folder / "settings.json");
   try {
     if (settings.task == "one_shot_images") {
       train_on_images(settings, folder, threads, observers);

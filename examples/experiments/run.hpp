@@ -39,8 +39,8 @@ class FolderBusy : public std::runtime_error {
 
 /// Trains what `settings` say, from the folder's checkpoint if there is one, to the end; does
 /// nothing where that has been done. The result does not depend on `threads`, nor on how often the
-/// run was killed on the way. Throws FolderBusy, std::system_error if the folder cannot be used,
-/// and whatever stops training.
+/// run was killed on the way. Throws FolderBusy, std::runtime_error if the folder has a run with
+/// other settings, std::system_error if the folder cannot be used, and whatever stops training.
 void train(const RunSettings& settings, const std::filesystem::path& folder, int threads,
            const Observers& observers);
 

@@ -14,7 +14,6 @@
 #include "plastic/optim/schedule.hpp"
 #include "plastic/tape/functions.hpp"
 #include "plastic/train/loop.hpp"
-#include "plastic/train/trainer.hpp"
 
 namespace plastic {
 

@@ -17,7 +17,6 @@
 #include "plastic/tape/functions.hpp"
 #include "plastic/train/loop.hpp"
 #include "plastic/train/shards.hpp"
-#include "plastic/train/trainer.hpp"
 
 namespace plastic {
 

@@ -4,10 +4,17 @@
 #include <functional>
 #include <limits>
 #include <span>
+#include <stdexcept>
 
 #include "plastic/train/callback.hpp"
 
 namespace plastic {
+
+/// A loss or gradient that is not finite; the parameters are those before the batch.
+class NonFiniteLoss : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
 
 /// The way through a training run: batches `first` .. batches - 1, each `step(batch)`, which
 /// returns its loss; after every `validation_every` of them (0: never) and after the last

@@ -5,7 +5,6 @@
 #include <functional>
 #include <memory>
 #include <span>
-#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -45,12 +44,6 @@ struct TrainerOptions {
     if (threads < 0 || threads > 4096) detail::reject(here, "threads", "in 0 .. 4096", threads);
     if (shard < 0) detail::reject(here, "shard", "at least 0", shard);
   }
-};
-
-/// A loss or gradient that is not finite; the parameters are those before the batch.
-class NonFiniteLoss : public std::runtime_error {
- public:
-  using std::runtime_error::runtime_error;
 };
 
 /// Trains a cell on a task by gradient descent through whole episodes.
