@@ -156,7 +156,7 @@ class Replay {
 template <class Scalar>
 TensorFile replay(const TensorFile& in) {
   return with_cell_type<Scalar>(
-      detail::setting(in.metadata, "cell"), detail::setting(in.metadata, "rule"),
+      setting(in.metadata, "cell"), setting(in.metadata, "rule"),
       [&]<class Cell>(std::type_identity<Cell>) { return Replay<Cell>(in).run(); });
 }
 

@@ -41,7 +41,7 @@ class JointCheckpoint : public TrainingCallback {
   Index resume() {
     const TensorFile file = read_safetensors(path_);
     for (const auto& [name, value] : settings_) {
-      const std::string& got = detail::setting(file.metadata, name);
+      const std::string& got = setting(file.metadata, name);
       if (got != value) {
         detail::reject("JointCheckpoint::resume", "\"" + name + "\" in " + path_.string(), value,
                        got);

@@ -51,13 +51,20 @@ Vector<Scalar> read_tensors(const TensorFile& file, const std::string& prefix,
   return result;
 }
 
+/// All that makes a cell what it is but its parameters: its settings, "cell" and "rule".
+template <class Cell>
+Settings settings_of(const Cell& cell) {
+  Settings settings = to_settings(cell.options());
+  settings["cell"] = Cell::cell_name;
+  settings["rule"] = Cell::rule_name;
+  return settings;
+}
+
 /// A cell's settings and parameters (param.LAYER.weight and so on), as files hold them.
 template <class Cell>
 TensorFile to_file(const Cell& cell) {
   TensorFile file;
-  file.metadata = to_settings(cell.options());
-  file.metadata["cell"] = Cell::cell_name;
-  file.metadata["rule"] = Cell::rule_name;
+  file.metadata = settings_of(cell);
   add_tensors(file, "param", cell.parameters(), cell.parameters().values());
   return file;
 }
@@ -69,7 +76,7 @@ template <class Cell>
 Cell from_file(const TensorFile& file) {
   using Scalar = typename Cell::ScalarType;
   const auto expect = [&](const std::string& name, std::string_view expected) {
-    const std::string& got = detail::setting(file.metadata, name);
+    const std::string& got = setting(file.metadata, name);
     if (got != expected) detail::reject("from_file", "\"" + name + "\"", expected, got);
   };
   expect("cell", Cell::cell_name);

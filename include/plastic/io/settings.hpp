@@ -16,8 +16,7 @@ namespace plastic {
 /// Settings as texts, the `__metadata__` of a model file.
 using Settings = std::map<std::string, std::string>;
 
-namespace detail {
-
+/// The text called `name`. Throws std::invalid_argument if there is none.
 inline const std::string& setting(const Settings& settings, const std::string& name) {
   const auto found = settings.find(name);
   if (found == settings.end()) {
@@ -25,6 +24,8 @@ inline const std::string& setting(const Settings& settings, const std::string& n
   }
   return found->second;
 }
+
+namespace detail {
 
 template <class Number>
 Number number_setting(const Settings& settings, const std::string& name) {

@@ -1,0 +1,140 @@
+#pragma once
+
+#include <algorithm>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "plastic/cells/lstm.hpp"
+#include "plastic/cells/rnn.hpp"
+#include "plastic/io/model_file.hpp"
+#include "plastic/rules/gradient.hpp"
+#include "plastic/rules/hebbian.hpp"
+#include "plastic/rules/none.hpp"
+
+namespace plastic {
+
+namespace detail {
+
+/// Where a parameter is in a state dictionary.
+struct StateDictEntry {
+  std::string name;
+  Index block;
+  std::vector<Index> shape;
+  bool outputs_first;  ///< a matrix [outputs, inputs], the other way round than in memory
+};
+
+/// Names of the layer `name` without ".weight" and so on. In the published code `in_fc` and
+/// `out_fc` are a sequence of layer and activation, but for the Hebbian rule.
+inline std::string state_dict_prefix(std::string_view rule, const std::string& name) {
+  if (name == "h_fc" || name == "i_fc") return "rnn." + name;
+  return rule == Hebbian::name ? name : name + ".0";
+}
+
+template <class Cell>
+std::vector<StateDictEntry> state_dict_entries(const Cell& cell) {
+  constexpr std::string_view rule = Cell::rule_name, kind = Cell::cell_name;
+  static_assert(
+      (rule == Gradient::name || rule == Hebbian::name || rule == None::name) &&
+          (kind == Rnn::name || kind == Lstm::name || kind == FeatureRnn::name ||
+           kind == FeatureLstm::name),
+      "the published code has a state dictionary for the RNN and the LSTM with the rules Gradient, "
+      "Hebbian and None, and for no other cell");
+  const Parameters<typename Cell::ScalarType>& parameters = cell.parameters();
+  std::vector<StateDictEntry> entries;
+  const auto add = [&](std::string name, std::string_view block, bool outputs_first = false) {
+    if (!parameters.contains(block)) return;  // A where it is fixed, layer norm where it is off
+    const Index number = parameters.find(block);
+    std::vector<Index> shape = file_shape(parameters.block(number));
+    if (outputs_first) std::ranges::reverse(shape);
+    entries.push_back({std::move(name), number, std::move(shape), outputs_first});
+  };
+  for (const std::string& layer : cell.layer_names()) {
+    const std::string prefix = state_dict_prefix(rule, layer);
+    if constexpr (Cell::plastic) {
+      add(prefix + ".w.param", layer + ".weight");
+      add(prefix + ".w.lr", layer + ".weight_alpha");
+      add(prefix + ".b.param", layer + ".bias");
+      add(prefix + ".b.lr", layer + ".bias_alpha");
+    } else if (layer == "h_fc" || layer == "i_fc") {
+      const std::string end = layer == "h_fc" ? "_hh" : "_ih";
+      add("rnn.weight" + end, layer + ".weight", true);
+      add("rnn.bias" + end, layer + ".bias");
+    } else {
+      add(prefix + ".weight", layer + ".weight", true);
+      add(prefix + ".bias", layer + ".bias");
+    }
+  }
+  add("out_weight", "out_scale");
+  add("layernorm.weight", "layer_norm.weight");
+  add("layernorm.bias", "layer_norm.bias");
+  return entries;
+}
+
+}  // namespace detail
+
+/// A cell's parameters under the names and in the shapes of the published PyTorch code, for its
+/// `load_state_dict`; the settings go into the file's texts.
+///
+/// `in_fc.0.w.param` [inputs, outputs] is W, `in_fc.0.w.lr` is A, `in_fc.0.b.param` [outputs] is b,
+/// `in_fc.0.b.lr` is a, likewise `out_fc.0` and, without the 0, `rnn.h_fc` and `rnn.i_fc`; with the
+/// Hebbian rule `in_fc` and `out_fc` are without the 0 too. `out_weight` is out_scale,
+/// `layernorm.weight` the gain. Rule None: `in_fc.0.weight` [outputs, inputs], `in_fc.0.bias`,
+/// `rnn.weight_ih`, `rnn.bias_hh` and so on, those of torch.nn.RNNCell and LSTMCell.
+///
+/// Cost: a copy of the parameters. Cells and rules that the published code lacks do not compile.
+/// Source: Duan et al., ICLR 2023, github.com/yuvenduan/PlasticRNNs.
+template <class Cell>
+TensorFile to_state_dict(const Cell& cell) {
+  using Scalar = typename Cell::ScalarType;
+  TensorFile file;
+  file.metadata = settings_of(cell);
+  for (const detail::StateDictEntry& entry : detail::state_dict_entries(cell)) {
+    const ConstMatrixMap<Scalar> value = cell.parameters().matrix(entry.block);
+    Matrix<Scalar> turned;
+    if (entry.outputs_first) turned = value.transpose();
+    file.tensors[entry.name] =
+        Tensor::from<Scalar>(entry.shape, entry.outputs_first ? turned.data() : value.data());
+  }
+  return file;
+}
+
+/// The cell whose parameters are in a state dictionary of the published PyTorch code, saved as
+/// safetensors; names and shapes as in to_state_dict.
+///
+/// A state dictionary holds no settings: `options` are those that the network was made with. Note
+/// that the published code averages the inner loss over the batch, so that `inner_scale` is 1 over
+/// its batch size. A feature cell is what follows the convolutional network of `CNNtoRNN`: the
+/// tensors `cnn.*` and `proj.*` are then the caller's business.
+///
+/// Throws std::invalid_argument on a setting out of its range, and naming a tensor that is missing,
+/// unknown, or of another type or shape than cell and settings say.
+template <class Cell>
+Cell from_state_dict(const TensorFile& file, const CellOptions& options) {
+  using Scalar = typename Cell::ScalarType;
+  constexpr bool behind_encoder =
+      Cell::cell_name == FeatureRnn::name || Cell::cell_name == FeatureLstm::name;
+  Cell cell(options);
+  const std::vector<detail::StateDictEntry> entries = detail::state_dict_entries(cell);
+  for (const detail::StateDictEntry& entry : entries) {
+    const Scalar* values = file.values<Scalar>(entry.name, entry.shape).data();
+    MatrixMap<Scalar> to = cell.parameters().matrix(entry.block);
+    if (entry.outputs_first) {
+      to = ConstMatrixMap<Scalar>(values, to.cols(), to.rows()).transpose();
+    } else {
+      to = ConstMatrixMap<Scalar>(values, to.rows(), to.cols());
+    }
+  }
+  for (const auto& [name, tensor] : file.tensors) {
+    const bool known = std::ranges::find(entries, name, &detail::StateDictEntry::name) !=
+                       entries.end();
+    const bool encoder = name.starts_with("cnn.") || name.starts_with("proj.");
+    if (!known && !(behind_encoder && encoder)) {
+      detail::reject("from_state_dict", "every tensor",
+                     "a parameter of the cell, as its settings say", name);
+    }
+  }
+  return cell;
+}
+
+}  // namespace plastic
