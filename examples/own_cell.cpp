@@ -21,7 +21,7 @@ struct Gru {
 
   static Index features(const CellOptions& o) { return o.hidden; }
 
-  // Name, inputs, outputs, and the factor by which a proposed change counts in the norm clip.
+  // Name, inputs, outputs; slow weights start uniform in +-1 / sqrt(outputs).
   static std::vector<plastic::LayerShape> layers(const CellOptions& o) {
     return {{"h_fc", o.hidden, 3 * o.hidden, 1}, {"i_fc", o.inputs, 3 * o.hidden, 1}};
   }

@@ -1,5 +1,7 @@
 // Turns a model file into a state dictionary of the published PyTorch code, and the reverse.
 
+#include "plastic/io/state_dict.hpp"
+
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <exception>
@@ -7,7 +9,6 @@
 #include <string>
 
 #include "plastic/cells/dispatch.hpp"
-#include "plastic/io/state_dict.hpp"
 
 namespace {
 

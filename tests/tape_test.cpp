@@ -545,7 +545,7 @@ TEST_CASE("Constants have no adjoint and stop a sweep", "[tape]") {
   CHECK(x.adjoint() == dead.value());
   CHECK(rejection([&] { dead.adjoint(); }) ==
         "Var::adjoint: the variable must be reached by Tape::backward (run it first), got a "
-        "constant");
+        "constant (Tape::variable makes what has an adjoint)");
 }
 
 TEST_CASE("A rewound tape goes on from where it was", "[tape]") {
@@ -750,9 +750,11 @@ TEST_CASE("Operations that do not fit throw and say why", "[tape]") {
   CHECK(rejection([&] { a* b; }).starts_with("operator*: the right side must be"));
   CHECK(rejection([&] { a / b; }).starts_with("operator/: the right side must be"));
   CHECK(rejection([&] { a + foreign; }) ==
-        "operator+: the variable must be on this tape, got one of another tape");
+        "operator+: the variable must be on this tape, got one of another tape: record all of a "
+        "computation on one");
   CHECK(rejection([&] { matmul(a, transpose(foreign)); }) ==
-        "matmul: the variable must be on this tape, got one of another tape");
+        "matmul: the variable must be on this tape, got one of another tape: record all of a "
+        "computation on one");
   CHECK(rejection([&] { matmul(a, b); }) == "matmul: b must be a matrix of 3 rows, got 2 x 2");
   CHECK(rejection([&] { broadcast(b, 2, 4); }) ==
         "broadcast: x must be of a shape that repeats into 2 x 4, got 2 x 2");
@@ -780,7 +782,9 @@ TEST_CASE("Operations that do not fit throw and say why", "[tape]") {
         }) == "concatenate_samples: parts must be 2 x 2, got 3 x 2");
   CHECK(rejection([&] {
           concatenate_samples<double>(std::array{a, foreign});
-        }) == "concatenate_samples: the variable must be on this tape, got one of another tape");
+        }) ==
+        "concatenate_samples: the variable must be on this tape, got one of another tape: record "
+        "all of a computation on one");
 }
 
 TEST_CASE("Composed functions that do not fit throw and say why", "[tape]") {
@@ -820,19 +824,23 @@ TEST_CASE("A tape that is misused throws and says why", "[tape]") {
         "Var::adjoint: the variable must be reached by Tape::backward (run it first), got one that "
         "no sweep has reached");
   CHECK(rejection([&] { tape.backward(foreign); }) ==
-        "Tape::backward: the variable must be on this tape, got one of another tape");
+        "Tape::backward: the variable must be on this tape, got one of another tape: record all of "
+        "a computation on one");
   CHECK(rejection([&] { tape.backward({}); }) ==
         "Tape::backward: the variable must be on this tape, got an empty one");
   CHECK(rejection([&] { tape.seed(x, random_matrix(3, 2, 1)); }) ==
         "Tape::seed: adjoint must be 2 x 3, got 3 x 2");
   CHECK(rejection([&] { tape.seed(foreign, random_matrix(2, 3, 1)); }) ==
-        "Tape::seed: the variable must be on this tape, got one of another tape");
+        "Tape::seed: the variable must be on this tape, got one of another tape: record all of a "
+        "computation on one");
   CHECK(rejection([&] { tape.seed(Var<double>{}, random_matrix(2, 3, 1)); }) ==
         "Tape::seed: the variable must be on this tape, got an empty one");
   CHECK(rejection([&] { tape.gradient(foreign, x); }) ==
-        "Tape::gradient: the variable must be on this tape, got one of another tape");
+        "Tape::gradient: the variable must be on this tape, got one of another tape: record all of "
+        "a computation on one");
   CHECK(rejection([&] { tape.gradient(loss, foreign); }) ==
-        "Tape::gradient: the variable must be on this tape, got one of another tape");
+        "Tape::gradient: the variable must be on this tape, got one of another tape: record all of "
+        "a computation on one");
   CHECK(rejection([&] { tape.gradient(loss, Var<double>{}); }) ==
         "Tape::gradient: the variable must be on this tape, got an empty one");
   CHECK(rejection([&] {
@@ -886,4 +894,27 @@ TEST_CASE("Parameters are named, numbered and checked", "[tape]") {
   CHECK(rejection([&] { parameters.view(other, 0); }) ==
         "Parameters::view: the vector's length must be " + std::to_string(parameters.size()) +
             ", got 3");
+}
+
+TEMPLATE_TEST_CASE("Constants and variables come from arrays as from matrices", "[tape]", float,
+                   double) {
+  using Array = Eigen::Array<TestType, Eigen::Dynamic, Eigen::Dynamic>;
+  const Array values = Array::Random(3, 2);
+  Tape<TestType> tape;
+  CHECK((tape.constant(values).value().array() == values).all());
+  CHECK((tape.constant(values * 2).value().array() == values * 2).all());
+  const auto x = tape.variable(values.square());
+  tape.backward(sum(x));
+  CHECK(x.adjoint().isOnes(0));
+}
+
+TEST_CASE("The log of a sum of exponentials of infinities is the largest", "[tape]") {
+  const double infinity = std::numeric_limits<double>::infinity();
+  Tape<double> tape;
+  Matrix<double> x(2, 3);
+  x << -infinity, infinity, -infinity, -infinity, 1, 1;
+  const Matrix<double> y = log_sum_exp(tape.constant(x)).value();
+  CHECK(y(0, 0) == -infinity);
+  CHECK(y(0, 1) == infinity);
+  CHECK(y(0, 2) == 1);
 }

@@ -177,8 +177,8 @@ class PlasticCell {
   CellOutput<Var<Scalar>> step(Episode<Scalar>& episode, const Var<Scalar>& x,
                                bool update = true) const {
     check_owner("PlasticCell::step", episode);
-    detail::check_shape("PlasticCell::step", "x", x.rows(), x.cols(), options_.inputs,
-                        episode.samples);
+    detail::check_shape("PlasticCell::step", "x (inputs x samples)", x.rows(), x.cols(),
+                        options_.inputs, episode.samples);
     return advance(episode, x, update);
   }
 
@@ -213,8 +213,8 @@ class PlasticCell {
   CellOutput<ConstMatrixMap<Scalar>> step(CellState<Scalar>& state,
                                           const Eigen::Ref<const Matrix<Scalar>>& x) const {
     check_owner("PlasticCell::step", state.episode_);
-    detail::check_shape("PlasticCell::step", "x", x.rows(), x.cols(), options_.inputs,
-                        state.samples());
+    detail::check_shape("PlasticCell::step", "x (inputs x samples)", x.rows(), x.cols(),
+                        options_.inputs, state.samples());
     follow_parameters(state.episode_);
     return advance_present(state.episode_, x);
   }
@@ -252,6 +252,11 @@ class PlasticCell {
   Episode<Scalar> begin(Tape<Scalar>& tape, Index samples, Vector<Scalar>* gradients,
                         bool differentiable) const {
     detail::check_positive("PlasticCell::begin", "samples", samples);
+    if (tape.swept()) {
+      detail::reject("PlasticCell::begin", "the tape",
+                     "cleared after its sweep (Tape::clear), or it would grow with every episode",
+                     "one with " + std::to_string(tape.size()) + " nodes from before");
+    }
     if (gradients != nullptr && gradients->size() != parameters_.size()) {
       detail::reject("PlasticCell::begin", "gradients",
                      "a vector of " + std::to_string(parameters_.size()) + " (zero_gradients())",
@@ -409,16 +414,18 @@ class PlasticCell {
 
   void check_owner(std::string_view function, const Episode<Scalar>& episode) const {
     if (episode.cell != this) {
-      detail::reject(function, "the state or episode", "one that this cell began",
+      detail::reject(function, "the state or episode",
+                     "one that this cell began (initial_state or begin)",
                      episode.cell == nullptr ? "an empty one" : "one of another cell");
     }
-    if (episode.tape->size() < episode.step_begin.nodes) {
-      detail::reject(function, "the episode", "on its tape", "one whose tape has been cleared");
+    if (!episode.out_scale.usable()) {
+      detail::reject(function, "the episode", "on its tape",
+                     "one whose tape has been cleared: begin a new one");
     }
     if (episode.parameter_count != parameters_.size() ||
         (episode.differentiable && episode.parameters != parameters_.values().data())) {
       detail::reject(function, "the cell's parameters",
-                     "those that the state or episode began with", "others");
+                     "those that the state or episode began with", "others: begin a new one");
     }
   }
 

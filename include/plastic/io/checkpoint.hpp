@@ -42,10 +42,8 @@ class Checkpoint : public TrainingCallback {
   Index resume() {
     const TensorFile file = read_safetensors(path_);
     const Cell saved = from_file<Cell>(file);
-    if (to_settings(saved.options()) != to_settings(cell_->options())) {
-      detail::reject("Checkpoint::resume", "the settings in " + path_.string(), "those of the cell",
-                     "others");
-    }
+    detail::check_settings("Checkpoint::resume", path_, file.metadata,
+                           to_settings(cell_->options()));
     const Parameters<Scalar>& parameters = cell_->parameters();
     std::vector<Vector<Scalar>> moments;
     for (const std::string_view name : optimizer_->moment_names()) {

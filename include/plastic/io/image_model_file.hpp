@@ -46,8 +46,7 @@ std::unique_ptr<Encoder<Scalar>> encoder_from_file(const TensorFile& file) {
     return value;
   };
   const ImageShape shape{side("image_channels"), side("image_height"), side("image_width")};
-  auto encoder =
-      make_encoder<Scalar>(setting(file.metadata, "encoder"), shape, 0, side("filters"));
+  auto encoder = make_encoder<Scalar>(setting(file.metadata, "encoder"), shape, 0, side("filters"));
   encoder->parameters().values() = read_tensors(file, "encoder", encoder->parameters());
   std::size_t expected = encoder->parameters().blocks().size();
   for (std::size_t k = 0; k < encoder->statistics().size(); ++k) {

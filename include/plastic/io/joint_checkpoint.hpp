@@ -40,13 +40,7 @@ class JointCheckpoint : public TrainingCallback {
   /// one with other settings.
   Index resume() {
     const TensorFile file = read_safetensors(path_);
-    for (const auto& [name, value] : settings_) {
-      const std::string& got = setting(file.metadata, name);
-      if (got != value) {
-        detail::reject("JointCheckpoint::resume", "\"" + name + "\" in " + path_.string(), value,
-                       got);
-      }
-    }
+    detail::check_settings("JointCheckpoint::resume", path_, file.metadata, settings_);
     const auto read = [&](const std::string& name, Index size) -> Vector<Scalar> {
       const auto values = file.values<Scalar>(name, {size});
       return ConstMatrixMap<Scalar>(values.data(), size, 1);

@@ -77,7 +77,10 @@ Cell from_file(const TensorFile& file) {
   using Scalar = typename Cell::ScalarType;
   const auto expect = [&](const std::string& name, std::string_view expected) {
     const std::string& got = setting(file.metadata, name);
-    if (got != expected) detail::reject("from_file", "\"" + name + "\"", expected, got);
+    if (got != expected) {
+      detail::reject("from_file", "\"" + name + "\" of the file", expected,
+                     got + ": with_cell_type makes the cell that a file names");
+    }
   };
   expect("cell", Cell::cell_name);
   expect("rule", Cell::rule_name);

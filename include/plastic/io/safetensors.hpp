@@ -139,7 +139,8 @@ class Tensor {
   void expect_type(std::string_view name) const {
     if (dtype() != dtype_of<Scalar>()) {
       detail::reject("Tensor", "the type of " + detail::tensor_text(name),
-                     detail::dtype_text(dtype_of<Scalar>()), detail::dtype_text(dtype()));
+                     detail::dtype_text(dtype_of<Scalar>()),
+                     detail::dtype_text(dtype()) + ": read it into the type that it has");
     }
   }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
+#include <filesystem>
 #include <map>
 #include <stdexcept>
 #include <string>
@@ -51,6 +52,17 @@ std::string number_text(Number value) {
   std::array<char, 64> text;
   const auto [end, error] = std::to_chars(text.data(), text.data() + text.size(), value);
   return {text.data(), end};
+}
+
+/// Throws, naming the first of `expected` that the file has otherwise.
+inline void check_settings(std::string_view function, const std::filesystem::path& file,
+                           const Settings& got, const Settings& expected) {
+  for (const auto& [name, value] : expected) {
+    const std::string& other = setting(got, name);
+    if (other != value) {
+      reject(function, "\"" + name + "\" in " + file.string(), value + ", as here", other);
+    }
+  }
 }
 
 inline AlphaMode alpha_mode_from(std::string_view text) {

@@ -126,8 +126,8 @@ Cell from_state_dict(const TensorFile& file, const CellOptions& options) {
     }
   }
   for (const auto& [name, tensor] : file.tensors) {
-    const bool known = std::ranges::find(entries, name, &detail::StateDictEntry::name) !=
-                       entries.end();
+    const bool known =
+        std::ranges::find(entries, name, &detail::StateDictEntry::name) != entries.end();
     const bool encoder = name.starts_with("cnn.") || name.starts_with("proj.");
     if (!known && !(behind_encoder && encoder)) {
       detail::reject("from_state_dict", "every tensor",

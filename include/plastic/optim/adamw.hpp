@@ -141,7 +141,9 @@ class AdamW {
   void check_length(std::string_view name, Index length) const {
     const Index size = moments_.front().size();
     if (length != size) {
-      detail::reject("AdamW", name, "of length " + std::to_string(size), length);
+      detail::reject("AdamW", name,
+                     "of length " + std::to_string(size) + ", that of the optimizer's parameters",
+                     length);
     }
   }
 

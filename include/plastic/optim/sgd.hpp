@@ -112,7 +112,9 @@ class SGD {
 
   void check_length(std::string_view name, Index length) const {
     if (length != size_) {
-      detail::reject("SGD", name, "of length " + std::to_string(size_), length);
+      detail::reject("SGD", name,
+                     "of length " + std::to_string(size_) + ", that of the optimizer's parameters",
+                     length);
     }
   }
 

@@ -27,12 +27,13 @@ Var<Scalar> layer_norm(const Var<Scalar>& x, const Var<Scalar>& gain, const Var<
 
 namespace detail {
 
-/// log(sum(exp(x))) of each column, safe from overflow.
+/// log(sum(exp(x))) of each column, safe from overflow; that of infinities is the largest.
 template <class X>
 struct ColumnLogSumExp {
   X x;
   typename X::Scalar operator()(Index, Index j) const {
     const auto largest = x.col(j).maxCoeff();
+    if (std::isinf(largest)) return largest;
     return largest + std::log((x.col(j) - largest).exp().sum());
   }
 };

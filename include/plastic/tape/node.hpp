@@ -23,7 +23,8 @@ class Node {
   Scalar* adjoint = nullptr;  ///< same shape; null until a sweep reaches the node
   Index rows = 0;
   Index cols = 0;
-  Index index = 0;  ///< place on the tape
+  Index index = 0;         ///< place on the tape
+  std::size_t serial = 0;  ///< of all nodes that the tape has ever had
   bool needs_adjoint = false;
   bool leaf = false;
   bool wanted = false;       ///< on a path from `wrt` to the loss while gradients are recorded

@@ -115,6 +115,7 @@ class OperationNode final : public Node<Scalar> {
 /// different tapes. Allocates from the arena only.
 template <class Op, class Scalar, class... More>
 Var<Scalar> apply(const Op& op, const Var<Scalar>& first, const More&... more) {
+  first.check_usable();
   Tape<Scalar>& tape = first.tape();
   (tape.check_mine(Op::name, more), ...);
   const auto expression = op.value(detail::eigen_view<Op>(first.node(), first.node().value),

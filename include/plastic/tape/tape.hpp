@@ -31,47 +31,67 @@ struct PaddedRows {
 }  // namespace detail
 
 /// Handle of a matrix on a tape: cheap to copy, immutable, valid until the tape is cleared or
-/// rewound before it. Whatever is asked of an empty one (made without a tape) throws
-/// std::invalid_argument.
+/// rewound before it. Whatever is asked of an empty one (made without a tape), or of one that its
+/// tape has forgotten, throws std::invalid_argument; the tape itself must still exist.
 template <class ScalarType>
 class Var {
  public:
   using Scalar = ScalarType;
 
   Var() = default;
-  Var(Tape<Scalar>* tape, Node<Scalar>* node) : tape_(tape), node_(node) {}
+  Var(Tape<Scalar>* tape, Node<Scalar>* node)
+      : tape_(tape), node_(node), index_(node->index), serial_(node->serial) {}
 
   bool empty() const { return node_ == nullptr; }
   Index rows() const { return node().rows; }
   Index cols() const { return node().cols; }
   Tape<Scalar>& tape() const {
-    check_not_empty();
+    if (empty()) reject_unusable();
     return *tape_;
   }
   Node<Scalar>& node() const {
-    check_not_empty();
+    if (empty()) reject_unusable();
     return *node_;
   }
 
-  ConstMatrixMap<Scalar> value() const { return {node().value, node_->rows, node_->cols}; }
+  /// Whether the variable is still on its tape: made on one, and not forgotten by it since.
+  bool usable() const { return node_ != nullptr && tape_->has(index_, serial_); }
+
+  ConstMatrixMap<Scalar> value() const {
+    check_usable();
+    return {node_->value, node_->rows, node_->cols};
+  }
 
   /// d loss / d this, as the latest sweep left it. Throws std::invalid_argument if no sweep has
   /// reached the variable: run backward first, and note that constants have none.
   ConstMatrixMap<Scalar> adjoint() const {
-    if (node().adjoint == nullptr) {
+    check_usable();
+    if (node_->adjoint == nullptr) {
       detail::reject("Var::adjoint", "the variable", "reached by Tape::backward (run it first)",
-                     node_->needs_adjoint ? "one that no sweep has reached" : "a constant");
+                     node_->needs_adjoint
+                         ? "one that no sweep has reached"
+                         : "a constant (Tape::variable makes what has an adjoint)");
     }
     return {node_->adjoint, node_->rows, node_->cols};
   }
 
+  /// Throws std::invalid_argument unless usable().
+  void check_usable() const {
+    if (!usable()) reject_unusable();
+  }
+
  private:
-  void check_not_empty() const {
-    if (node_ == nullptr) detail::reject("Var", "the variable", "on a tape", "an empty one");
+  [[noreturn]] void reject_unusable() const {
+    detail::reject("Var", "the variable", "on a tape",
+                   empty() ? "an empty one"
+                           : "one that its tape has forgotten: record it again after Tape::clear "
+                             "or rewind");
   }
 
   Tape<Scalar>* tape_ = nullptr;
   Node<Scalar>* node_ = nullptr;
+  Index index_ = 0;
+  std::size_t serial_ = 0;
 };
 
 /// Reverse-mode differentiation of matrix programs: operations on Var append to the tape, a sweep
@@ -110,22 +130,23 @@ class Tape {
     }
     nodes_.resize(position.nodes);
     arena_.rewind(position.memory);
+    swept_ = false;
     forget_adjoints();
   }
 
   /// Forgets everything and keeps the memory.
   void clear() { rewind({}); }
 
-  /// A copy of `value` that no derivative reaches.
+  /// A copy of a matrix or array that no derivative reaches.
   template <class Derived>
-  Var<Scalar> constant(const Eigen::MatrixBase<Derived>& value) {
-    return copied_leaf(value, false);
+  Var<Scalar> constant(const Eigen::DenseBase<Derived>& value) {
+    return copied_leaf(value.derived(), false);
   }
 
-  /// A copy of `value` whose adjoint a sweep computes.
+  /// A copy of a matrix or array whose adjoint a sweep computes.
   template <class Derived>
-  Var<Scalar> variable(const Eigen::MatrixBase<Derived>& value) {
-    return copied_leaf(value, true);
+  Var<Scalar> variable(const Eigen::DenseBase<Derived>& value) {
+    return copied_leaf(value.derived(), true);
   }
 
   /// Uses the caller's memory without a copy: it must outlive the recording and not change. Sweeps
@@ -179,6 +200,7 @@ class Tape {
     if (from.nodes > nodes_.size()) {
       detail::reject("Tape::sweep", "from", "on the tape", "a position behind its end");
     }
+    swept_ = true;
     for (std::size_t i = from.nodes; i > until.nodes; --i) {
       Node<Scalar>& node = *nodes_[i - 1];
       if (node.adjoint != nullptr && node.needs_adjoint) node.propagate(*this);
@@ -233,6 +255,15 @@ class Tape {
   std::size_t size() const { return nodes_.size(); }
   std::size_t memory() const { return arena_.capacity(); }
 
+  /// Whether a sweep has run since the last clear or rewind.
+  bool swept() const { return swept_; }
+
+  /// Whether the node at place `index` has this serial number.
+  bool has(Index index, std::size_t serial) const {
+    const auto place = static_cast<std::size_t>(index);
+    return place < nodes_.size() && nodes_[place]->serial == serial;
+  }
+
   // What operations are built from.
 
   /// Appends a node made in the arena.
@@ -242,6 +273,7 @@ class Tape {
                   "a node lives in the arena and is never destroyed");
     auto* node = new (arena_.allocate(sizeof(NodeType))) NodeType(std::forward<Args>(args)...);
     node->index = static_cast<Index>(nodes_.size());
+    node->serial = ++recorded_;
     nodes_.push_back(node);
     return node;
   }
@@ -292,16 +324,23 @@ class Tape {
 
   void check_mine(std::string_view function, const Var<Scalar>& v) const {
     if (v.empty()) detail::reject(function, "the variable", "on this tape", "an empty one");
+    v.check_usable();
     if (&v.tape() != this) {
-      detail::reject(function, "the variable", "on this tape", "one of another tape");
+      detail::reject(function, "the variable", "on this tape",
+                     "one of another tape: record all of a computation on one");
     }
   }
 
  private:
-  template <class Derived>
-  Var<Scalar> copied_leaf(const Eigen::MatrixBase<Derived>& value, bool needs_adjoint) {
+  template <class Value>
+  Var<Scalar> copied_leaf(const Value& value, bool needs_adjoint) {
     Scalar* memory = allocate(value.size());
-    MatrixMap<Scalar>(memory, value.rows(), value.cols()) = value;
+    MatrixMap<Scalar> copy(memory, value.rows(), value.cols());
+    if constexpr (std::is_base_of_v<Eigen::ArrayBase<Value>, Value>) {
+      copy.array() = value;
+    } else {
+      copy = value;
+    }
     Var<Scalar> leaf = borrow(memory, value.rows(), value.cols());
     leaf.node().needs_adjoint = needs_adjoint;
     return leaf;
@@ -332,7 +371,9 @@ class Tape {
 
   Arena arena_;
   std::vector<Node<Scalar>*> nodes_;
+  std::size_t recorded_ = 0;  // nodes so far, also those forgotten
   std::size_t sweep_ = 0;
+  bool swept_ = false;
 };
 
 }  // namespace plastic

@@ -20,6 +20,16 @@ struct Episodes {
                            ///< at least one step of each sample counts
   Matrix<Scalar> queries;  ///< 1 x (steps * samples): 1 where the step asks for what the episode
                            ///< has taught, else 0; for evaluation. Empty: as `weights`.
+
+  /// Zeros everywhere, and no queries of their own; where the sizes already fit it allocates
+  /// nothing.
+  void set_zero(Index input_rows, Index output_rows, Index steps, Index samples) {
+    const Index columns = steps * samples;
+    inputs.setZero(input_rows, columns);
+    targets.setZero(output_rows, columns);
+    weights.setZero(1, columns);
+    queries.resize(1, 0);
+  }
 };
 
 /// A source of episodes.
