@@ -339,7 +339,7 @@ TEST_CASE("A classifier comes back from its file with all its bits", "[image_fil
   REQUIRE(got.size() == expected.size());
   for (std::size_t k = 0; k < got.size(); ++k) CHECK(*got[k] == *expected[k]);
   CHECK(mentions(rejection([&] { classifier_from_file<PlasticFeatureLSTM<Hebbian, float>>(file); }),
-                 "\"cell\" must be feature_lstm, got feature_rnn"));
+                 "\"cell\" of the file must be feature_lstm, got feature_rnn"));
 }
 
 TEST_CASE("A run on images goes on from its checkpoint with the bits of one never cut off",

@@ -508,7 +508,8 @@ TEST_CASE("A tensor gives its values in its own type and shape only") {
   CHECK(tensor.size() == 6);
   CHECK(tensor.values<float>()[5] == 6);
   CHECK(error_of<std::invalid_argument>([&] { tensor.values<double>(); }) ==
-        "Tensor: the type of the tensor must be F64 (double), got F32 (float)");
+        "Tensor: the type of the tensor must be F64 (double), got F32 (float): read it into the "
+        "type that it has");
   CHECK_NOTHROW(tensor.expect_shape("x", {2, 3}));
   CHECK(error_of<std::invalid_argument>([&] {
           tensor.expect_shape("x", {3, 2});
@@ -521,7 +522,9 @@ TEST_CASE("A tensor gives its values in its own type and shape only") {
   CHECK(file.values<float>("x", {2, 3}).data() == file.tensor("x").values<float>().data());
   CHECK(error_of<std::invalid_argument>([&] {
           file.values<double>("x", {2, 3});
-        }) == "Tensor: the type of tensor \"x\" must be F64 (double), got F32 (float)");
+        }) ==
+        "Tensor: the type of tensor \"x\" must be F64 (double), got F32 (float): read it into the "
+        "type that it has");
   CHECK(error_of<std::invalid_argument>([&] { file.values<float>("x", {6}); }) ==
         "Tensor: the shape of tensor \"x\" must be [6], got [2, 3]");
   CHECK(error_of<std::invalid_argument>([&] { file.values<float>("y", {6}); }) ==

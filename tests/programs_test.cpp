@@ -6,6 +6,7 @@
 #include <cmath>
 #include <csignal>
 #include <cstdint>
+#include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -21,6 +22,7 @@
 
 #include "image_files.hpp"
 #include "plastic/io/safetensors.hpp"
+#include "plastic/io/settings.hpp"
 #include "process.hpp"
 
 namespace {
@@ -796,28 +798,120 @@ TEST_CASE("Adaptive_control trains, steers and tells how long a step takes", "[p
   CHECK(mentions(out, "Time of a step: median "));
 }
 
-// Code in the documents is code that compiles: every block names the file that it is part of.
-TEST_CASE("Every block of code in the documents is part of a compiled file", "[programs]") {
+TEST_CASE("The programs of the first pages learn", "[programs]") {
+  // "batch 1000  loss 3e-05" as the last loss that was printed.
+  const auto last_loss = [](const std::string& out) {
+    INFO(out);
+    const std::string word = "loss ";
+    const std::size_t at = out.rfind(word);
+    REQUIRE(at != std::string::npos);
+    return std::stod(out.substr(at + word.size()));
+  };
+  CHECK(last_loss(run_well("getting_started", {}).out) < 1e-3);
+  const std::string out = run_well("by_hand", {}).out;
+  CHECK(last_loss(out) < 0.01);
+  double expected = 0, comes = 0;
+  REQUIRE(std::sscanf(out.substr(out.find("after")).c_str(),
+                      "after 30 steps it expects %lf, and %lf", &expected, &comes) == 2);
+  CHECK(std::abs(expected - comes) < 0.2);
+}
+
+TEST_CASE("State_dict turns a model file into a state dictionary and back", "[programs]") {
+  const Folder folder;
+  for (const char* name : {"rnn_gradient", "lstm_hebbian", "lstm_none", "rnn_gradient_no_alpha"}) {
+    CAPTURE(name);
+    const std::string model = fs::path(PLASTIC_TEST_DATA) / (std::string(name) + ".safetensors");
+    const std::string dictionary = folder / "dictionary", again = folder / "again";
+    run_well("state_dict", {model, dictionary});
+    CHECK(read_safetensors(dictionary).tensors.contains("out_weight"));
+    run_well("state_dict", {dictionary, again});
+    const TensorFile before = read_safetensors(model), after = read_safetensors(again);
+    for (const auto& [tensor, values] : after.tensors) {
+      CAPTURE(tensor);
+      CHECK(std::ranges::equal(values.bytes(), before.tensor(tensor).bytes()));
+    }
+    CHECK(plastic::setting(after.metadata, "eta0") == plastic::setting(before.metadata, "eta0"));
+  }
+  const std::string image = folder / "no_model";
+  std::ofstream(image) << "text";
+  const Ended refused = run("state_dict", {image, folder / "never"});
+  CHECK(refused.code == 1);
+  CHECK(mentions(refused.err, image));
+  CHECK_FALSE(fs::exists(folder / "never"));
+}
+
+// Code in the documents is code that compiles or runs: every block names the file that it is part
+// of.
+TEST_CASE("Every block of code in the documents is part of a file that is tested", "[programs]") {
   const fs::path root = fs::path(PLASTIC_TEST_DATA).parent_path().parent_path();
   std::vector<fs::path> documents{root / "README.md"};
-  for (const auto& entry : fs::directory_iterator(root / "docs")) {
+  for (const auto& entry : fs::recursive_directory_iterator(root / "docs")) {
     if (entry.path().extension() == ".md") documents.push_back(entry.path());
   }
   int blocks = 0;
   for (const fs::path& document : documents) {
-    const std::string text = content(document), fence = "```cpp\n";
-    for (std::size_t at = text.find(fence); at != std::string::npos;
-         at = text.find(fence, at + 1)) {
-      ++blocks;
-      const std::size_t begin = at + fence.size();
-      const std::string block = text.substr(begin, text.find("```", begin) - begin);
-      const std::size_t mark = text.rfind("<!-- ", at);
-      INFO(document << ": " << block);
-      REQUIRE(mark != std::string::npos);
-      const std::string name = text.substr(mark + 5, text.find(" -->", mark) - mark - 5);
-      REQUIRE(text.substr(mark + 5 + name.size() + 5, at - mark - 10 - name.size()).empty());
-      CHECK(mentions(content(root / name), block));
+    const std::string text = content(document);
+    for (const std::string fence : {"```cpp\n", "```python\n"}) {
+      for (std::size_t at = text.find(fence); at != std::string::npos;
+           at = text.find(fence, at + 1)) {
+        ++blocks;
+        const std::size_t begin = at + fence.size();
+        const std::string block = text.substr(begin, text.find("```", begin) - begin);
+        const std::size_t mark = text.rfind("<!-- ", at);
+        INFO(document << ": " << block);
+        REQUIRE(mark != std::string::npos);
+        const std::string name = text.substr(mark + 5, text.find(" -->", mark) - mark - 5);
+        REQUIRE(text.substr(mark + 5 + name.size() + 5, at - mark - 10 - name.size()).empty());
+        CHECK(mentions(content(root / name), block));
+      }
     }
   }
-  CHECK(blocks >= 5);
+  CHECK(blocks >= 10);
+}
+
+TEST_CASE("Every link between the documents leads somewhere", "[programs]") {
+  const fs::path root = fs::path(PLASTIC_TEST_DATA).parent_path().parent_path();
+  std::vector<fs::path> documents{root / "README.md", root / "CONTRIBUTING.md"};
+  for (const auto& entry : fs::recursive_directory_iterator(root / "docs")) {
+    if (entry.path().extension() == ".md") documents.push_back(entry.path());
+  }
+  int links = 0;
+  for (const fs::path& document : documents) {
+    const std::string text = content(document);
+    for (std::size_t at = text.find("]("); at != std::string::npos; at = text.find("](", at + 1)) {
+      std::string target = text.substr(at + 2, text.find(')', at) - at - 2);
+      const bool is_code = target.find(' ') != std::string::npos;
+      if (is_code || target.starts_with("http") || target.starts_with("#")) continue;
+      target = target.substr(0, target.find('#'));
+      INFO(document << ": " << target);
+      CHECK(fs::exists(document.parent_path() / target));
+      ++links;
+    }
+  }
+  CHECK(links >= 20);
+}
+
+TEST_CASE("What \"I need X, use Y\" names is in the header that it names", "[programs]") {
+  const fs::path root = fs::path(PLASTIC_TEST_DATA).parent_path().parent_path();
+  std::istringstream page(content(root / "docs" / "i_need.md"));
+  int rows = 0;
+  for (std::string line; std::getline(page, line);) {
+    const std::size_t last = line.rfind(" | "), end = line.rfind(".hpp |");
+    if (last == std::string::npos || end == std::string::npos) continue;
+    ++rows;
+    INFO(line);
+    const fs::path header = root / "include/plastic" / line.substr(last + 3, end + 1 - last);
+    REQUIRE(fs::exists(header));
+    // An alias may be in what the header includes.
+    const std::string own = content(header), mark = "\"plastic/";
+    std::string declared = own;
+    for (std::size_t at = own.find(mark); at != std::string::npos; at = own.find(mark, at + 1)) {
+      declared += content(root / "include" / own.substr(at + 1, own.find('"', at + 1) - at - 1));
+    }
+    const std::size_t use = line.find(" | ", 1), tick = line.find('`', use);
+    if (tick > last) continue;
+    const std::size_t after = line.find_first_of("`<:, ", tick + 1);
+    CHECK(mentions(declared, line.substr(tick + 1, after - tick - 1)));
+  }
+  CHECK(rows > 50);
 }

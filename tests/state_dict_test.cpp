@@ -40,14 +40,22 @@ std::string refusal(const Call& call) {
 TEST_CASE("A state dictionary has the names and shapes of the published code", "[state_dict]") {
   CHECK(shapes_of(to_state_dict(PlasticRNN<Gradient, float>(small))) ==
         std::map<std::string, Shape>{
-            {"in_fc.0.w.param", {2, 3}},  {"in_fc.0.w.lr", {2, 3}},
-            {"in_fc.0.b.param", {3}},     {"in_fc.0.b.lr", {3}},
-            {"rnn.h_fc.w.param", {3, 3}}, {"rnn.h_fc.w.lr", {3, 3}},
-            {"rnn.h_fc.b.param", {3}},    {"rnn.h_fc.b.lr", {3}},
-            {"rnn.i_fc.w.param", {3, 3}}, {"rnn.i_fc.w.lr", {3, 3}},
-            {"rnn.i_fc.b.param", {3}},    {"rnn.i_fc.b.lr", {3}},
-            {"out_fc.0.w.param", {3, 6}}, {"out_fc.0.w.lr", {3, 6}},
-            {"out_fc.0.b.param", {6}},    {"out_fc.0.b.lr", {6}},
+            {"in_fc.0.w.param", {2, 3}},
+            {"in_fc.0.w.lr", {2, 3}},
+            {"in_fc.0.b.param", {3}},
+            {"in_fc.0.b.lr", {3}},
+            {"rnn.h_fc.w.param", {3, 3}},
+            {"rnn.h_fc.w.lr", {3, 3}},
+            {"rnn.h_fc.b.param", {3}},
+            {"rnn.h_fc.b.lr", {3}},
+            {"rnn.i_fc.w.param", {3, 3}},
+            {"rnn.i_fc.w.lr", {3, 3}},
+            {"rnn.i_fc.b.param", {3}},
+            {"rnn.i_fc.b.lr", {3}},
+            {"out_fc.0.w.param", {3, 6}},
+            {"out_fc.0.w.lr", {3, 6}},
+            {"out_fc.0.b.param", {6}},
+            {"out_fc.0.b.lr", {6}},
             {"out_weight", {6}},
         });
 
@@ -184,13 +192,13 @@ TEST_CASE("The parity cases go through state dictionaries unchanged", "[state_di
     if (entry.path().extension() != ".safetensors") continue;
     CAPTURE(entry.path().string());
     const TensorFile file = read_safetensors(entry.path());
-    with_cell_type<double>(
-        setting(file.metadata, "cell"), setting(file.metadata, "rule"),
-        [&]<class Cell>(std::type_identity<Cell>) {
-          const Cell cell = from_file<Cell>(file);
-          const Cell read = from_state_dict<Cell>(to_state_dict(cell), cell.options());
-          CHECK(read.parameters().values() == cell.parameters().values());
-        });
+    with_cell_type<double>(setting(file.metadata, "cell"), setting(file.metadata, "rule"),
+                           [&]<class Cell>(std::type_identity<Cell>) {
+                             const Cell cell = from_file<Cell>(file);
+                             const Cell read =
+                                 from_state_dict<Cell>(to_state_dict(cell), cell.options());
+                             CHECK(read.parameters().values() == cell.parameters().values());
+                           });
     ++cases;
   }
   CHECK(cases == 17);

@@ -1,4 +1,13 @@
+#include <dlfcn.h>
+#include <pthread.h>
+
+#include <atomic>
 #include <catch2/catch.hpp>
+#include <cmath>
+#include <cstddef>
+#include <mutex>
+#include <shared_mutex>
+#include <stdexcept>
 
 #include "allocation_counter.hpp"
 #include "plastic/cells/lstm.hpp"
@@ -9,6 +18,47 @@
 #include "plastic/rules/none.hpp"
 #include "plastic/tasks/cue_reward.hpp"
 #include "plastic/train/trainer.hpp"
+
+// The program's own definitions stand before those of the libraries: they count and pass on.
+
+namespace {
+
+std::atomic<int> locks = 0, throws = 0;
+
+template <class Function>
+Function* next(const char* name) {
+  return reinterpret_cast<Function*>(::dlsym(RTLD_NEXT, name));
+}
+
+}  // namespace
+
+extern "C" {
+
+int pthread_mutex_lock(pthread_mutex_t* mutex) noexcept {
+  static auto* const real = next<int(pthread_mutex_t*)>("pthread_mutex_lock");
+  ++locks;
+  return real(mutex);
+}
+
+int pthread_rwlock_wrlock(pthread_rwlock_t* lock) noexcept {
+  static auto* const real = next<int(pthread_rwlock_t*)>("pthread_rwlock_wrlock");
+  ++locks;
+  return real(lock);
+}
+
+int pthread_rwlock_rdlock(pthread_rwlock_t* lock) noexcept {
+  static auto* const real = next<int(pthread_rwlock_t*)>("pthread_rwlock_rdlock");
+  ++locks;
+  return real(lock);
+}
+
+void* __cxa_allocate_exception(std::size_t size) noexcept {
+  static auto* const real = next<void*(std::size_t)>("__cxa_allocate_exception");
+  ++throws;
+  return real(size);
+}
+
+}  // extern "C"
 
 using namespace plastic;
 using plastic::testing::AllocationCounter;
@@ -56,6 +106,38 @@ TEMPLATE_LIST_TEST_CASE("stepping one agent allocates nothing after the first st
   sum += cell.step(state, x).output(0, 0);
   REQUIRE(counter.count() == 0);
   REQUIRE(std::isfinite(sum));
+}
+
+TEST_CASE("Locks and exceptions are counted", "[steady]") {
+  const int locks_before = locks, throws_before = throws;
+  std::mutex mutex;
+  { const std::lock_guard lock(mutex); }
+  std::shared_mutex shared;
+  { const std::shared_lock lock(shared); }
+  { const std::unique_lock lock(shared); }
+  CHECK(locks == locks_before + 3);
+  try {
+    throw std::runtime_error("counted");
+  } catch (const std::runtime_error&) {
+  }
+  CHECK(throws == throws_before + 1);
+}
+
+TEMPLATE_LIST_TEST_CASE("stepping one agent takes no lock and throws nothing", "[steady]",
+                        SteadyCells) {
+  using Cell = TestType;
+  using Scalar = typename Cell::ScalarType;
+  const Cell cell({.inputs = 16, .hidden = 33});
+  CellState<Scalar> state = cell.initial_state(1);
+  const Matrix<Scalar> x = Matrix<Scalar>::Random(16, 1);
+  const int locks_before = locks, throws_before = throws;
+  Scalar sum = 0;
+  for (int t = 0; t < 100; ++t) sum += cell.step(state, x).output(0, 0);
+  cell.reset(state, 1);
+  const int locked = locks - locks_before, thrown = throws - throws_before;
+  CHECK(locked == 0);
+  CHECK(thrown == 0);
+  CHECK(std::isfinite(sum));
 }
 
 TEMPLATE_LIST_TEST_CASE("a longer episode does not keep its fast weights of every step", "[steady]",

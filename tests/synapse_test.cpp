@@ -1419,7 +1419,8 @@ TEST_CASE("A clipped rate that does not fit throws and says why", "[synapse]") {
   CHECK(rejection([&] { limit(r, p, narrow, 1); }) ==
         "clipped_rate: post must be 2 x 2, got 2 x 1");
   CHECK(rejection([&] { limit(r, p, foreign, 1); }) ==
-        "clipped_rate: the variable must be on this tape, got one of another tape");
+        "clipped_rate: the variable must be on this tape, got one of another tape: record all of a "
+        "computation on one");
   CHECK(rejection([&] { limit(r, {}, q, 1); }) ==
         "clipped_rate: the variable must be on this tape, got an empty one");
   for (const double max_norm : {0.0, -1.0, std::nan(""), std::numeric_limits<double>::infinity()}) {
@@ -1512,15 +1513,18 @@ TEST_CASE("A synapse that does not fit throws and says why", "[synapse]") {
     return rejection([&] { Synapse<double>(tape, slow, options); });
   };
   CHECK(make({foreign, b, {}, {}}, {}) ==
-        "Synapse: the variable must be on this tape, got one of another tape");
+        "Synapse: the variable must be on this tape, got one of another tape: record all of a "
+        "computation on one");
   CHECK(make({{}, b, {}, {}}, {}) ==
         "Synapse: the variable must be on this tape, got an empty one");
   CHECK(make({w, {}, {}, {}}, {}) ==
         "Synapse: the variable must be on this tape, got an empty one");
   CHECK(make({w, b, foreign, {}}, {}) ==
-        "Synapse: the variable must be on this tape, got one of another tape");
+        "Synapse: the variable must be on this tape, got one of another tape: record all of a "
+        "computation on one");
   CHECK(make({w, b, {}, other.variable(random_matrix(5, 1, 1))}, {}) ==
-        "Synapse: the variable must be on this tape, got one of another tape");
+        "Synapse: the variable must be on this tape, got one of another tape: record all of a "
+        "computation on one");
   CHECK(make({w, var(3, 1), {}, {}}, {}) == "Synapse: bias must be 5 x 1, got 3 x 1");
   CHECK(make({w, b, var(3, 5), {}}, {}) == "Synapse: alpha must be 5 x 3, got 3 x 5");
   CHECK(make({w, b, {}, var(5, 2)}, {}) == "Synapse: bias_alpha must be 5 x 1, got 5 x 2");
@@ -1532,7 +1536,8 @@ TEST_CASE("A synapse that does not fit throws and says why", "[synapse]") {
   Synapse<double> synapse(tape, {w, b, {}, {}}, {.samples = 2});
   CHECK(rejection([&] { synapse.read(var(3, 1)); }) == "Synapse::read: x must be 3 x 2, got 3 x 1");
   CHECK(rejection([&] { synapse.read(foreign); }) ==
-        "Synapse::read: the variable must be on this tape, got one of another tape");
+        "Synapse::read: the variable must be on this tape, got one of another tape: record all of "
+        "a computation on one");
   CHECK(rejection([&] { synapse.read({}); }) ==
         "Synapse::read: the variable must be on this tape, got an empty one");
   CHECK(rejection([&] { synapse.read_transposed(var(3, 2)); }) ==
@@ -1549,7 +1554,8 @@ TEST_CASE("A synapse that does not fit throws and says why", "[synapse]") {
   CHECK(write(p, q, p, r) == "Synapse::write: rate must be 1 x 2, got 3 x 2");
   CHECK(write(p, q, r, p) == "Synapse::write: decay must be 1 x 2, got 3 x 2");
   CHECK(write(foreign, q, r, r) ==
-        "Synapse::write: the variable must be on this tape, got one of another tape");
+        "Synapse::write: the variable must be on this tape, got one of another tape: record all of "
+        "a computation on one");
   for (int empty = 0; empty < 4; ++empty) {
     const auto unless = [&](int k, const Var<double>& v) { return k == empty ? Var<double>{} : v; };
     CHECK(write(unless(0, p), unless(1, q), unless(2, r), unless(3, r)) ==

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "plastic/cells/compiled.hpp"
 #include "plastic/cells/linear.hpp"
 #include "plastic/cells/lstm.hpp"
 #include "plastic/cells/rnn.hpp"

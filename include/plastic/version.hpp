@@ -9,6 +9,7 @@
 
 namespace plastic {
 
+/// major.minor.patch
 inline constexpr std::string_view version = "0.1.0";
 
 }  // namespace plastic

@@ -23,13 +23,17 @@ consumer() {
     exit 1
   fi
   (cd "$out/$name" && ./consumer)
-  if [[ -x $out/$name/consumer_io ]]; then (cd "$out/$name" && ./consumer_io); fi
+  local also
+  for also in consumer_io consumer_compiled; do
+    if [[ -x $out/$name/$also ]]; then (cd "$out/$name" && "./$also"); fi
+  done
 }
 
 installed=-DCMAKE_PREFIX_PATH=$out/installed
 no_openmp=-DCMAKE_DISABLE_FIND_PACKAGE_OpenMP=ON
 if [[ -n $few ]]; then
-  consumer g++_O0_without_openmp "$installed" -DCMAKE_CXX_COMPILER=g++ -DCMAKE_CXX_FLAGS=-O0 $no_openmp
+  consumer g++_O0_without_openmp "$installed" -DCMAKE_CXX_COMPILER=g++ -DCMAKE_CXX_FLAGS=-O0 $no_openmp \
+    -DWITH_COMPILED=ON
 else
   for compiler in g++ clang++; do
     for level in O0 O3; do
@@ -38,7 +42,7 @@ else
       consumer "${compiler}_${level}_without_openmp" "$installed" "${flags[@]}" $no_openmp
     done
   done
-  consumer by_fetch_content "-DPLASTIC_SOURCE=$source" -DPLASTIC_FETCH=ON
+  consumer by_fetch_content "-DPLASTIC_SOURCE=$source" -DPLASTIC_FETCH=ON -DWITH_COMPILED=ON
 fi
 consumer by_add_subdirectory "-DPLASTIC_SOURCE=$source"
 

@@ -1,3 +1,8 @@
 #pragma once
 
+#include "plastic/cells/forward.hpp"
+
 double step_elsewhere();
+
+/// Of a network that this header knows by name alone.
+double loss_of(plastic::PlasticLSTM<plastic::Gradient, float>& net);

@@ -4,11 +4,7 @@
 #include <type_traits>
 #include <utility>
 
-#include "plastic/cells/lstm.hpp"
-#include "plastic/cells/rnn.hpp"
-#include "plastic/rules/gradient.hpp"
-#include "plastic/rules/hebbian.hpp"
-#include "plastic/rules/none.hpp"
+#include "plastic/cells/compiled.hpp"
 
 namespace plastic {
 

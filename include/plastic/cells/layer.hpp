@@ -11,16 +11,17 @@ namespace plastic {
 
 /// A layer of a cell, before its parameters exist: y = x (W + w) + b + beta.
 struct LayerShape {
-  std::string_view name;
-  Index inputs = 1;
-  Index outputs = 1;
-  double spread = 1;  ///< slow weights start uniform in +-spread / sqrt(outputs)
+  std::string_view name;  ///< as in files, without .weight and so on
+  Index inputs = 1;       ///< rows of what the layer reads
+  Index outputs = 1;      ///< rows of what it says
+  double spread = 1;      ///< slow weights start uniform in +-spread / sqrt(outputs)
 };
 
 /// Block numbers of one layer's parameters: NAME.weight, .bias, .weight_alpha, .bias_alpha.
 template <class Scalar>
 class Layer {
  public:
+  /// Adds the layer's parameters, with their start values, to `parameters`.
   Layer(Parameters<Scalar>& parameters, const LayerShape& shape, const CellOptions& options,
         bool plastic) {
     const std::string name(shape.name);
@@ -43,6 +44,7 @@ class Layer {
     }
   }
 
+  /// The parameters on a tape, without a copy; sweeps add to `gradients` unless it is nullptr.
   SlowWeights<Scalar> on(Tape<Scalar>& tape, const Parameters<Scalar>& parameters,
                          Vector<Scalar>* gradients) const {
     const auto var = [&](Index number) {

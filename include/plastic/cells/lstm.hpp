@@ -3,6 +3,7 @@
 #include <array>
 
 #include "plastic/cells/cell.hpp"
+#include "plastic/cells/forward.hpp"
 
 namespace plastic {
 namespace detail {
@@ -92,18 +93,24 @@ Var<Scalar> lstm_step(plastic::Step<Scalar>& step, std::size_t h_fc, std::size_t
 /// e = relu(in_fc(x)); [i f g o] = h_fc(h) + i_fc(e);
 /// c' = sigmoid(f) c + sigmoid(i) tanh(g); h' = sigmoid(o) tanh(c').
 struct Lstm {
+  /// As in files.
   static constexpr std::string_view name = "lstm";
+  /// Number of state matrices.
   static constexpr std::size_t states = 2;
+  /// Numbers of the layers before the output layer.
   enum Layers : std::size_t { in_fc, h_fc, i_fc };
 
+  /// Rows of what `advance` returns.
   static Index features(const CellOptions& o) { return o.hidden; }
 
+  /// Shapes of the layers before the output layer.
   static std::vector<LayerShape> layers(const CellOptions& o) {
     return {{"in_fc", o.inputs, o.hidden, 1},
             {"h_fc", o.hidden, 4 * o.hidden, 2},
             {"i_fc", o.hidden, 4 * o.hidden, 2}};
   }
 
+  /// One time step; see CellDynamics.
   template <class Scalar>
   static Var<Scalar> advance(Step<Scalar>& step, const Var<Scalar>& x) {
     const Var<Scalar> e = relu(step.layer(in_fc, x));
@@ -114,25 +121,26 @@ struct Lstm {
 
 /// The same on features that another network has made: [i f g o] = h_fc(h) + i_fc(x).
 struct FeatureLstm {
+  /// As in files.
   static constexpr std::string_view name = "feature_lstm";
+  /// Number of state matrices.
   static constexpr std::size_t states = 2;
+  /// Numbers of the layers before the output layer.
   enum Layers : std::size_t { h_fc, i_fc };
 
+  /// Rows of what `advance` returns.
   static Index features(const CellOptions& o) { return o.hidden; }
 
+  /// Shapes of the layers before the output layer.
   static std::vector<LayerShape> layers(const CellOptions& o) {
     return {{"h_fc", o.hidden, 4 * o.hidden, 2}, {"i_fc", o.inputs, 4 * o.hidden, 2}};
   }
 
+  /// One time step; see CellDynamics.
   template <class Scalar>
   static Var<Scalar> advance(Step<Scalar>& step, const Var<Scalar>& x) {
     return detail::lstm_step(step, h_fc, i_fc, x);
   }
 };
-
-template <class Rule, class Scalar>
-using PlasticLSTM = PlasticCell<Lstm, Rule, Scalar>;
-template <class Rule, class Scalar>
-using PlasticFeatureLSTM = PlasticCell<FeatureLstm, Rule, Scalar>;
 
 }  // namespace plastic

@@ -14,14 +14,15 @@ namespace plastic {
 /// each case), or fixed at 1.
 enum class AlphaMode { random, uniform, neg_uniform, none };
 
+/// Names of AlphaMode's values, in their order, as in files.
 inline constexpr std::array<std::string_view, 4> alpha_mode_names = {"random", "uniform",
                                                                      "neg_uniform", "none"};
 
 /// Settings of a plastic cell; the defaults are the paper's.
 struct CellOptions {
-  Index inputs = 1;
-  Index hidden = 128;
-  Index outputs = 1;
+  Index inputs = 1;         ///< rows of an input
+  Index hidden = 128;       ///< units
+  Index outputs = 1;        ///< rows of the prediction
   Index extra = 4;          ///< further outputs that only the inner loss and the rule see
   bool modulation = true;   ///< one more output sets eta and lambda: m = 2 sigmoid(o[last])
   double eta0 = 0.1;        ///< learning rate of the fast weights at m = 1
@@ -29,10 +30,10 @@ struct CellOptions {
   double max_norm = 1;      ///< of all layers' proposed change together
   double weight_clip = 0;   ///< bound on each fast weight, at least 1e-30; 0 is off
   bool layer_norm = false;  ///< of the hidden state
-  AlphaMode alpha_mode = AlphaMode::random;
-  bool random_network = false;    ///< slow weights and biases stay at their start
-  double inner_scale = 1.0 / 64;  ///< s of the gradient rule's loss, per sample
-  std::uint64_t seed = 0;         ///< of the initial slow weights
+  AlphaMode alpha_mode = AlphaMode::random;  ///< start of A
+  bool random_network = false;               ///< slow weights and biases stay at their start
+  double inner_scale = 1.0 / 64;             ///< s of the gradient rule's loss, per sample
+  std::uint64_t seed = 0;                    ///< of the initial slow weights
 
   /// Steps between the copies of the fast weights that backward starts from; 0 chooses. It changes
   /// memory and speed, and no result but in its rounding; files do not hold it.

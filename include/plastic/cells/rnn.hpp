@@ -1,6 +1,7 @@
 #pragma once
 
 #include "plastic/cells/cell.hpp"
+#include "plastic/cells/forward.hpp"
 
 namespace plastic {
 
@@ -20,18 +21,24 @@ Var<Scalar> rnn_step(plastic::Step<Scalar>& step, std::size_t h_fc, std::size_t 
 
 /// e = relu(in_fc(x)); h' = relu(h_fc(h) + i_fc(e)).
 struct Rnn {
+  /// As in files.
   static constexpr std::string_view name = "rnn";
+  /// Number of state matrices.
   static constexpr std::size_t states = 1;
+  /// Numbers of the layers before the output layer.
   enum Layers : std::size_t { in_fc, h_fc, i_fc };
 
+  /// Rows of what `advance` returns.
   static Index features(const CellOptions& o) { return o.hidden; }
 
+  /// Shapes of the layers before the output layer.
   static std::vector<LayerShape> layers(const CellOptions& o) {
     return {{"in_fc", o.inputs, o.hidden, 1},
             {"h_fc", o.hidden, o.hidden, 1},
             {"i_fc", o.hidden, o.hidden, 1}};
   }
 
+  /// One time step; see CellDynamics.
   template <class Scalar>
   static Var<Scalar> advance(Step<Scalar>& step, const Var<Scalar>& x) {
     const Var<Scalar> e = relu(step.layer(in_fc, x));
@@ -42,25 +49,26 @@ struct Rnn {
 
 /// The same on features that another network has made: h' = relu(h_fc(h) + i_fc(x)).
 struct FeatureRnn {
+  /// As in files.
   static constexpr std::string_view name = "feature_rnn";
+  /// Number of state matrices.
   static constexpr std::size_t states = 1;
+  /// Numbers of the layers before the output layer.
   enum Layers : std::size_t { h_fc, i_fc };
 
+  /// Rows of what `advance` returns.
   static Index features(const CellOptions& o) { return o.hidden; }
 
+  /// Shapes of the layers before the output layer.
   static std::vector<LayerShape> layers(const CellOptions& o) {
     return {{"h_fc", o.hidden, o.hidden, 1}, {"i_fc", o.inputs, o.hidden, 1}};
   }
 
+  /// One time step; see CellDynamics.
   template <class Scalar>
   static Var<Scalar> advance(Step<Scalar>& step, const Var<Scalar>& x) {
     return detail::rnn_step(step, h_fc, i_fc, x);
   }
 };
-
-template <class Rule, class Scalar>
-using PlasticRNN = PlasticCell<Rnn, Rule, Scalar>;
-template <class Rule, class Scalar>
-using PlasticFeatureRNN = PlasticCell<FeatureRnn, Rule, Scalar>;
 
 }  // namespace plastic

@@ -49,11 +49,14 @@ struct Augmentation {
             .blur_chance = 0.5};
   }
 
+  /// Whether colours change.
   bool jitters() const { return brightness > 0 || contrast > 0 || saturation > 0 || hue > 0; }
+  /// Whether anything changes.
   bool any() const {
     return padding > 0 || resized_crop > 0 || flip || jitters() || grey_chance > 0 ||
            blur_chance > 0;
   }
+  /// Throws std::invalid_argument on the first setting out of its range.
   void validate() const {
     constexpr std::string_view here = "Augmentation";
     if (padding < 0 || padding > 4096) detail::reject(here, "padding", "in 0 .. 4096", padding);

@@ -56,14 +56,18 @@ class DrawnEpisodes {
     }
   }
 
+  /// Number of episodes.
   Index count() const { return static_cast<Index>(shown_.size()); }
+  /// Steps of an episode that show an image with its label.
   Index support_steps() const { return support_steps_; }
+  /// The images of episode e, in the order of its steps.
   const std::vector<ShownImage>& operator[](Index e) const {
     return shown_[static_cast<std::size_t>(e)];
   }
 
   /// The different images, and where an image that occurs stands among them.
   const std::vector<Index>& images() const { return images_; }
+  /// Column of an image, by its number in the set, among the different ones.
   Index place(Index image) const { return places_[static_cast<std::size_t>(image)]; }
 
  private:

@@ -23,19 +23,19 @@ enum class Pretraining { classification, contrast };
 
 /// Settings of such a run. The learning rate falls along half a cosine to a hundredth.
 struct EncoderTrainerOptions {
-  Pretraining goal = Pretraining::classification;
-  Index batch = 128;  ///< images; by contrast two views of each
-  Index batches = 2000;
-  double learning_rate = 1e-3;
-  double weight_decay = 5e-4;
-  double clip_norm = 5;
-  double temperature = 0.07;       ///< of contrast
-  Index projection = 128;          ///< contrast: features that are compared
-  Augmentation augmentation = {};  ///< contrast needs some
-  Index validation_every = 200;    ///< batches; 0 never validates
-  Index validation_batches = 10;   ///< of 100 episodes
-  std::uint64_t seed = 0;
-  int threads = 1;  ///< the results do not depend on it
+  Pretraining goal = Pretraining::classification;  ///< what is learned
+  Index batch = 128;                               ///< images; by contrast two views of each
+  Index batches = 2000;                            ///< in all
+  double learning_rate = 1e-3;                     ///< of AdamW at the start
+  double weight_decay = 5e-4;                      ///< of AdamW
+  double clip_norm = 5;                            ///< bound on the norm of all gradients together
+  double temperature = 0.07;                       ///< of contrast
+  Index projection = 128;                          ///< contrast: features that are compared
+  Augmentation augmentation = {};                  ///< contrast needs some
+  Index validation_every = 200;                    ///< batches; 0 never validates
+  Index validation_batches = 10;                   ///< of 100 episodes
+  std::uint64_t seed = 0;                          ///< of the batches and of augmentation
+  int threads = 1;                                 ///< the results do not depend on it
 
   /// Throws std::invalid_argument on the first setting out of its range.
   void validate() const {
@@ -131,6 +131,7 @@ class EncoderTrainer {
     return static_cast<double>(loss.value()(0, 0));
   }
 
+  /// The optimizer of encoder and head, for a checkpoint.
   JointAdamW<Scalar>& optimizer() { return optimizer_; }
 
   /// Trains batches `first` .. options.batches - 1 and tells the callbacks, as Trainer::run does.

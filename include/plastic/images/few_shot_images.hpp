@@ -11,6 +11,7 @@
 
 namespace plastic {
 
+/// Settings of few-shot episodes.
 struct FewShotImagesOptions {
   Index way = 5;      ///< classes of an episode
   Index shot = 1;     ///< labelled images of each class
@@ -19,8 +20,8 @@ struct FewShotImagesOptions {
 
 /// One step of an episode: an image and the label that its class has there.
 struct ShownImage {
-  Index image = 0;
-  Index label = 0;
+  Index image = 0;  ///< number in the set
+  Index label = 0;  ///< that its class has in this episode
 };
 
 /// N-way K-shot episodes of a set of images.
@@ -50,9 +51,13 @@ class FewShotImages {
     }
   }
 
+  /// The images that episodes are drawn from.
   const ImageSet& set() const { return *set_; }
+  /// The settings.
   const FewShotImagesOptions& options() const { return options_; }
+  /// Steps that show an image with its label: way * shot.
   Index support_steps() const { return options_.way * options_.shot; }
+  /// Steps of an episode: way * (shot + queries).
   Index steps() const { return options_.way * (options_.shot + options_.queries); }
 
   /// The steps of one episode, a function of the random numbers alone.

@@ -15,17 +15,18 @@
 
 namespace plastic {
 
+/// Settings of drawn characters.
 struct GlyphOptions {
-  Index classes = 200;
-  Index images_per_class = 20;
-  Index size = 28;             ///< rows and columns
-  std::uint64_t seed = 0;      ///< of classes and images
-  Index first_class = 0;       ///< number of the first: sets of different numbers share no class
-  double stroke_noise = 0.03;  ///< standard deviation of a stroke's points, in sizes of the image
-  double rotation = 15;        ///< largest, in degrees; also shear
-  double scaling = 0.15;       ///< largest change of size along either axis
-  double shift = 0.08;         ///< largest, in sizes of the image
-  int threads = 1;             ///< the result does not depend on it
+  Index classes = 200;          ///< characters
+  Index images_per_class = 20;  ///< drawings of each
+  Index size = 28;              ///< rows and columns
+  std::uint64_t seed = 0;       ///< of classes and images
+  Index first_class = 0;        ///< number of the first: sets of different numbers share no class
+  double stroke_noise = 0.03;   ///< standard deviation of a stroke's points, in sizes of the image
+  double rotation = 15;         ///< largest, in degrees; also shear
+  double scaling = 0.15;        ///< largest change of size along either axis
+  double shift = 0.08;          ///< largest, in sizes of the image
+  int threads = 1;              ///< the result does not depend on it
 };
 
 namespace detail {
@@ -83,7 +84,7 @@ inline void rasterize(const std::vector<Stroke>& strokes, double width, Index si
                    a * stroke[0][1] + b * stroke[1][1] + c * stroke[2][1]};
     };
     for (int k = 0; k < pieces; ++k) {
-      segments.push_back({at(static_cast<double>(k) / pieces), at((k + 1.0) / pieces)});
+      segments.emplace_back(at(static_cast<double>(k) / pieces), at((k + 1.0) / pieces));
     }
   }
   const double n = static_cast<double>(size);

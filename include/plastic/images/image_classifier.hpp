@@ -17,7 +17,9 @@ namespace plastic {
 template <class Cell>
 class ImageClassifier {
  public:
+  /// The plastic cell behind the encoder.
   using CellType = Cell;
+  /// float or double.
   using Scalar = typename Cell::ScalarType;
 
   /// options.outputs is the number of labels. Throws std::invalid_argument if it does not leave an
@@ -27,13 +29,21 @@ class ImageClassifier {
         cell_(options),
         dense_(head_, "head", encoder_->features(), embedding(options), options.seed, 1) {}
 
+  /// The convolutional network.
   Encoder<Scalar>& encoder() { return *encoder_; }
+  /// The same to read.
   const Encoder<Scalar>& encoder() const { return *encoder_; }
+  /// Parameters of the layer between encoder and cell.
   Parameters<Scalar>& head() { return head_; }
+  /// The same to read.
   const Parameters<Scalar>& head() const { return head_; }
+  /// The plastic cell.
   Cell& cell() { return cell_; }
+  /// The same to read.
   const Cell& cell() const { return cell_; }
+  /// Number of labels.
   Index way() const { return cell_.options().outputs; }
+  /// Rows of an embedded image.
   Index embedding() const { return dense_.outputs(); }
 
   /// All that training changes: of the encoder `Encoder::state`, then head and cell.

@@ -11,16 +11,16 @@ namespace plastic {
 
 /// The images of one class: a run of numbers in the set.
 struct ImageClass {
-  std::string name;
-  Index first = 0;
-  Index count = 0;
+  std::string name;  ///< of a folder or a file of names
+  Index first = 0;   ///< its first image's number
+  Index count = 0;   ///< its number of images
 };
 
 /// Mean and standard deviation of each channel, in units of 1 for the byte 255, by which a network
 /// sees images.
 struct Normalisation {
-  std::vector<double> mean;
-  std::vector<double> deviation;
+  std::vector<double> mean;       ///< of each channel, of values from 0 to 1
+  std::vector<double> deviation;  ///< likewise
 
   /// Of CIFAR-FS. Source: Lee et al., "Meta-learning with differentiable convex optimization",
   /// CVPR 2019.
@@ -38,19 +38,24 @@ struct Normalisation {
 
 /// Decoded images of one size in memory, class after class, a byte per value (NCHW).
 struct ImageSet {
-  ImageShape shape;
-  std::vector<std::uint8_t> pixels;
-  std::vector<ImageClass> classes;
-  Normalisation normalisation;
+  ImageShape shape;                  ///< of every image
+  std::vector<std::uint8_t> pixels;  ///< image after image: channels, rows, columns
+  std::vector<ImageClass> classes;   ///< one behind the other
+  Normalisation normalisation;       ///< that a network sees the images with
 
+  /// Number of images.
   Index images() const { return static_cast<Index>(pixels.size()) / shape.size(); }
+  /// The pixels of an image.
   const std::uint8_t* image(Index number) const { return pixels.data() + number * shape.size(); }
 };
 
 /// Three sets without a common class.
 struct ImageSplits {
-  ImageSet train, validation, test;
+  ImageSet train;       ///< classes to learn from
+  ImageSet validation;  ///< classes to choose the best weights by
+  ImageSet test;        ///< classes that nothing is chosen by
 
+  /// The three sets.
   std::vector<ImageSet*> all() { return {&train, &validation, &test}; }
 };
 

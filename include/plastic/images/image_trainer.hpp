@@ -23,20 +23,20 @@ namespace plastic {
 /// Settings of a training run on images; the defaults are the paper's. The learning rate falls
 /// along half a cosine to a tenth.
 struct ImageTrainerOptions {
-  Index batch = 64;  ///< episodes
-  Index batches = 40000;
-  double learning_rate = 1e-3;  ///< at first
-  Index rate_every = 1000;      ///< batches between two changes of the learning rate
-  double weight_decay = 5e-4;
+  Index batch = 64;                ///< episodes
+  Index batches = 40000;           ///< in all
+  double learning_rate = 1e-3;     ///< at first
+  Index rate_every = 1000;         ///< batches between two changes of the learning rate
+  double weight_decay = 5e-4;      ///< of AdamW
   double clip_norm = 5;            ///< of the whole gradient
   double smoothing = 0;            ///< of labels
   Augmentation augmentation = {};  ///< of training images
   bool frozen = false;             ///< leaves the encoder as it is
   Index validation_every = 1000;   ///< batches; 0 never validates
-  Index validation_batches = 20;
-  std::uint64_t seed = 0;
-  int threads = 1;  ///< the results do not depend on it
-  Index shard = 0;  ///< episodes on one tape of the plastic part; 0 chooses
+  Index validation_batches = 20;   ///< of each validation
+  std::uint64_t seed = 0;          ///< of the training and validation episodes
+  int threads = 1;                 ///< the results do not depend on it
+  Index shard = 0;                 ///< episodes on one tape of the plastic part; 0 chooses
 
   /// Throws std::invalid_argument on the first setting out of its range.
   void validate() const {
@@ -135,6 +135,7 @@ class ImageTrainer {
     return loss;
   }
 
+  /// The optimizer of encoder, head and cell, for a checkpoint.
   JointAdamW<Scalar>& optimizer() { return optimizer_; }
 
   /// The model in use, on `batches` batches of fresh episodes.
@@ -171,6 +172,7 @@ class ImageTrainer {
         callbacks, first, stop);
   }
 
+  /// The latest validation.
   const ImageEvaluation& validation() const { return validation_; }
 
  private:

@@ -34,6 +34,7 @@ class Checkpoint : public TrainingCallback {
   Checkpoint(std::filesystem::path path, Cell& cell, Optimizer& optimizer, KeepBest<Scalar>& keep)
       : path_(std::move(path)), cell_(&cell), optimizer_(&optimizer), keep_(&keep) {}
 
+  /// Whether there is a file to go on from.
   bool exists() const { return std::filesystem::exists(path_); }
 
   /// Brings cell, optimizer and `keep` to where the file says, and returns the number of batches

@@ -17,6 +17,7 @@ namespace plastic {
 inline constexpr std::array<std::string_view, 16> cifar_fs_validation_classes{
     "beaver", "beetle",     "butterfly",  "camel", "cattle", "crab",  "crocodile",  "flatfish",
     "lamp",   "maple_tree", "motorcycle", "otter", "sea",    "shark", "television", "tractor"};
+/// CIFAR-FS's classes for the test; source: Bertinetto et al., ICLR 2019.
 inline constexpr std::array<std::string_view, 20> cifar_fs_test_classes{
     "baby",         "bed",       "bicycle",  "chimpanzee", "fox",   "leopard", "man",
     "pickup_truck", "plain",     "poppy",    "rocket",     "rose",  "snail",   "sweet_pepper",
@@ -31,7 +32,7 @@ inline constexpr std::array<std::string_view, 20> cifar_fs_test_classes{
 /// images.
 inline ImageSplits read_cifar100(const std::filesystem::path& folder,
                                  const ReadingProgress& progress = {}) {
-  constexpr std::size_t classes = 100, image = 3 * 32 * 32, record = 2 + image;
+  constexpr std::size_t classes = 100, image = std::size_t{3} * 32 * 32, record = 2 + image;
   const std::filesystem::path names_path = folder / "fine_label_names.txt";
   const std::vector<std::string> names = detail::read_lines(names_path);
   std::vector<std::string> sorted = names;

@@ -29,10 +29,11 @@ inline ImageSplits load_image_data(const std::string& name,
   if (!fs::is_directory(folder)) detail::refuse_file(folder, "there is no such folder of images");
   if (fs::exists(folder / "train.bin")) return read_cifar100(folder, options.progress);
   const auto first_of = [&](const std::vector<const char*>& parts) {
+    fs::path found = folder;
     for (const char* part : parts) {
-      if (fs::is_directory(folder / part)) return folder / part;
+      if (found == folder && fs::is_directory(folder / part)) found = folder / part;
     }
-    return folder;
+    return found;
   };
   return read_image_splits(first_of({"data", "images"}), first_of({"splits/bertinetto", "splits"}),
                            options);

@@ -22,9 +22,10 @@ namespace plastic {
 /// Hears how many of how many images have been read; called from one thread at a time.
 using ReadingProgress = std::function<void(Index done, Index all)>;
 
+/// Settings of reading a folder.
 struct ImageFolderOptions {
-  int threads = 1;
-  ReadingProgress progress = {};
+  int threads = 1;                ///< that decode
+  ReadingProgress progress = {};  ///< told of every image
 };
 
 namespace detail {

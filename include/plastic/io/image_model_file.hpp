@@ -77,6 +77,7 @@ void write_encoder(const std::filesystem::path& path, const Encoder<Scalar>& enc
   add_encoder(file, encoder);
   write_safetensors(path, file);
 }
+/// The same from the file at `path`.
 template <class Scalar>
 std::unique_ptr<Encoder<Scalar>> read_encoder(const std::filesystem::path& path) {
   return encoder_from_file<Scalar>(read_safetensors(path));

@@ -33,6 +33,7 @@ class JointCheckpoint : public TrainingCallback {
         optimizer_(&optimizer),
         keep_(&keep) {}
 
+  /// Whether there is a file to go on from.
   bool exists() const { return std::filesystem::exists(path_); }
 
   /// Brings state, optimizer and `keep` to where the file says, and returns the number of batches

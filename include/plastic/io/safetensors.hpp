@@ -104,9 +104,11 @@ class Tensor {
     return tensor;
   }
 
+  /// Type of the values.
   DType dtype() const {
     return std::holds_alternative<std::vector<float>>(values_) ? DType::F32 : DType::F64;
   }
+  /// Sizes, the outermost first.
   const std::vector<Index>& shape() const { return shape_; }
 
   /// Number of values.
@@ -119,6 +121,7 @@ class Tensor {
     expect_type<Scalar>("");
     return *std::get_if<std::vector<Scalar>>(&values_);
   }
+  /// The same to write.
   template <class Scalar>
   std::span<Scalar> values() {
     expect_type<Scalar>("");
@@ -129,6 +132,7 @@ class Tensor {
   std::span<const std::byte> bytes() const {
     return std::visit([](const auto& values) { return std::as_bytes(std::span(values)); }, values_);
   }
+  /// The same to write.
   std::span<std::byte> bytes() {
     return std::visit([](auto& values) { return std::as_writable_bytes(std::span(values)); },
                       values_);
@@ -159,8 +163,8 @@ class Tensor {
 
 /// What a safetensors file holds: named tensors, and texts that describe them.
 struct TensorFile {
-  std::map<std::string, std::string> metadata;
-  std::map<std::string, Tensor> tensors;
+  std::map<std::string, std::string> metadata;  ///< `__metadata__` of the file
+  std::map<std::string, Tensor> tensors;        ///< by name
 
   /// Throws std::invalid_argument if there is no tensor of that name.
   const Tensor& tensor(std::string_view name) const {

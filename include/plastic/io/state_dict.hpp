@@ -5,12 +5,8 @@
 #include <string_view>
 #include <vector>
 
-#include "plastic/cells/lstm.hpp"
-#include "plastic/cells/rnn.hpp"
+#include "plastic/cells/compiled.hpp"
 #include "plastic/io/model_file.hpp"
-#include "plastic/rules/gradient.hpp"
-#include "plastic/rules/hebbian.hpp"
-#include "plastic/rules/none.hpp"
 
 namespace plastic {
 

@@ -10,15 +10,17 @@ namespace plastic {
 /// Mean and variance of each channel over the batches seen in training, for use outside of it.
 template <class Scalar>
 struct RunningStatistics {
-  Vector<Scalar> mean;
-  Vector<Scalar> variance;
+  Vector<Scalar> mean;      ///< of each channel
+  Vector<Scalar> variance;  ///< of each channel
 
+  /// Mean 0 and variance 1.
   explicit RunningStatistics(Index channels)
       : mean(Vector<Scalar>::Zero(channels)), variance(Vector<Scalar>::Ones(channels)) {}
 };
 
+/// Settings of batch normalisation.
 struct BatchNormOptions {
-  ImageShape input = {};
+  ImageShape input = {};  ///< of each image
   bool training = true;   ///< statistics of the batch, else the running ones
   double epsilon = 1e-5;  ///< added to the variance
   double momentum = 0.1;  ///< weight of this batch in the running statistics

@@ -50,6 +50,7 @@ class Dense {
                    .threads = threads});
   }
 
+  /// Rows of the result.
   Index outputs() const { return outputs_; }
 
  private:

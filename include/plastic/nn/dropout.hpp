@@ -13,10 +13,11 @@ namespace plastic {
 /// Which random numbers an operation draws: image n of the batch takes those of sample n. Give each
 /// operation of a network a purpose of its own.
 struct DropKey {
-  Random::Stream stream = {};
-  std::uint64_t batch = 0;
-  int threads = 1;  ///< the result does not depend on it
+  Random::Stream stream = {};  ///< seed and purpose
+  std::uint64_t batch = 0;     ///< number of the batch
+  int threads = 1;             ///< the result does not depend on it
 
+  /// The random numbers of one image of the batch.
   Random of(Index image) const { return {stream, batch, static_cast<std::uint64_t>(image)}; }
 };
 

@@ -31,17 +31,23 @@ template <class Scalar>
 class Encoder {
  public:
   virtual ~Encoder() = default;
+  /// As in files: conv4, resnet12, r2d2.
   virtual std::string_view name() const = 0;
 
+  /// Shape of the images that it takes.
   const ImageShape& input() const { return input_; }
   Index features() const { return features_; }  ///< rows of what `encode` returns
   Index filters() const { return filters_; }    ///< of the first convolution
+  /// Weights and biases.
   Parameters<Scalar>& parameters() { return parameters_; }
+  /// The same to read.
   const Parameters<Scalar>& parameters() const { return parameters_; }
 
   /// Running statistics of each batch norm, in the order of `statistics_names`.
   std::vector<RunningStatistics<Scalar>>& statistics() { return statistics_; }
+  /// Statistics of its batch norms, in order.
   const std::vector<RunningStatistics<Scalar>>& statistics() const { return statistics_; }
+  /// Their names, as in files.
   const std::vector<std::string>& statistics_names() const { return statistics_names_; }
 
   /// All that training changes: the parameters, then mean and variance of each batch norm.
@@ -72,19 +78,23 @@ class Encoder {
  protected:
   /// A pass and where its gradients go.
   struct Run {
-    EncoderPass pass;
-    Vector<Scalar>* gradients;
+    EncoderPass pass;           ///< in training or in use
+    Vector<Scalar>* gradients;  ///< of the parameters; nullptr: they are constants
   };
 
   /// A convolution without bias and the batch norm after it.
   struct Block {
-    Conv2dOptions conv;
-    Index weight, gain, bias;
-    std::size_t statistics;
+    Conv2dOptions conv;      ///< of the convolution
+    Index weight;            ///< number of the convolution's weights
+    Index gain;              ///< number of the norm's gains
+    Index bias;              ///< number of the norm's biases
+    std::size_t statistics;  ///< number of its statistics
   };
 
+  /// For images of this shape.
   explicit Encoder(const ImageShape& input) : input_(input) {}
 
+  /// The network itself: features x images.
   virtual Var<Scalar> run(const Var<Scalar>& images, const Run& run) = 0;
 
   /// Weights start normal with variance 2 / (filters kernel^2). Source: He et al., "Delving deep
@@ -143,9 +153,11 @@ class Encoder {
             .threads = run.pass.threads};
   }
 
+  /// A pool that halves height and width.
   static PoolOptions halving(const ImageShape& shape, const Run& run) {
     return {.input = shape, .window = 2, .stride = 2, .threads = run.pass.threads};
   }
+  /// The shape behind it.
   static ImageShape halved(const ImageShape& shape) { return PoolOptions{.input = shape}.output(); }
 
   /// Throws std::invalid_argument if an image cannot be halved `times` times.
@@ -158,6 +170,7 @@ class Encoder {
     }
   }
 
+  /// To be called once, in the constructor.
   void set_features(Index features) { features_ = features; }
 
  private:

@@ -11,12 +11,15 @@ namespace plastic {
 /// holds one image, channel after channel, row after row (NCHW). A column is thus the flattened
 /// image already.
 struct ImageShape {
-  Index channels = 1;
-  Index height = 1;
-  Index width = 1;
+  Index channels = 1;  ///< 1 grey, 3 colours
+  Index height = 1;    ///< rows of pixels
+  Index width = 1;     ///< columns of pixels
 
+  /// Of one channel.
   Index pixels() const { return height * width; }
+  /// Of all channels: the rows of the image's column.
   Index size() const { return channels * pixels(); }
+  /// Whether all three are equal.
   bool operator==(const ImageShape&) const = default;
 };
 

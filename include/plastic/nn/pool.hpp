@@ -8,11 +8,12 @@
 
 namespace plastic {
 
+/// Settings of a pool.
 struct PoolOptions {
-  ImageShape input = {};
-  Index window = 2;  ///< rows and columns of a window
-  Index stride = 2;
-  int threads = 1;  ///< the result does not depend on it
+  ImageShape input = {};  ///< of each image
+  Index window = 2;       ///< rows and columns of a window
+  Index stride = 2;       ///< between two windows
+  int threads = 1;        ///< the result does not depend on it
 
   /// Windows lie inside the image: what is left over at its end is not seen.
   ImageShape output() const {

@@ -15,13 +15,14 @@
 
 namespace plastic {
 
+/// Settings of AdamW.
 struct AdamWOptions {
-  double learning_rate = 1e-3;
-  double beta1 = 0.9;       ///< decay of the mean gradient, in [0, 1)
-  double beta2 = 0.999;     ///< decay of the mean squared gradient, in [0, 1)
-  double epsilon = 1e-8;    ///< positive
-  double weight_decay = 0;  ///< decoupled: not part of the gradient
-  bool amsgrad = true;
+  double learning_rate = 1e-3;  ///< step size, at least 0
+  double beta1 = 0.9;           ///< decay of the mean gradient, in [0, 1)
+  double beta2 = 0.999;         ///< decay of the mean squared gradient, in [0, 1)
+  double epsilon = 1e-8;        ///< positive
+  double weight_decay = 0;      ///< decoupled: not part of the gradient
+  bool amsgrad = true;          ///< divide by the largest mean square so far
 };
 
 /// AdamW, by default with AMSGrad. Step t = 1, 2, ... with gradient g changes a value p by
@@ -65,6 +66,8 @@ class AdamW {
   /// `update` with a range [first, last) of the flat vector. Ranges that do not overlap may run at
   /// once; together they must cover the vector.
   void begin_step() { ++steps_; }
+  /// Throws std::invalid_argument as `step` does, on a range outside the vector, and before
+  /// begin_step.
   void update(Parameters<Scalar>& parameters, const Vector<Scalar>& gradients, Index first,
               Index last) {
     const Index size = moments_.front().size();
@@ -91,7 +94,9 @@ class AdamW {
     }
   }
 
+  /// The settings, with the learning rate of now.
   const AdamWOptions& options() const { return options_; }
+  /// Of the next step.
   double learning_rate() const { return options_.learning_rate; }
 
   /// Takes effect at the next step. Throws std::invalid_argument if negative or not finite.
@@ -104,7 +109,9 @@ class AdamW {
   /// The state, for a checkpoint: steps done, and m, v and with AMSGrad u, each of the parameters'
   /// layout.
   Index steps() const { return steps_; }
+  /// m, v and with AMSGrad u.
   std::span<const Vector<Scalar>> moments() const { return moments_; }
+  /// Their names, as in files.
   std::span<const std::string_view> moment_names() const {
     static constexpr std::array<std::string_view, 3> names{"mean", "mean_square",
                                                            "largest_mean_square"};

@@ -25,7 +25,9 @@ class JointAdamW {
 
   /// One vector for each set of parameters, of its layout.
   std::vector<Vector<Scalar>>& gradients() { return gradients_; }
+  /// One vector for each set of parameters.
   const std::vector<Vector<Scalar>>& gradients() const { return gradients_; }
+  /// Sets all of them to zero.
   void clear_gradients() {
     for (Vector<Scalar>& g : gradients_) g.setZero();
   }
@@ -44,6 +46,7 @@ class JointAdamW {
     return norm;
   }
 
+  /// Of all optimizers, from the next step on.
   void set_learning_rate(double rate) {
     for (AdamW<Scalar>& optimizer : optimizers_) optimizer.set_learning_rate(rate);
   }

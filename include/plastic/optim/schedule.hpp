@@ -15,17 +15,20 @@ namespace plastic {
 /// std::invalid_argument if the rate is negative or not finite.
 class ConstantSchedule {
  public:
+  /// Throws std::invalid_argument if negative or not finite.
   explicit ConstantSchedule(double learning_rate) : learning_rate_(learning_rate) {
     detail::check_range("ConstantSchedule", "learning_rate", learning_rate, 0,
                         std::numeric_limits<double>::max());
   }
 
+  /// The learning rate.
   double operator()(Index) const { return learning_rate_; }
 
  private:
   double learning_rate_;
 };
 
+/// Settings of CosineSchedule.
 struct CosineScheduleOptions {
   double learning_rate = 1e-3;  ///< at the first batch
   double floor = 0;             ///< at the end and after it; at most learning_rate
@@ -54,8 +57,9 @@ class CosineSchedule {
   /// Throws std::invalid_argument if `batch` is negative.
   double operator()(Index batch) const {
     if (batch < 0) detail::reject("CosineSchedule", "batch", "at least 0", batch);
-    const auto done = static_cast<double>(batch / options_.every * options_.every);
-    const double x = std::min(1.0, done / static_cast<double>(options_.batches));
+    const Index done = batch / options_.every * options_.every;
+    const double x =
+        std::min(1.0, static_cast<double>(done) / static_cast<double>(options_.batches));
     const double fraction = (1 + std::cos(std::numbers::pi * x)) / 2;
     return options_.floor + (options_.learning_rate - options_.floor) * fraction;
   }

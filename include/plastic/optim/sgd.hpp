@@ -14,10 +14,11 @@
 
 namespace plastic {
 
+/// Settings of SGD.
 struct SGDOptions {
-  double learning_rate = 1e-2;
-  double momentum = 0;      ///< in [0, 1)
-  double weight_decay = 0;  ///< added to the gradient
+  double learning_rate = 1e-2;  ///< step size, at least 0
+  double momentum = 0;          ///< in [0, 1)
+  double weight_decay = 0;      ///< added to the gradient
 };
 
 /// Stochastic gradient descent with momentum. A step with gradient g changes a value p by
@@ -55,6 +56,8 @@ class SGD {
   /// `update` with a range [first, last) of the flat vector. Ranges that do not overlap may run at
   /// once; together they must cover the vector.
   void begin_step() { ++steps_; }
+  /// Throws std::invalid_argument as `step` does, on a range outside the vector, and before
+  /// begin_step.
   void update(Parameters<Scalar>& parameters, const Vector<Scalar>& gradients, Index first,
               Index last) {
     check_lengths(parameters, gradients);
@@ -73,7 +76,9 @@ class SGD {
     }
   }
 
+  /// The settings, with the learning rate of now.
   const SGDOptions& options() const { return options_; }
+  /// Of the next step.
   double learning_rate() const { return options_.learning_rate; }
 
   /// Takes effect at the next step. Throws std::invalid_argument if negative or not finite.
@@ -85,7 +90,9 @@ class SGD {
 
   /// The state, for a checkpoint: steps done, and with momentum b, of the parameters' layout.
   Index steps() const { return steps_; }
+  /// The velocity, if there is momentum.
   std::span<const Vector<Scalar>> moments() const { return moments_; }
+  /// Their names, as in files.
   std::span<const std::string_view> moment_names() const {
     static constexpr std::array<std::string_view, 1> names{"momentum"};
     return std::span(names).first(moments_.size());

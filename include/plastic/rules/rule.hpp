@@ -24,7 +24,7 @@ struct Connection {
 /// What a rule works from: one time step of a cell.
 template <class Scalar>
 struct StepView {
-  Tape<Scalar>& tape;
+  Tape<Scalar>& tape;                         ///< that the step is recorded on
   std::span<Connection<Scalar>> connections;  ///< in the order of the cell's layers
   Var<Scalar> output;                         ///< o, all outputs x samples
   Var<Scalar> out_scale;                      ///< v, outputs x 1, learned

@@ -52,18 +52,22 @@ class Synapse {
     }
   }
 
+  /// Whether it was made without a tape.
   bool empty() const { return data_ == nullptr; }
+  /// Rows of what `read` takes.
   Index inputs() const { return checked_data().inputs(); }
+  /// Rows of what `read` returns.
   Index outputs() const { return checked_data().outputs(); }
+  /// Columns of both.
   Index samples() const { return checked_data().options.samples; }
 
   /// y = x (W + w) + b + beta of each sample. x: inputs x samples; y: outputs x samples.
   /// Differentiable twice in x, until the next write.
   Var<Scalar> read(const Var<Scalar>& x) {
     check_not_empty("Synapse::read");
+    check_not_rewound("Synapse::read");
     tape_->check_mine("Synapse::read", x);
     detail::check_shape("Synapse::read", "x", x.rows(), x.cols(), inputs(), samples());
-    check_not_rewound("Synapse::read");
     return noted(detail::read_product(*data_, x));
   }
 
@@ -71,9 +75,9 @@ class Synapse {
   /// inputs x samples.
   Var<Scalar> read_transposed(const Var<Scalar>& d) {
     check_not_empty("Synapse::read_transposed");
+    check_not_rewound("Synapse::read_transposed");
     tape_->check_mine("Synapse::read_transposed", d);
     detail::check_shape("Synapse::read_transposed", "d", d.rows(), d.cols(), outputs(), samples());
-    check_not_rewound("Synapse::read_transposed");
     return noted(detail::read_transposed(*data_, d));
   }
 
@@ -82,8 +86,8 @@ class Synapse {
   /// until the next read. Differentiable once in every argument.
   void write(const RankOne<Scalar>& change, const Var<Scalar>& rate, const Var<Scalar>& decay) {
     check_not_empty("Synapse::write");
-    check(change, rate, decay);
     check_not_rewound("Synapse::write");
+    check(change, rate, decay);
     if (!data_->options.differentiable) return write_present(change, rate, decay);
     auto* entry = new (tape_->arena().allocate(sizeof(Entry))) Entry;
     entry->pre = &change.pre.node();
@@ -103,11 +107,13 @@ class Synapse {
     check_state("Synapse::fast_weight", sample);
     return data_->history.weight_matrix(latest(), sample);
   }
+  /// The fast biases of one sample, outputs x 1, likewise.
   MatrixMap<Scalar> fast_bias(Index sample) {
     check_state("Synapse::fast_bias", sample);
     return {data_->history.bias_part(latest(), sample), outputs(), 1};
   }
 
+  /// The slow weights and coefficients that it was made with.
   const SlowWeights<Scalar>& slow_weights() const { return data_->slow; }
 
   /// To be called before a read where W or A may have changed, in value or place, since the synapse

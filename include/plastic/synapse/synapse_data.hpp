@@ -10,14 +10,15 @@ namespace plastic {
 /// bias_alpha likewise, or empty for a fixed 1.
 template <class Scalar>
 struct SlowWeights {
-  Var<Scalar> weight;
-  Var<Scalar> bias;
-  Var<Scalar> alpha;
-  Var<Scalar> bias_alpha;
+  Var<Scalar> weight;      ///< W, outputs x inputs
+  Var<Scalar> bias;        ///< b, outputs x 1
+  Var<Scalar> alpha;       ///< A, outputs x inputs; empty: fixed at 1
+  Var<Scalar> bias_alpha;  ///< a, outputs x 1; empty: fixed at 1
 };
 
+/// Settings of a synapse.
 struct SynapseOptions {
-  Index samples = 1;
+  Index samples = 1;           ///< columns; each has fast weights of its own
   bool plastic = true;         ///< false: no fast weights, `write` must not be called
   bool differentiable = true;  ///< false: keeps the present weights only, and no adjoints
   double weight_clip = 0;  ///< clamps the fast weights to +-weight_clip after an update; 0 is off
@@ -29,9 +30,9 @@ struct SynapseOptions {
 /// samples. A bias_pre of 1 treats the bias as the weight from a constant activity, 0 leaves it.
 template <class Scalar>
 struct RankOne {
-  Var<Scalar> pre;
-  Var<Scalar> post;
-  double bias_pre = 0;
+  Var<Scalar> pre;      ///< inputs x samples
+  Var<Scalar> post;     ///< outputs x samples
+  double bias_pre = 0;  ///< how much of post goes to the bias
 };
 
 namespace detail {

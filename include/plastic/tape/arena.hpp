@@ -12,11 +12,13 @@ namespace plastic {
 /// amount every time asks the system for memory in its first turn only.
 class Arena {
  public:
+  /// Of every piece, in bytes.
   static constexpr std::size_t alignment = 64;
 
+  /// A place in the arena.
   struct Mark {
-    std::size_t chunk = 0;
-    std::size_t used = 0;
+    std::size_t chunk = 0;  ///< number of the chunk
+    std::size_t used = 0;   ///< bytes of it in use
   };
 
   /// Uninitialised memory on a 64-byte boundary, valid until the arena is rewound before it.
@@ -31,12 +33,15 @@ class Arena {
     return place;
   }
 
+  /// Memory for `count` values, not initialised.
   template <class T>
   T* allocate_array(std::size_t count) {
     return static_cast<T*>(allocate(count * sizeof(T)));
   }
 
+  /// Where it stands.
   Mark mark() const { return at_; }
+  /// Gives back all that was taken since `mark`.
   void rewind(Mark mark) { at_ = mark; }
 
   /// Bytes held, used or not.

@@ -237,10 +237,13 @@ Var<Scalar> apply_broadcast(const Op& op, const Var<Scalar>& a, const Var<Scalar
 
 }  // namespace detail
 
+/// a + b. A side of 1 repeats to the other's size; throws std::invalid_argument on other shapes, or
+/// on variables of two tapes. So do all operators of two variables.
 template <class Scalar>
 Var<Scalar> operator+(const Var<Scalar>& a, const Var<Scalar>& b) {
   return detail::apply_broadcast(detail::Add{}, a, b);
 }
+/// a - b.
 template <class Scalar>
 Var<Scalar> operator-(const Var<Scalar>& a, const Var<Scalar>& b) {
   return detail::apply_broadcast(detail::Subtract{}, a, b);
@@ -250,10 +253,12 @@ template <class Scalar>
 Var<Scalar> operator*(const Var<Scalar>& a, const Var<Scalar>& b) {
   return detail::apply_broadcast(detail::Multiply{}, a, b);
 }
+/// a / b, entry by entry.
 template <class Scalar>
 Var<Scalar> operator/(const Var<Scalar>& a, const Var<Scalar>& b) {
   return detail::apply_broadcast(detail::Divide{}, a, b);
 }
+/// -x.
 template <class Scalar>
 Var<Scalar> operator-(const Var<Scalar>& x) {
   return apply(detail::Negate{}, x);
@@ -262,63 +267,78 @@ Var<Scalar> operator-(const Var<Scalar>& x) {
 template <class T>
 concept Number = std::integral<T> || std::floating_point<T>;
 
+/// x times a number.
 template <class Scalar, Number N>
 Var<Scalar> operator*(const Var<Scalar>& x, N factor) {
   return apply(detail::Scale<Scalar>(static_cast<Scalar>(factor)), x);
 }
+/// x times a number.
 template <class Scalar, Number N>
 Var<Scalar> operator*(N factor, const Var<Scalar>& x) {
   return x * factor;
 }
+/// x divided by a number.
 template <class Scalar, Number N>
 Var<Scalar> operator/(const Var<Scalar>& x, N divisor) {
   return x * (Scalar(1) / static_cast<Scalar>(divisor));
 }
+/// A number divided by x, entry by entry.
 template <class Scalar, Number N>
 Var<Scalar> operator/(N dividend, const Var<Scalar>& x) {
   return x.tape().constant(Matrix<Scalar>::Constant(1, 1, static_cast<Scalar>(dividend))) / x;
 }
+/// x plus a number.
 template <class Scalar, Number N>
 Var<Scalar> operator+(const Var<Scalar>& x, N offset) {
   return apply(detail::Shift<Scalar>(static_cast<Scalar>(offset)), x);
 }
+/// x plus a number.
 template <class Scalar, Number N>
 Var<Scalar> operator+(N offset, const Var<Scalar>& x) {
   return x + offset;
 }
+/// x minus a number.
 template <class Scalar, Number N>
 Var<Scalar> operator-(const Var<Scalar>& x, N offset) {
   return x + (-static_cast<Scalar>(offset));
 }
+/// A number minus x.
 template <class Scalar, Number N>
 Var<Scalar> operator-(N offset, const Var<Scalar>& x) {
   return -x + offset;
 }
 
+/// Exponential of every entry.
 template <class Scalar>
 Var<Scalar> exp(const Var<Scalar>& x) {
   return apply(detail::Exp{}, x);
 }
+/// Natural logarithm of every entry.
 template <class Scalar>
 Var<Scalar> log(const Var<Scalar>& x) {
   return apply(detail::Log{}, x);
 }
+/// Square root of every entry; its derivative at 0 is infinite.
 template <class Scalar>
 Var<Scalar> sqrt(const Var<Scalar>& x) {
   return apply(detail::Sqrt{}, x);
 }
+/// x^2 of every entry.
 template <class Scalar>
 Var<Scalar> square(const Var<Scalar>& x) {
   return apply(detail::Square{}, x);
 }
+/// Sine of every entry, in radians.
 template <class Scalar>
 Var<Scalar> sin(const Var<Scalar>& x) {
   return apply(detail::Sin{}, x);
 }
+/// Cosine of every entry, in radians.
 template <class Scalar>
 Var<Scalar> cos(const Var<Scalar>& x) {
   return apply(detail::Cos{}, x);
 }
+/// Hyperbolic tangent of every entry.
 template <class Scalar>
 Var<Scalar> tanh(const Var<Scalar>& x) {
   return apply(detail::Tanh{}, x);

@@ -109,6 +109,7 @@ Var<Scalar> matmul(const Var<Scalar>& a, const Var<Scalar>& b) {
   return apply(detail::Matmul{}, a, b);
 }
 
+/// x with rows and columns exchanged.
 template <class Scalar>
 Var<Scalar> transpose(const Var<Scalar>& x) {
   return apply(detail::Transpose{}, x);

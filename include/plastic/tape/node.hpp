@@ -19,17 +19,18 @@ class Tape;
 template <class Scalar>
 class Node {
  public:
-  Scalar* value = nullptr;    ///< rows x cols, column-major
-  Scalar* adjoint = nullptr;  ///< same shape; null until a sweep reaches the node
-  Index rows = 0;
-  Index cols = 0;
-  Index index = 0;         ///< place on the tape
-  std::size_t serial = 0;  ///< of all nodes that the tape has ever had
-  bool needs_adjoint = false;
-  bool leaf = false;
-  bool wanted = false;       ///< on a path from `wrt` to the loss while gradients are recorded
-  Node* recorded = nullptr;  ///< the recorded adjoint, likewise
+  Scalar* value = nullptr;     ///< rows x cols, column-major
+  Scalar* adjoint = nullptr;   ///< same shape; null until a sweep reaches the node
+  Index rows = 0;              ///< of value and adjoint
+  Index cols = 0;              ///< of value and adjoint
+  Index index = 0;             ///< place on the tape
+  std::size_t serial = 0;      ///< of all nodes that the tape has ever had
+  bool needs_adjoint = false;  ///< false of constants and of what depends on them alone
+  bool leaf = false;           ///< its adjoint is the caller's memory
+  bool wanted = false;         ///< on a path from `wrt` to the loss while gradients are recorded
+  Node* recorded = nullptr;    ///< the recorded adjoint, likewise
 
+  /// The nodes that it was computed from.
   virtual std::span<Node* const> parents() const { return {}; }
 
   /// Whether a wanted node enters this one. Wanted nodes have an index of at least `first`.
@@ -43,7 +44,9 @@ class Node {
   /// The same as recorded operations, for the wanted parents.
   virtual void record(Tape<Scalar>&) {}
 
+  /// The value as a matrix.
   MatrixMap<Scalar> value_map() const { return {value, rows, cols}; }
+  /// The adjoint as a matrix; there must be one.
   MatrixMap<Scalar> adjoint_map() const { return {adjoint, rows, cols}; }
 
  protected:

@@ -12,12 +12,13 @@ namespace plastic {
 
 /// One named matrix inside the flat vector of a Parameters set.
 struct ParameterBlock {
-  std::string name;
-  Index rows = 0;
-  Index cols = 0;
-  Index offset = 0;  ///< of its first value in the flat vector
-  bool trainable = true;
+  std::string name;       ///< unique in its set
+  Index rows = 0;         ///< at least 1
+  Index cols = 0;         ///< at least 1
+  Index offset = 0;       ///< of its first value in the flat vector
+  bool trainable = true;  ///< false: optimizers and gradients pass over it
 
+  /// Number of values.
   Index size() const { return rows * cols; }
 };
 
@@ -45,10 +46,12 @@ class Parameters {
     return static_cast<Index>(blocks_.size()) - 1;
   }
 
+  /// All blocks, in the order of their numbers.
   std::span<const ParameterBlock> blocks() const { return blocks_; }
   /// Throws std::invalid_argument if there is no block of that number, as all that takes one does.
   const ParameterBlock& block(Index number) const { return blocks_[place(number)]; }
 
+  /// Whether there is a block called `name`.
   bool contains(std::string_view name) const { return position(name) >= 0; }
 
   /// The number of the block called `name`; throws std::invalid_argument if there is none.
@@ -58,9 +61,13 @@ class Parameters {
     return found;
   }
 
+  /// A block as a matrix, by its number or name.
   MatrixMap<Scalar> matrix(Index number) { return view(values_, number); }
+  /// The same to read.
   ConstMatrixMap<Scalar> matrix(Index number) const { return view(values_, number); }
+  /// The same by name.
   MatrixMap<Scalar> matrix(std::string_view name) { return matrix(find(name)); }
+  /// The same by name, to read.
   ConstMatrixMap<Scalar> matrix(std::string_view name) const { return matrix(find(name)); }
 
   /// The block's part of a vector that has this set's layout, a gradient for example.
@@ -68,6 +75,7 @@ class Parameters {
     const ParameterBlock& b = checked_block(flat.size(), number);
     return {flat.data() + b.offset, b.rows, b.cols};
   }
+  /// The same to read.
   ConstMatrixMap<Scalar> view(const Vector<Scalar>& flat, Index number) const {
     const ParameterBlock& b = checked_block(flat.size(), number);
     return {flat.data() + b.offset, b.rows, b.cols};
@@ -75,7 +83,9 @@ class Parameters {
 
   /// All blocks and the zeros between them; its length is the length of every gradient.
   Vector<Scalar>& values() { return values_; }
+  /// The same to read.
   const Vector<Scalar>& values() const { return values_; }
+  /// Length of that vector.
   Index size() const { return values_.size(); }
 
   /// Number of learned values: the sizes of the trainable blocks.
@@ -87,6 +97,7 @@ class Parameters {
 
   /// A frozen block keeps its values: optimizers and gradients pass over it.
   void freeze(Index number) { blocks_[place(number)].trainable = false; }
+  /// Makes it trainable again.
   void unfreeze(Index number) { blocks_[place(number)].trainable = true; }
 
  private:

@@ -24,7 +24,9 @@ struct PaddedRows {
   X x;
   Index first;
   Index total;
+  /// Rows of the value.
   Index rows() const { return total; }
+  /// Columns of the value.
   Index cols() const { return x.cols(); }
 };
 
@@ -36,19 +38,26 @@ struct PaddedRows {
 template <class ScalarType>
 class Var {
  public:
+  /// float or double.
   using Scalar = ScalarType;
 
   Var() = default;
+  /// The node as a variable; for operations.
   Var(Tape<Scalar>* tape, Node<Scalar>* node)
       : tape_(tape), node_(node), index_(node->index), serial_(node->serial) {}
 
+  /// Whether it was made without a tape.
   bool empty() const { return node_ == nullptr; }
+  /// Rows of the value.
   Index rows() const { return node().rows; }
+  /// Columns of the value.
   Index cols() const { return node().cols; }
+  /// The tape that it is on.
   Tape<Scalar>& tape() const {
     if (empty()) reject_unusable();
     return *tape_;
   }
+  /// Its node; for operations.
   Node<Scalar>& node() const {
     if (empty()) reject_unusable();
     return *node_;
@@ -57,6 +66,7 @@ class Var {
   /// Whether the variable is still on its tape: made on one, and not forgotten by it since.
   bool usable() const { return node_ != nullptr && tape_->has(index_, serial_); }
 
+  /// The value, as a view that stays until the tape forgets it.
   ConstMatrixMap<Scalar> value() const {
     check_usable();
     return {node_->value, node_->rows, node_->cols};
@@ -117,10 +127,11 @@ class Tape {
 
   /// A place on the tape: everything recorded before it.
   struct Position {
-    std::size_t nodes = 0;
-    Arena::Mark memory;
+    std::size_t nodes = 0;  ///< recorded before it
+    Arena::Mark memory;     ///< taken before it
   };
 
+  /// The end of the tape as it is now.
   Position position() const { return {nodes_.size(), arena_.mark()}; }
 
   /// Forgets everything recorded after `position`, and all adjoints; their memory is used again.
@@ -252,7 +263,9 @@ class Tape {
     return result;
   }
 
+  /// Number of recorded nodes.
   std::size_t size() const { return nodes_.size(); }
+  /// Bytes held, used or not.
   std::size_t memory() const { return arena_.capacity(); }
 
   /// Whether a sweep has run since the last clear or rewind.
@@ -278,10 +291,12 @@ class Tape {
     return node;
   }
 
+  /// Memory for `count` values until the tape is rewound, not initialised.
   Scalar* allocate(Index count) {
     return arena_.allocate_array<Scalar>(static_cast<std::size_t>(count));
   }
 
+  /// The memory itself.
   Arena& arena() { return arena_; }
 
   /// Adds an expression to a node's adjoint, which it starts where nothing has come yet.
@@ -305,6 +320,7 @@ class Tape {
     }
   }
 
+  /// The same for rows amid zeros.
   template <class X>
   void accumulate(Node<Scalar>& node, const detail::PaddedRows<X>& adjoint) {
     open_adjoint(node).middleRows(adjoint.first, adjoint.x.rows()) += adjoint.x;
@@ -322,6 +338,7 @@ class Tape {
   /// Number of the present sweep: it tells an operation that spans several nodes when to reset.
   std::size_t sweep_number() const { return sweep_; }
 
+  /// Throws std::invalid_argument unless v is a usable variable of this tape.
   void check_mine(std::string_view function, const Var<Scalar>& v) const {
     if (v.empty()) detail::reject(function, "the variable", "on this tape", "an empty one");
     v.check_usable();

@@ -11,6 +11,7 @@
 
 namespace plastic {
 
+/// Settings of the cue-reward task.
 struct CueRewardOptions {
   Index cues = 5;            ///< cues of an episode
   Index features = 14;       ///< length of a cue
@@ -43,10 +44,14 @@ class CueReward {
     detail::check_range("CueReward", "noise", options.noise, 0, std::numeric_limits<double>::max());
   }
 
+  /// The settings.
   const CueRewardOptions& options() const { return options_; }
 
+  /// Rows of an input.
   Index inputs() const { return options_.features + 2; }
+  /// Rows of a target.
   Index outputs() const { return 1; }
+  /// Steps of an episode.
   Index steps() const { return options_.storage_steps + options_.recall_steps; }
 
   /// Fills `episodes` with samples first, ..., first + samples - 1 of a batch; see Task.

@@ -14,8 +14,9 @@ namespace plastic {
 /// The functions that an episode of few-shot regression may ask to learn.
 enum class RegressionFunction { linear, mlp };
 
+/// Settings of few-shot regression.
 struct FewShotRegressionOptions {
-  RegressionFunction function = RegressionFunction::linear;
+  RegressionFunction function = RegressionFunction::linear;  ///< that every episode draws anew
   Index variables = 0;  ///< inputs of the function; 0: as in the paper, 12 for linear, 6 for mlp
   Index support = 20;   ///< k, points that are shown with their value
   Index queries = 20;   ///< points that are shown without
@@ -56,10 +57,14 @@ class FewShotRegression {
     }
   }
 
+  /// The settings.
   const FewShotRegressionOptions& options() const { return options_; }
 
+  /// Rows of an input.
   Index inputs() const { return options_.variables + 2; }
+  /// Rows of a target.
   Index outputs() const { return 1; }
+  /// Steps of an episode.
   Index steps() const { return options_.support + options_.queries; }
 
   /// Fills `episodes` with samples first, ..., first + samples - 1 of a batch; see Task. Values are

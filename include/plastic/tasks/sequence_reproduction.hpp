@@ -9,6 +9,7 @@
 
 namespace plastic {
 
+/// Settings of sequence reproduction.
 struct SequenceReproductionOptions {
   Index length = 20;    ///< n, values of a sequence
   Index delay = 20;     ///< m, steps between the sequence and its recall; may be 0
@@ -37,10 +38,14 @@ class SequenceReproduction {
     detail::check_count("SequenceReproduction", "dimension", options.dimension);
   }
 
+  /// The settings.
   const SequenceReproductionOptions& options() const { return options_; }
 
+  /// Rows of an input.
   Index inputs() const { return options_.dimension + 2; }
+  /// Rows of a target.
   Index outputs() const { return options_.dimension; }
+  /// Steps of an episode.
   Index steps() const { return 2 * options_.length + options_.delay; }
 
   /// Fills `episodes` with samples first, ..., first + samples - 1 of a batch; see Task. Allocates

@@ -29,9 +29,10 @@ namespace plastic {
 template <class... Tasks>
 class TaskMix {
  public:
+  /// One task of the mix.
   struct Part {
-    std::variant<Tasks...> task;
-    double weight = 1;
+    std::variant<Tasks...> task;  ///< one of them
+    double weight = 1;            ///< its share of the batches, in proportion to the others'
   };
 
   /// Throws std::invalid_argument if there is no part, or a weight is negative or not finite, or
@@ -45,11 +46,14 @@ class TaskMix {
     if (!(total_ > 0)) detail::reject("TaskMix", "the sum of the weights", "positive", total_);
   }
 
+  /// The tasks and their weights.
   const std::vector<Part>& parts() const { return parts_; }
 
+  /// Rows of an input: those of the widest task, and one per task where there are several.
   Index inputs() const {
     return task_inputs() + (parts_.size() > 1 ? static_cast<Index>(parts_.size()) : 0);
   }
+  /// Rows of a target: the most that a task has.
   Index outputs() const {
     return largest([](const auto& task) { return task.outputs(); });
   }

@@ -25,7 +25,7 @@ inline int available_threads() {
 /// one after another without OpenMP. If calls throw, all others are still made, and then the
 /// exception of the lowest item leaves this function.
 template <class F>
-void parallel_for(Index count, int threads, F&& f) {
+void parallel_for(Index count, [[maybe_unused]] int threads, F&& f) {
   std::exception_ptr error;
   Index error_item = count;
   std::mutex error_mutex;

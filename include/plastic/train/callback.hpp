@@ -11,6 +11,7 @@ struct Progress {
   Index batch = 0;                                               ///< batches done
   Index batches = 0;                                             ///< batches to do in all
   double train_loss = std::numeric_limits<double>::quiet_NaN();  ///< see TrainingCallback
+  /// The latest; NaN before the first.
   double validation_loss = std::numeric_limits<double>::quiet_NaN();
   double seconds = 0;  ///< wall time since the run began
 };

@@ -52,8 +52,11 @@ class KeepBest : public TrainingCallback {
     best_batch_ = batch;
   }
 
+  /// Whether any validation loss was finite.
   bool found() const { return best_batch_ > 0; }
+  /// The lowest validation loss.
   double loss() const { return best_loss_; }
+  /// Batches done when it was found; 0: not found.
   Index batch() const { return best_batch_; }
 
   /// All values, in the constructor's order; empty until found.

@@ -43,6 +43,7 @@ template <class Scalar>
 class Shards {
  public:
   Shards() = default;
+  /// Cuts `batch` samples into shards of `shard`.
   Shards(Index batch, Index shard, int threads, const Parameters<Scalar>& parameters)
       : batch_(batch), shard_(shard), threads_(threads), count_((batch + shard - 1) / shard) {
     const Vector<Scalar> zero = Vector<Scalar>::Zero(parameters.size());
@@ -51,8 +52,11 @@ class Shards {
     gradients_ = zero;
   }
 
+  /// Number of shards.
   Index count() const { return count_; }
+  /// Number of its first sample in the batch.
   Index first_sample(Index shard) const { return shard * shard_; }
+  /// Its number of samples; the last may have fewer.
   Index samples(Index shard) const { return std::min(shard_, batch_ - first_sample(shard)); }
 
   /// Calls f(shard, thread, gradient) for every shard, which adds to the gradient and returns its
@@ -74,7 +78,9 @@ class Shards {
     return loss;
   }
 
+  /// The sum over all shards, after `gradient`.
   Vector<Scalar>& gradients() { return gradients_; }
+  /// The same to read.
   const Vector<Scalar>& gradients() const { return gradients_; }
 
  private:

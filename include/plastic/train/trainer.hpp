@@ -22,13 +22,13 @@ namespace plastic {
 
 /// Settings of a training run; the defaults are those of the paper's experiments.
 struct TrainerOptions {
-  Index batch = 64;  ///< episodes per batch
-  Index batches = 5000;
-  double clip_norm = 5;          ///< of the whole gradient
-  Index validation_every = 200;  ///< batches; 0 never validates
-  Index validation_batches = 100;
-  std::uint64_t seed = 0;  ///< of the episodes
-  int threads = 0;         ///< 0: as many as the machine has; the results do not depend on it
+  Index batch = 64;                ///< episodes per batch
+  Index batches = 5000;            ///< in all
+  double clip_norm = 5;            ///< of the whole gradient
+  Index validation_every = 200;    ///< batches; 0 never validates
+  Index validation_batches = 100;  ///< of each validation
+  std::uint64_t seed = 0;          ///< of the episodes
+  int threads = 0;  ///< 0: as many as the machine has; the results do not depend on it
   Index shard = 0;  ///< episodes on one tape at a time; 0 chooses by the cache. It changes rounding
 
   /// Throws std::invalid_argument on the first setting out of its range.
@@ -78,6 +78,7 @@ class Trainer {
     for (int t = 0; t < options_.threads; ++t) workers_.push_back(std::make_unique<Worker>());
   }
 
+  /// The settings, with threads and shard as chosen.
   const TrainerOptions& options() const { return options_; }
 
   /// One batch: forward, backward, clip, optimizer. Returns the batch's loss before the step.
@@ -105,6 +106,7 @@ class Trainer {
     });
   }
 
+  /// Of the latest batch, with the layout of the cell's parameters.
   const Vector<Scalar>& gradients() const { return shards_.gradients(); }
 
   /// Mean loss over `batches` fresh batches of a stream, without derivatives.

@@ -1,0 +1,34 @@
+#pragma once
+
+#include "plastic/cells/lstm.hpp"
+#include "plastic/cells/rnn.hpp"
+#include "plastic/rules/gradient.hpp"
+#include "plastic/rules/hebbian.hpp"
+#include "plastic/rules/none.hpp"
+
+/// The cells that src/compiled_float.cpp and src/compiled_double.cpp compile once, so that files
+/// which use them need not. In effect where PLASTIC_COMPILED is defined, as CMake's target
+/// plastic::compiled does, which also compiles the two files. All files of a program must agree on
+/// the instruction set (-march).
+
+#ifdef PLASTIC_COMPILED
+
+namespace plastic {
+
+extern template class PlasticCell<Rnn, Gradient, float>;
+extern template class PlasticCell<Rnn, Hebbian, float>;
+extern template class PlasticCell<Rnn, None, float>;
+extern template class PlasticCell<Lstm, Gradient, float>;
+extern template class PlasticCell<Lstm, Hebbian, float>;
+extern template class PlasticCell<Lstm, None, float>;
+
+extern template class PlasticCell<Rnn, Gradient, double>;
+extern template class PlasticCell<Rnn, Hebbian, double>;
+extern template class PlasticCell<Rnn, None, double>;
+extern template class PlasticCell<Lstm, Gradient, double>;
+extern template class PlasticCell<Lstm, Hebbian, double>;
+extern template class PlasticCell<Lstm, None, double>;
+
+}  // namespace plastic
+
+#endif
