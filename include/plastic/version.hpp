@@ -7,9 +7,11 @@
 #define PLASTIC_VERSION_MINOR 1
 #define PLASTIC_VERSION_PATCH 0
 
+/// Recurrent networks whose weights have a slow part, learned by gradient descent, and a fast part,
+/// rewritten by a plasticity rule while the network runs.
 namespace plastic {
 
-/// major.minor.patch
+/// The library's version, MAJOR.MINOR.PATCH.
 inline constexpr std::string_view version = "0.1.0";
 
 }  // namespace plastic

@@ -38,9 +38,13 @@ concept CellDynamics = requires(const CellOptions& options, Step<float>& step, V
 /// One step from input x: h' = Dynamics(x, state), layer norm if on, o = out_fc(h'); prediction
 /// o[0 : outputs]; m = 2 sigmoid(o[last]), eta = eta0 m, lambda = decay0 m; then every layer's
 /// w <- (1 - lambda) w + eta' A o (pre post^T) with the rule's proposal and eta' the norm-clipped
-/// eta. Source: Duan et al., ICLR 2023, section 3.
+/// eta. Source: Duan, Jia, Li, Zhong, Ma, "Hebbian and Gradient-based Plasticity Enables Robust
+/// Memory and Rapid Learning in RNNs", ICLR 2023, section 3.
 ///
-/// Const member functions may be called from several threads, each with its own tape or state.
+/// Const member functions may be called from several threads, each with its own tape or state. What
+/// takes an episode or a state throws std::invalid_argument if another cell began it, its tape has
+/// been cleared or a shape does not fit, and if a Dynamics or rule leaves out or gives another
+/// shape to what it must set.
 template <class Dynamics, class Rule, class Scalar>
 class PlasticCell {
   static_assert(std::is_floating_point_v<Scalar>, "PlasticCell needs float or double");
@@ -52,16 +56,11 @@ class PlasticCell {
                 "the rule lacks a member of PlasticityRule: see rules/rule.hpp");
 
  public:
-  /// float or double.
-  using ScalarType = Scalar;
-  /// As in files.
-  static constexpr std::string_view cell_name = Dynamics::name;
-  /// As in files.
-  static constexpr std::string_view rule_name = Rule::name;
-  /// Whether there are fast weights.
-  static constexpr bool plastic = Rule::plastic;
-  /// Number of state matrices.
-  static constexpr std::size_t states = Dynamics::states;
+  using ScalarType = Scalar;                                     ///< float or double
+  static constexpr std::string_view cell_name = Dynamics::name;  ///< as in files
+  static constexpr std::string_view rule_name = Rule::name;      ///< as in files
+  static constexpr bool plastic = Rule::plastic;                 ///< whether it has fast weights
+  static constexpr std::size_t states = Dynamics::states;        ///< number of state matrices
 
   /// Draws the initial slow weights. Throws std::invalid_argument on a setting out of its range.
   explicit PlasticCell(const CellOptions& options);
@@ -70,20 +69,23 @@ class PlasticCell {
   /// std::invalid_argument on a setting out of its range.
   static std::vector<LayerShape> layer_shapes(const CellOptions& options);
 
-  /// The settings that it was made with.
-  const CellOptions& options() const { return options_; }
-  /// Slow weights, coefficients A and all else that is learned; may be written to between steps.
+  const CellOptions& options() const { return options_; }  ///< as given to the constructor
+  /// @{
+  /// The slow parameters: LAYER.weight, .bias, .weight_alpha and .bias_alpha of every layer,
+  /// out_scale, and with layer norm layer_norm.weight and .bias.
   Parameters<Scalar>& parameters() { return parameters_; }
-  /// The same to read.
   const Parameters<Scalar>& parameters() const { return parameters_; }
-  /// Names of the layers, in the order of their numbers; the last is out_fc.
+  /// @}
+  /// In the order of `layer_shapes`: the last is out_fc.
   const std::vector<std::string>& layer_names() const { return layer_names_; }
 
   /// A zero gradient with the layout of `parameters()`.
   Vector<Scalar> zero_gradients() const { return Vector<Scalar>::Zero(parameters_.size()); }
 
   /// An episode to be differentiated, from zero state and zero fast weights. Sweeps of the tape add
-  /// to `gradients` (nullptr: parameters are constants), which must outlive them.
+  /// to `gradients` (nullptr: parameters are constants), which must outlive them. The parameters
+  /// must stay in place and unchanged meanwhile. Throws std::invalid_argument if `samples` is not
+  /// positive or `gradients` has another length.
   Episode<Scalar> begin(Tape<Scalar>& tape, Index samples,
                         Vector<Scalar>* gradients = nullptr) const {
     return begin(tape, samples, gradients, true);
@@ -93,7 +95,8 @@ class PlasticCell {
   Episode<Scalar> begin(Tape<Scalar>& tape, CellState<Scalar>& from,
                         Vector<Scalar>* gradients = nullptr) const;
 
-  /// One time step on the tape. x: inputs x samples. `update` false leaves out the rule's work,
+  /// One time step on the tape. x: inputs x samples. Differentiable in x, parameters and all that
+  /// earlier steps have written to the fast weights. `update` false leaves out the rule's work,
   /// where nobody will look at the fast weights again; only then can Tape::gradient record a
   /// gradient through the step.
   CellOutput<Var<Scalar>> step(Episode<Scalar>& episode, const Var<Scalar>& x,
@@ -104,6 +107,7 @@ class PlasticCell {
     return advance(episode, x, update);
   }
 
+  /// @{
   /// A whole episode, or a further part of one: inputs x (steps * samples), step by step; outputs
   /// likewise. `inputs` is not copied and must outlive the sweep, unless it is a temporary. With
   /// `last_update` false the fast weights keep the state before the last step's update.
@@ -113,14 +117,15 @@ class PlasticCell {
     return run_borrowed(
         episode, ConstMatrixMap<Scalar>(inputs.data(), inputs.rows(), inputs.cols()), last_update);
   }
-  /// The same with inputs that the tape copies.
   CellOutput<Var<Scalar>> run(Episode<Scalar>& episode, Matrix<Scalar>&& inputs,
                               bool last_update = true) const {
     check_owner("PlasticCell::run", episode);
     return run_borrowed(episode, episode.tape->constant(inputs).value(), last_update);
   }
+  /// @}
 
-  /// State for stepping without derivatives, all zero.
+  /// State for stepping without derivatives, all zero. Allocates; throws std::invalid_argument if
+  /// `samples` is not positive.
   CellState<Scalar> initial_state(Index samples) const {
     CellState<Scalar> state;
     restart(state, samples);
@@ -131,8 +136,8 @@ class PlasticCell {
   /// nothing where it has had that size before.
   void reset(CellState<Scalar>& state, Index samples) const { restart(state, samples); }
 
-  /// One time step without derivatives; changes `state`. x: inputs x samples. Allocates nothing
-  /// after the first call, locks nothing.
+  /// One time step without derivatives; changes `state`, whose memory holds the result until its
+  /// next step. x: inputs x samples. Allocates nothing after the first call, locks nothing.
   CellOutput<ConstMatrixMap<Scalar>> step(CellState<Scalar>& state,
                                           const Eigen::Ref<const Matrix<Scalar>>& x) const {
     check_owner("PlasticCell::step", state.episode_);
@@ -143,11 +148,13 @@ class PlasticCell {
   }
 
   /// Steps through inputs (inputs x (steps * samples)) and writes output and eta of every step to
-  /// matrices that are resized to fit.
+  /// matrices that are resized to fit: outputs and 1 x (steps * samples). Throws
+  /// std::invalid_argument if two of the matrices are the same.
   void run(CellState<Scalar>& state, const Matrix<Scalar>& inputs, Matrix<Scalar>& output,
            Matrix<Scalar>* eta = nullptr) const;
 
-  /// The state an episode has come to, to go on from without derivatives or on another tape.
+  /// A copy of the state an episode has come to, to go on from without derivatives or on another
+  /// tape.
   CellState<Scalar> state_of(Episode<Scalar>& episode) const;
 
  private:

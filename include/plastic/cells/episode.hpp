@@ -13,16 +13,16 @@ inline constexpr std::size_t max_states = 4;
 /// Made by PlasticCell::begin; valid until the tape is rewound to any place after that or before.
 template <class Scalar>
 struct Episode {
-  Tape<Scalar>* tape = nullptr;                      ///< that everything is recorded on
+  Tape<Scalar>* tape = nullptr;                      ///< that it is recorded on
   const void* cell = nullptr;                        ///< the cell that began it
   const Scalar* parameters = nullptr;                ///< where the cell's parameters lay then
-  Index parameter_count = 0;                         ///< length of their vector
-  Index samples = 0;                                 ///< columns of every matrix
+  Index parameter_count = 0;                         ///< length of their flat vector
+  Index samples = 0;                                 ///< episodes side by side
   bool differentiable = true;                        ///< false in a CellState
   std::array<Synapse<Scalar>, max_layers> synapses;  ///< of the layers, in their order
   std::array<Var<Scalar>, max_states> state;  ///< hidden (hidden x samples), for the LSTM also cell
   Var<Scalar> out_scale;                      ///< v of the gradient rule, all outputs x 1
-  Var<Scalar> norm_gain;                      ///< of layer norm, hidden x 1; empty where it is off
+  Var<Scalar> norm_gain;                      ///< of layer norm, features x 1; empty if off
   Var<Scalar> norm_bias;                      ///< likewise
   Var<Scalar> fixed_eta;                      ///< without modulation: eta0, 1 x samples
   Var<Scalar> fixed_decay;                    ///< without modulation: lambda0
@@ -33,11 +33,11 @@ struct Episode {
 template <class Scalar>
 class Step {
  public:
-  /// A step of `episode`, which must outlive it.
+  /// The next step of an episode, which must outlive it.
   explicit Step(Episode<Scalar>& episode) : episode_(&episode) {}
 
   /// Layer `l` of the cell applied to x: x (W + w) + b + beta. Throws std::invalid_argument if
-  /// there is no such layer or x does not fit it.
+  /// there is no such layer or x does not fit it. x: inputs x samples; returns outputs x samples.
   Var<Scalar> layer(std::size_t l, const Var<Scalar>& x) {
     if (l >= max_layers || episode_->synapses[l].empty()) {
       detail::reject("Step::layer", "l", "below the number of the cell's layers", l);
@@ -51,12 +51,12 @@ class Step {
   /// Declares what the layer's units did, for rules that look at activity.
   void activity(std::size_t l, const Var<Scalar>& a) { connections_[l].activity = a; }
 
-  /// State matrix k before the step, hidden x samples; 0 is the hidden state.
+  /// State matrix k, hidden x samples: 0 is the hidden state. k must be below the cell's `states`.
   const Var<Scalar>& state(std::size_t k) const { return episode_->state[k]; }
-  /// Sets state matrix k for the next step. The cell sets 0 itself.
+  /// Sets state matrix k for the steps to come; state 0 the cell itself sets.
   void set_state(std::size_t k, const Var<Scalar>& value) { episode_->state[k] = value; }
 
-  /// The first `count` layers as a rule sees them.
+  /// What a rule sees of the first `count` layers, at most max_layers.
   std::span<Connection<Scalar>> connections(std::size_t count) {
     return std::span(connections_.data(), count);
   }

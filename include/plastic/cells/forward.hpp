@@ -44,7 +44,7 @@ using PlasticFeatureRNN = PlasticCell<FeatureRnn, Rule, Scalar>;
 template <class Rule, class Scalar>
 using PlasticLSTM = PlasticCell<Lstm, Rule, Scalar>;
 
-/// The same on features that another network has made.
+/// The same on features that another network has made, [i f g o] = h_fc(h) + i_fc(x).
 template <class Rule, class Scalar>
 using PlasticFeatureLSTM = PlasticCell<FeatureLstm, Rule, Scalar>;
 

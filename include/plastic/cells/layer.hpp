@@ -11,9 +11,9 @@ namespace plastic {
 
 /// A layer of a cell, before its parameters exist: y = x (W + w) + b + beta.
 struct LayerShape {
-  std::string_view name;  ///< as in files, without .weight and so on
-  Index inputs = 1;       ///< rows of what the layer reads
-  Index outputs = 1;      ///< rows of what it says
+  std::string_view name;  ///< before the dot in the names of its parameters
+  Index inputs = 1;       ///< rows of x
+  Index outputs = 1;      ///< rows of y
   double spread = 1;      ///< slow weights start uniform in +-spread / sqrt(outputs)
 };
 
@@ -21,7 +21,9 @@ struct LayerShape {
 template <class Scalar>
 class Layer {
  public:
-  /// Adds the layer's parameters, with their start values, to `parameters`.
+  /// Adds the layer's blocks and draws W and b from the options' seed; A as `alpha_mode` says, and
+  /// none where it is fixed or the layer is not plastic. Throws std::invalid_argument if a name is
+  /// taken.
   Layer(Parameters<Scalar>& parameters, const LayerShape& shape, const CellOptions& options,
         bool plastic) {
     const std::string name(shape.name);
@@ -44,7 +46,7 @@ class Layer {
     }
   }
 
-  /// The parameters on a tape, without a copy; sweeps add to `gradients` unless it is nullptr.
+  /// The layer's parameters on a tape, borrowed; sweeps add to `gradients` unless it is nullptr.
   SlowWeights<Scalar> on(Tape<Scalar>& tape, const Parameters<Scalar>& parameters,
                          Vector<Scalar>* gradients) const {
     const auto var = [&](Index number) {

@@ -7,17 +7,14 @@ namespace plastic {
 
 /// One plastic layer from the inputs to the outputs, without a hidden state: o = out_fc(x).
 struct Linear {
-  /// As in files.
-  static constexpr std::string_view name = "linear";
-  /// Number of state matrices.
-  static constexpr std::size_t states = 0;
+  static constexpr std::string_view name = "linear";  ///< as in files
+  static constexpr std::size_t states = 0;            ///< none
 
-  /// Rows of what `advance` returns.
-  static Index features(const CellOptions& o) { return o.inputs; }
-  /// Shapes of the layers before the output layer.
+  static Index features(const CellOptions& o) { return o.inputs; }  ///< rows of x
+  /// None before the output layer.
   static std::vector<LayerShape> layers(const CellOptions&) { return {}; }
 
-  /// One time step; see CellDynamics.
+  /// Hands x, inputs x samples, to the output layer.
   template <class Scalar>
   static Var<Scalar> advance(Step<Scalar>&, const Var<Scalar>& x) {
     return x;

@@ -91,26 +91,24 @@ Var<Scalar> lstm_step(plastic::Step<Scalar>& step, std::size_t h_fc, std::size_t
 }  // namespace detail
 
 /// e = relu(in_fc(x)); [i f g o] = h_fc(h) + i_fc(e);
-/// c' = sigmoid(f) c + sigmoid(i) tanh(g); h' = sigmoid(o) tanh(c').
+/// c' = sigmoid(f) c + sigmoid(i) tanh(g); h' = sigmoid(o) tanh(c'). The activity of h_fc and i_fc
+/// is that of the gates after sigmoid and tanh.
 struct Lstm {
-  /// As in files.
-  static constexpr std::string_view name = "lstm";
-  /// Number of state matrices.
-  static constexpr std::size_t states = 2;
-  /// Numbers of the layers before the output layer.
+  static constexpr std::string_view name = "lstm";  ///< as in files
+  static constexpr std::size_t states = 2;          ///< h and c
+  /// Numbers of the layers, in the order of `layers`.
   enum Layers : std::size_t { in_fc, h_fc, i_fc };
 
-  /// Rows of what `advance` returns.
-  static Index features(const CellOptions& o) { return o.hidden; }
+  static Index features(const CellOptions& o) { return o.hidden; }  ///< rows of h'
 
-  /// Shapes of the layers before the output layer.
+  /// in_fc: hidden x inputs; h_fc and i_fc: 4 hidden x hidden.
   static std::vector<LayerShape> layers(const CellOptions& o) {
     return {{"in_fc", o.inputs, o.hidden, 1},
             {"h_fc", o.hidden, 4 * o.hidden, 2},
             {"i_fc", o.hidden, 4 * o.hidden, 2}};
   }
 
-  /// One time step; see CellDynamics.
+  /// One time step. x: inputs x samples; returns h', hidden x samples.
   template <class Scalar>
   static Var<Scalar> advance(Step<Scalar>& step, const Var<Scalar>& x) {
     const Var<Scalar> e = relu(step.layer(in_fc, x));
@@ -121,22 +119,19 @@ struct Lstm {
 
 /// The same on features that another network has made: [i f g o] = h_fc(h) + i_fc(x).
 struct FeatureLstm {
-  /// As in files.
-  static constexpr std::string_view name = "feature_lstm";
-  /// Number of state matrices.
-  static constexpr std::size_t states = 2;
-  /// Numbers of the layers before the output layer.
+  static constexpr std::string_view name = "feature_lstm";  ///< as in files
+  static constexpr std::size_t states = 2;                  ///< h and c
+  /// Numbers of the layers, in the order of `layers`.
   enum Layers : std::size_t { h_fc, i_fc };
 
-  /// Rows of what `advance` returns.
-  static Index features(const CellOptions& o) { return o.hidden; }
+  static Index features(const CellOptions& o) { return o.hidden; }  ///< rows of h'
 
-  /// Shapes of the layers before the output layer.
+  /// h_fc: 4 hidden x hidden; i_fc: 4 hidden x inputs.
   static std::vector<LayerShape> layers(const CellOptions& o) {
     return {{"h_fc", o.hidden, 4 * o.hidden, 2}, {"i_fc", o.inputs, 4 * o.hidden, 2}};
   }
 
-  /// One time step; see CellDynamics.
+  /// One time step. x: inputs x samples; returns h', hidden x samples.
   template <class Scalar>
   static Var<Scalar> advance(Step<Scalar>& step, const Var<Scalar>& x) {
     return detail::lstm_step(step, h_fc, i_fc, x);

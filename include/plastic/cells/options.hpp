@@ -14,15 +14,16 @@ namespace plastic {
 /// each case), or fixed at 1.
 enum class AlphaMode { random, uniform, neg_uniform, none };
 
-/// Names of AlphaMode's values, in their order, as in files.
+/// The modes' names in settings and files, in the order of AlphaMode.
 inline constexpr std::array<std::string_view, 4> alpha_mode_names = {"random", "uniform",
                                                                      "neg_uniform", "none"};
 
-/// Settings of a plastic cell; the defaults are the paper's.
+/// Settings of a plastic cell; the defaults are the paper's. Sizes are at most 2^24; real numbers
+/// are in [0, 1e15], max_norm at least 1e-15.
 struct CellOptions {
-  Index inputs = 1;         ///< rows of an input
-  Index hidden = 128;       ///< units
-  Index outputs = 1;        ///< rows of the prediction
+  Index inputs = 1;         ///< numbers of an input
+  Index hidden = 128;       ///< units of the hidden state
+  Index outputs = 1;        ///< numbers of a prediction
   Index extra = 4;          ///< further outputs that only the inner loss and the rule see
   bool modulation = true;   ///< one more output sets eta and lambda: m = 2 sigmoid(o[last])
   double eta0 = 0.1;        ///< learning rate of the fast weights at m = 1
@@ -30,7 +31,7 @@ struct CellOptions {
   double max_norm = 1;      ///< of all layers' proposed change together
   double weight_clip = 0;   ///< bound on each fast weight, at least 1e-30; 0 is off
   bool layer_norm = false;  ///< of the hidden state
-  AlphaMode alpha_mode = AlphaMode::random;  ///< start of A
+  AlphaMode alpha_mode = AlphaMode::random;  ///< how A starts
   bool random_network = false;               ///< slow weights and biases stay at their start
   double inner_scale = 1.0 / 64;             ///< s of the gradient rule's loss, per sample
   std::uint64_t seed = 0;                    ///< of the initial slow weights
@@ -63,7 +64,8 @@ struct CellOptions {
     }
   }
 
-  /// The bound keeps every product of sizes inside an Index.
+  /// Throws std::invalid_argument naming `name` unless the size is in least .. 2^24. The bound
+  /// keeps every product of sizes inside an Index.
   static void check_size(std::string_view name, Index size, Index least) {
     constexpr Index most = Index{1} << 24;
     if (size < least || size > most) {

@@ -21,24 +21,21 @@ Var<Scalar> rnn_step(plastic::Step<Scalar>& step, std::size_t h_fc, std::size_t 
 
 /// e = relu(in_fc(x)); h' = relu(h_fc(h) + i_fc(e)).
 struct Rnn {
-  /// As in files.
-  static constexpr std::string_view name = "rnn";
-  /// Number of state matrices.
-  static constexpr std::size_t states = 1;
-  /// Numbers of the layers before the output layer.
+  static constexpr std::string_view name = "rnn";  ///< as in files
+  static constexpr std::size_t states = 1;         ///< h
+  /// Numbers of the layers, in the order of `layers`.
   enum Layers : std::size_t { in_fc, h_fc, i_fc };
 
-  /// Rows of what `advance` returns.
-  static Index features(const CellOptions& o) { return o.hidden; }
+  static Index features(const CellOptions& o) { return o.hidden; }  ///< rows of h'
 
-  /// Shapes of the layers before the output layer.
+  /// in_fc: hidden x inputs; h_fc and i_fc: hidden x hidden.
   static std::vector<LayerShape> layers(const CellOptions& o) {
     return {{"in_fc", o.inputs, o.hidden, 1},
             {"h_fc", o.hidden, o.hidden, 1},
             {"i_fc", o.hidden, o.hidden, 1}};
   }
 
-  /// One time step; see CellDynamics.
+  /// One time step. x: inputs x samples; returns h', hidden x samples.
   template <class Scalar>
   static Var<Scalar> advance(Step<Scalar>& step, const Var<Scalar>& x) {
     const Var<Scalar> e = relu(step.layer(in_fc, x));
@@ -49,22 +46,19 @@ struct Rnn {
 
 /// The same on features that another network has made: h' = relu(h_fc(h) + i_fc(x)).
 struct FeatureRnn {
-  /// As in files.
-  static constexpr std::string_view name = "feature_rnn";
-  /// Number of state matrices.
-  static constexpr std::size_t states = 1;
-  /// Numbers of the layers before the output layer.
+  static constexpr std::string_view name = "feature_rnn";  ///< as in files
+  static constexpr std::size_t states = 1;                 ///< h
+  /// Numbers of the layers, in the order of `layers`.
   enum Layers : std::size_t { h_fc, i_fc };
 
-  /// Rows of what `advance` returns.
-  static Index features(const CellOptions& o) { return o.hidden; }
+  static Index features(const CellOptions& o) { return o.hidden; }  ///< rows of h'
 
-  /// Shapes of the layers before the output layer.
+  /// h_fc: hidden x hidden; i_fc: hidden x inputs.
   static std::vector<LayerShape> layers(const CellOptions& o) {
     return {{"h_fc", o.hidden, o.hidden, 1}, {"i_fc", o.inputs, o.hidden, 1}};
   }
 
-  /// One time step; see CellDynamics.
+  /// One time step. x: inputs x samples; returns h', hidden x samples.
   template <class Scalar>
   static Var<Scalar> advance(Step<Scalar>& step, const Var<Scalar>& x) {
     return detail::rnn_step(step, h_fc, i_fc, x);

@@ -24,10 +24,11 @@ struct CellOutput {
 template <class Scalar>
 class CellState {
  public:
+  /// An empty one, for `PlasticCell::reset`.
   CellState() = default;
+  /// @{
   /// Leaves an empty state behind.
   CellState(CellState&& other) noexcept { *this = std::move(other); }
-  /// Leaves an empty state behind.
   CellState& operator=(CellState&& other) noexcept {
     tape_ = std::move(other.tape_);
     episode_ = std::exchange(other.episode_, {});
@@ -35,25 +36,27 @@ class CellState {
     states_ = std::exchange(other.states_, 0);
     return *this;
   }
+  /// @}
 
-  /// Number of samples; 0 of an empty state.
-  Index samples() const { return episode_.samples; }
+  Index samples() const { return episode_.samples; }  ///< episodes side by side; 0 in an empty one
 
-  /// State matrix k, size x samples: 0 is the hidden state, 1 the LSTM's cell state.
+  /// State matrix k, hidden x samples: 0 is the hidden state, 1 the LSTM's cell state; may be
+  /// written to. Throws std::invalid_argument if there is none.
   MatrixMap<Scalar> state(std::size_t k) {
     if (k >= states_) detail::reject("CellState::state", "k", "below the number of states", k);
     return episode_.state[k].node().value_map();
   }
-  /// The hidden state, hidden x samples.
-  MatrixMap<Scalar> hidden() { return state(0); }
+  MatrixMap<Scalar> hidden() { return state(0); }  ///< state 0
 
+  /// @{
   /// Fast weights (outputs x inputs) and biases (outputs x 1) of layer l, in the order of
-  /// PlasticCell::layer_names; may be written to.
+  /// PlasticCell::layer_names; may be written to. Throws std::invalid_argument if there is no such
+  /// layer or sample, or the cell is not plastic.
   StridedMatrixMap<Scalar> fast_weight(std::size_t l, Index sample) {
     return layer(l).fast_weight(sample);
   }
-  /// Fast biases of layer l, outputs x 1; may be written to.
   MatrixMap<Scalar> fast_bias(std::size_t l, Index sample) { return layer(l).fast_bias(sample); }
+  /// @}
 
  private:
   template <class Dynamics, class Rule, class S>

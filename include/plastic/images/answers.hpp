@@ -9,6 +9,7 @@
 namespace plastic {
 
 /// Images of a set, as they are, as the cell of a classifier sees them: embedding() x numbers.
+/// Costs one pass through the encoder. Throws std::invalid_argument if the images do not fit it.
 template <class Cell>
 Matrix<typename Cell::ScalarType> embed_images(ImageClassifier<Cell>& model, const ImageSet& set,
                                                std::span<const Index> numbers, int threads) {

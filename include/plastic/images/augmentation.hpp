@@ -49,9 +49,9 @@ struct Augmentation {
             .blur_chance = 0.5};
   }
 
-  /// Whether colours change.
+  /// Whether it changes colours.
   bool jitters() const { return brightness > 0 || contrast > 0 || saturation > 0 || hue > 0; }
-  /// Whether anything changes.
+  /// Whether it changes anything.
   bool any() const {
     return padding > 0 || resized_crop > 0 || flip || jitters() || grey_chance > 0 ||
            blur_chance > 0;
@@ -250,8 +250,8 @@ inline void augment(const ImageShape& s, const std::uint8_t* from, const Augment
 }  // namespace detail
 
 /// Image `number` of the set as the network sees it, (x - mean) / deviation of each channel with x
-/// in [0, 1], after the augmentation's changes. to: shape.size() values. Zeros around a crop are
-/// black.
+/// in [0, 1], after the augmentation's changes, for which alone it draws random numbers. to:
+/// shape.size() values. Zeros around a crop are black.
 template <class Scalar>
 void load_image(const ImageSet& set, Index number, const Augmentation& augmentation, Random& random,
                 Scalar* to) {

@@ -12,6 +12,7 @@ namespace plastic {
 
 /// Puts images of a set, as they are, through an encoder in use: calls f(first, features), with the
 /// features (features() x some) of `numbers[first]` and those after it, until all have passed.
+/// Memory is that of 256 images. Throws std::invalid_argument if the images do not fit the encoder.
 template <class Scalar, class F>
 void encode_images(Encoder<Scalar>& encoder, const ImageSet& set, std::span<const Index> numbers,
                    int threads, F&& f) {
@@ -56,19 +57,19 @@ class DrawnEpisodes {
     }
   }
 
-  /// Number of episodes.
-  Index count() const { return static_cast<Index>(shown_.size()); }
-  /// Steps of an episode that show an image with its label.
+  Index count() const { return static_cast<Index>(shown_.size()); }  ///< batches * batch
+  /// Steps of an episode before its queries.
   Index support_steps() const { return support_steps_; }
-  /// The images of episode e, in the order of its steps.
+  /// The steps of episode e: sample e % batch of batch e / batch.
   const std::vector<ShownImage>& operator[](Index e) const {
     return shown_[static_cast<std::size_t>(e)];
   }
 
+  /// @{
   /// The different images, and where an image that occurs stands among them.
   const std::vector<Index>& images() const { return images_; }
-  /// Column of an image, by its number in the set, among the different ones.
   Index place(Index image) const { return places_[static_cast<std::size_t>(image)]; }
+  /// @}
 
  private:
   Index support_steps_;

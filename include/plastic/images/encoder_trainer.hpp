@@ -25,17 +25,17 @@ enum class Pretraining { classification, contrast };
 struct EncoderTrainerOptions {
   Pretraining goal = Pretraining::classification;  ///< what is learned
   Index batch = 128;                               ///< images; by contrast two views of each
-  Index batches = 2000;                            ///< in all
-  double learning_rate = 1e-3;                     ///< of AdamW at the start
-  double weight_decay = 5e-4;                      ///< of AdamW
-  double clip_norm = 5;                            ///< bound on the norm of all gradients together
+  Index batches = 2000;                            ///< of the run
+  double learning_rate = 1e-3;                     ///< at first
+  double weight_decay = 5e-4;                      ///< as in AdamWOptions
+  double clip_norm = 5;                            ///< of the whole gradient, in [1e-15, 1e15]
   double temperature = 0.07;                       ///< of contrast
   Index projection = 128;                          ///< contrast: features that are compared
   Augmentation augmentation = {};                  ///< contrast needs some
   Index validation_every = 200;                    ///< batches; 0 never validates
   Index validation_batches = 10;                   ///< of 100 episodes
-  std::uint64_t seed = 0;                          ///< of the batches and of augmentation
-  int threads = 1;                                 ///< the results do not depend on it
+  std::uint64_t seed = 0;  ///< of the layers after the encoder, of images and dropout
+  int threads = 1;         ///< the results do not depend on it
 
   /// Throws std::invalid_argument on the first setting out of its range.
   void validate() const {
@@ -98,7 +98,8 @@ class EncoderTrainer {
   }
 
   /// One batch: forward, backward, clip, AdamW. Returns the batch's loss before the step. Throws
-  /// NonFiniteLoss if loss or gradient is not finite; parameters are then unchanged.
+  /// NonFiniteLoss if loss or gradient is not finite; parameters are then unchanged, but the
+  /// running statistics of an encoder in training are not.
   double step(Index batch) {
     const double loss = gradient(batch);
     optimizer_.set_learning_rate(schedule_(batch));
@@ -110,7 +111,7 @@ class EncoderTrainer {
   }
 
   /// Loss of a training batch; leaves the gradients of encoder and layers in
-  /// `optimizer().gradients()`.
+  /// `optimizer().gradients()`. Throws std::invalid_argument if `batch` is negative.
   double gradient(Index batch) {
     if (batch < 0) detail::reject("EncoderTrainer::gradient", "batch", "at least 0", batch);
     optimizer_.clear_gradients();
@@ -131,7 +132,7 @@ class EncoderTrainer {
     return static_cast<double>(loss.value()(0, 0));
   }
 
-  /// The optimizer of encoder and head, for a checkpoint.
+  /// Of encoder and layers, with their gradients.
   JointAdamW<Scalar>& optimizer() { return optimizer_; }
 
   /// Trains batches `first` .. options.batches - 1 and tells the callbacks, as Trainer::run does.

@@ -11,7 +11,7 @@
 
 namespace plastic {
 
-/// Settings of few-shot episodes.
+/// Settings of FewShotImages, all at least 1.
 struct FewShotImagesOptions {
   Index way = 5;      ///< classes of an episode
   Index shot = 1;     ///< labelled images of each class
@@ -21,7 +21,7 @@ struct FewShotImagesOptions {
 /// One step of an episode: an image and the label that its class has there.
 struct ShownImage {
   Index image = 0;  ///< number in the set
-  Index label = 0;  ///< that its class has in this episode
+  Index label = 0;  ///< in 0 .. way - 1
 };
 
 /// N-way K-shot episodes of a set of images.
@@ -51,16 +51,13 @@ class FewShotImages {
     }
   }
 
-  /// The images that episodes are drawn from.
-  const ImageSet& set() const { return *set_; }
-  /// The settings.
-  const FewShotImagesOptions& options() const { return options_; }
-  /// Steps that show an image with its label: way * shot.
-  Index support_steps() const { return options_.way * options_.shot; }
-  /// Steps of an episode: way * (shot + queries).
+  const ImageSet& set() const { return *set_; }                         ///< of the images
+  const FewShotImagesOptions& options() const { return options_; }      ///< as given
+  Index support_steps() const { return options_.way * options_.shot; }  ///< the first steps
+  /// Of an episode: support and queries.
   Index steps() const { return options_.way * (options_.shot + options_.queries); }
 
-  /// The steps of one episode, a function of the random numbers alone.
+  /// The steps of one episode, a function of the random numbers alone. Allocates.
   std::vector<ShownImage> draw(Random& random) const {
     std::vector<ShownImage> support, queries;
     const std::vector<Index> classes =

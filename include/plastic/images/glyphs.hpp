@@ -15,15 +15,15 @@
 
 namespace plastic {
 
-/// Settings of drawn characters.
+/// Settings of make_glyphs.
 struct GlyphOptions {
-  Index classes = 200;          ///< characters
-  Index images_per_class = 20;  ///< drawings of each
-  Index size = 28;              ///< rows and columns
+  Index classes = 200;          ///< characters, at most 2^20
+  Index images_per_class = 20;  ///< at most 2^20
+  Index size = 28;              ///< rows and columns, in 8 .. 4096
   std::uint64_t seed = 0;       ///< of classes and images
   Index first_class = 0;        ///< number of the first: sets of different numbers share no class
   double stroke_noise = 0.03;   ///< standard deviation of a stroke's points, in sizes of the image
-  double rotation = 15;         ///< largest, in degrees; also shear
+  double rotation = 15;         ///< largest, in degrees, up to 90; also shear
   double scaling = 0.15;        ///< largest change of size along either axis
   double shift = 0.08;          ///< largest, in sizes of the image
   int threads = 1;              ///< the result does not depend on it

@@ -17,34 +17,34 @@ namespace plastic {
 template <class Cell>
 class ImageClassifier {
  public:
-  /// The plastic cell behind the encoder.
-  using CellType = Cell;
-  /// float or double.
-  using Scalar = typename Cell::ScalarType;
+  using CellType = Cell;                     ///< the plastic cell
+  using Scalar = typename Cell::ScalarType;  ///< float or double
 
-  /// options.outputs is the number of labels. Throws std::invalid_argument if it does not leave an
-  /// input for a feature.
+  /// options.outputs is the number of labels. Draws the initial weights of head and cell from
+  /// options.seed. Throws std::invalid_argument if options.outputs does not leave an input for a
+  /// feature, and on a setting out of its range.
   ImageClassifier(std::unique_ptr<Encoder<Scalar>> encoder, const CellOptions& options)
       : encoder_(std::move(encoder)),
         cell_(options),
         dense_(head_, "head", encoder_->features(), embedding(options), options.seed, 1) {}
 
-  /// The convolutional network.
+  /// @{
+  /// The part that sees the images.
   Encoder<Scalar>& encoder() { return *encoder_; }
-  /// The same to read.
   const Encoder<Scalar>& encoder() const { return *encoder_; }
-  /// Parameters of the layer between encoder and cell.
+  /// @}
+  /// @{
+  /// The parameters of the layer between encoder and cell: head.weight and head.bias.
   Parameters<Scalar>& head() { return head_; }
-  /// The same to read.
   const Parameters<Scalar>& head() const { return head_; }
-  /// The plastic cell.
+  /// @}
+  /// @{
+  /// The plastic part.
   Cell& cell() { return cell_; }
-  /// The same to read.
   const Cell& cell() const { return cell_; }
-  /// Number of labels.
-  Index way() const { return cell_.options().outputs; }
-  /// Rows of an embedded image.
-  Index embedding() const { return dense_.outputs(); }
+  /// @}
+  Index way() const { return cell_.options().outputs; }  ///< number of labels
+  Index embedding() const { return dense_.outputs(); }   ///< features that the cell takes
 
   /// All that training changes: of the encoder `Encoder::state`, then head and cell.
   std::vector<Vector<Scalar>*> state() {
@@ -55,7 +55,7 @@ class ImageClassifier {
   }
 
   /// relu(W f + b) of the encoder's features f: embedding() x images. Sweeps add to `gradients`, of
-  /// the head's layout.
+  /// the head's layout (nullptr: its parameters are constants). Differentiable once.
   Var<Scalar> embed(const Var<Scalar>& features, int threads,
                     Vector<Scalar>* gradients = nullptr) const {
     return relu(dense_(features, head_, gradients, threads));

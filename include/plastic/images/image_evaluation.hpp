@@ -15,7 +15,7 @@ struct ImageEvaluation {
 /// Counts answers to queries.
 class AnswerCount {
  public:
-  /// Counts one answer; `is_first` where it is the first query of its episode.
+  /// An answer with its loss; is_first says whether it is the first of its episode.
   void add(bool is_first, bool is_right, double loss) {
     loss_ += loss;
     ++queries_;
@@ -23,7 +23,7 @@ class AnswerCount {
     episodes_ += is_first ? 1 : 0;
     first_right_ += is_first && is_right ? 1 : 0;
   }
-  /// Counts what another has counted.
+  /// All that another has counted.
   void add(const AnswerCount& other) {
     loss_ += other.loss_;
     queries_ += other.queries_;
@@ -31,7 +31,7 @@ class AnswerCount {
     episodes_ += other.episodes_;
     first_right_ += other.first_right_;
   }
-  /// The shares and the mean loss of what has been counted.
+  /// The means of what has been counted; NaN if that is nothing.
   ImageEvaluation evaluation() const {
     const double p = first_right_ / episodes_;
     return {.loss = loss_ / queries_,

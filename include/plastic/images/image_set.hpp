@@ -11,16 +11,16 @@ namespace plastic {
 
 /// The images of one class: a run of numbers in the set.
 struct ImageClass {
-  std::string name;  ///< of a folder or a file of names
-  Index first = 0;   ///< its first image's number
-  Index count = 0;   ///< its number of images
+  std::string name;  ///< as in the files it came from
+  Index first = 0;   ///< number of its first image
+  Index count = 0;   ///< number of its images
 };
 
 /// Mean and standard deviation of each channel, in units of 1 for the byte 255, by which a network
 /// sees images.
 struct Normalisation {
-  std::vector<double> mean;       ///< of each channel, of values from 0 to 1
-  std::vector<double> deviation;  ///< likewise
+  std::vector<double> mean;       ///< of each channel
+  std::vector<double> deviation;  ///< of each channel, positive
 
   /// Of CIFAR-FS. Source: Lee et al., "Meta-learning with differentiable convex optimization",
   /// CVPR 2019.
@@ -39,23 +39,23 @@ struct Normalisation {
 /// Decoded images of one size in memory, class after class, a byte per value (NCHW).
 struct ImageSet {
   ImageShape shape;                  ///< of every image
-  std::vector<std::uint8_t> pixels;  ///< image after image: channels, rows, columns
-  std::vector<ImageClass> classes;   ///< one behind the other
-  Normalisation normalisation;       ///< that a network sees the images with
+  std::vector<std::uint8_t> pixels;  ///< shape.size() for each image
+  std::vector<ImageClass> classes;   ///< in the order of their images
+  Normalisation normalisation;       ///< by which networks see the images
 
   /// Number of images.
   Index images() const { return static_cast<Index>(pixels.size()) / shape.size(); }
-  /// The pixels of an image.
+  /// The shape.size() bytes of an image.
   const std::uint8_t* image(Index number) const { return pixels.data() + number * shape.size(); }
 };
 
 /// Three sets without a common class.
 struct ImageSplits {
-  ImageSet train;       ///< classes to learn from
-  ImageSet validation;  ///< classes to choose the best weights by
-  ImageSet test;        ///< classes that nothing is chosen by
+  ImageSet train;       ///< to learn from
+  ImageSet validation;  ///< to choose by
+  ImageSet test;        ///< to report on
 
-  /// The three sets.
+  /// The three in this order.
   std::vector<ImageSet*> all() { return {&train, &validation, &test}; }
 };
 

@@ -24,17 +24,17 @@ namespace plastic {
 /// along half a cosine to a tenth.
 struct ImageTrainerOptions {
   Index batch = 64;                ///< episodes
-  Index batches = 40000;           ///< in all
+  Index batches = 40000;           ///< of the run
   double learning_rate = 1e-3;     ///< at first
   Index rate_every = 1000;         ///< batches between two changes of the learning rate
-  double weight_decay = 5e-4;      ///< of AdamW
-  double clip_norm = 5;            ///< of the whole gradient
-  double smoothing = 0;            ///< of labels
+  double weight_decay = 5e-4;      ///< as in AdamWOptions
+  double clip_norm = 5;            ///< of the whole gradient, in [1e-15, 1e15]
+  double smoothing = 0;            ///< of labels, in [0, 1]: see cross_entropy
   Augmentation augmentation = {};  ///< of training images
   bool frozen = false;             ///< leaves the encoder as it is
   Index validation_every = 1000;   ///< batches; 0 never validates
-  Index validation_batches = 20;   ///< of each validation
-  std::uint64_t seed = 0;          ///< of the training and validation episodes
+  Index validation_batches = 20;   ///< of a validation
+  std::uint64_t seed = 0;          ///< of episodes, augmentation and dropout
   int threads = 1;                 ///< the results do not depend on it
   Index shard = 0;                 ///< episodes on one tape of the plastic part; 0 chooses
 
@@ -95,7 +95,8 @@ class ImageTrainer {
   }
 
   /// One batch: forward, backward, clip, AdamW. Returns the batch's loss before the step. Throws
-  /// NonFiniteLoss if loss or gradient is not finite; parameters are then unchanged.
+  /// NonFiniteLoss if loss or gradient is not finite; parameters are then unchanged, but the
+  /// running statistics of an encoder in training are not.
   double step(Index batch) {
     const double loss = gradient(batch);
     optimizer_.set_learning_rate(schedule_(batch));
@@ -107,7 +108,8 @@ class ImageTrainer {
   }
 
   /// Loss of a training batch; leaves the gradients in `optimizer().gradients()`: of encoder, head
-  /// and cell, or of head and cell alone where the encoder is frozen.
+  /// and cell, or of head and cell alone where the encoder is frozen. Throws std::invalid_argument
+  /// if `batch` is negative.
   double gradient(Index batch) {
     if (batch < 0) detail::reject("ImageTrainer::gradient", "batch", "at least 0", batch);
     std::vector<Vector<Scalar>>& gradients = optimizer_.gradients();
@@ -135,10 +137,12 @@ class ImageTrainer {
     return loss;
   }
 
-  /// The optimizer of encoder, head and cell, for a checkpoint.
+  /// Of encoder, head and cell, or of head and cell alone where the encoder is frozen, with their
+  /// gradients.
   JointAdamW<Scalar>& optimizer() { return optimizer_; }
 
-  /// The model in use, on `batches` batches of fresh episodes.
+  /// The model in use, on `batches` batches of fresh episodes. Throws std::invalid_argument if the
+  /// episodes do not fit the model or `batches` is not positive.
   ImageEvaluation evaluate(const FewShotImages& episodes, Random::Stream stream,
                            Index batches) const {
     check_fit(episodes);
@@ -172,8 +176,7 @@ class ImageTrainer {
         callbacks, first, stop);
   }
 
-  /// The latest validation.
-  const ImageEvaluation& validation() const { return validation_; }
+  const ImageEvaluation& validation() const { return validation_; }  ///< zeros before the first
 
  private:
   static std::vector<Parameters<Scalar>*> parts(ImageClassifier<Cell>& model, bool frozen) {

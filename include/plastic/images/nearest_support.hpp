@@ -9,7 +9,8 @@ namespace plastic {
 
 /// How an encoder alone answers: a query gets the label of the support image whose features have
 /// the largest cosine with its own. The loss is the share of wrong answers. Over `batches` batches
-/// of `batch` episodes of the stream.
+/// of `batch` episodes of the stream. Throws std::invalid_argument if a number is not positive or
+/// the images do not fit the encoder.
 template <class Scalar>
 ImageEvaluation nearest_support(Encoder<Scalar>& encoder, const FewShotImages& episodes,
                                 Random::Stream stream, Index batches, Index batch, int threads) {

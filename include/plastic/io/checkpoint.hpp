@@ -19,7 +19,8 @@ namespace plastic {
 /// checkpoint says so. The file is replaced whole (write_file_atomically): a process may be killed
 /// at any moment. A run that goes on from a checkpoint, on the same machine and with the same
 /// TrainerOptions::shard, has the bits of one that was never cut off, unless it was ended by
-/// Trainer::run's `stop`: that adds a validation, and so a candidate for the best.
+/// Trainer::run's `stop`: that adds a validation, and so a candidate for the best. A file that
+/// cannot be written ends the run with what write_safetensors throws.
 ///
 ///     Checkpoint checkpoint("run/checkpoint.safetensors", cell, optimizer, keep);
 ///     Index first = checkpoint.exists() ? checkpoint.resume() : 0;
@@ -34,12 +35,11 @@ class Checkpoint : public TrainingCallback {
   Checkpoint(std::filesystem::path path, Cell& cell, Optimizer& optimizer, KeepBest<Scalar>& keep)
       : path_(std::move(path)), cell_(&cell), optimizer_(&optimizer), keep_(&keep) {}
 
-  /// Whether there is a file to go on from.
-  bool exists() const { return std::filesystem::exists(path_); }
+  bool exists() const { return std::filesystem::exists(path_); }  ///< whether there is the file
 
   /// Brings cell, optimizer and `keep` to where the file says, and returns the number of batches
-  /// done. Throws, and changes nothing, if the file cannot be read, is not a checkpoint, or is one
-  /// of a cell with other settings.
+  /// done. Throws std::runtime_error if the file cannot be read, and std::invalid_argument if it is
+  /// not a checkpoint, or one of a cell or optimizer with other settings; then it changes nothing.
   Index resume() {
     const TensorFile file = read_safetensors(path_);
     const Cell saved = from_file<Cell>(file);

@@ -11,21 +11,22 @@
 
 namespace plastic {
 
+/// @{
 /// The classes of CIFAR-100 that CIFAR-FS has in its validation split and in its test split; all
 /// others are for training. Source: Bertinetto et al., "Meta-learning with differentiable
 /// closed-form solvers", ICLR 2019.
 inline constexpr std::array<std::string_view, 16> cifar_fs_validation_classes{
     "beaver", "beetle",     "butterfly",  "camel", "cattle", "crab",  "crocodile",  "flatfish",
     "lamp",   "maple_tree", "motorcycle", "otter", "sea",    "shark", "television", "tractor"};
-/// CIFAR-FS's classes for the test; source: Bertinetto et al., ICLR 2019.
 inline constexpr std::array<std::string_view, 20> cifar_fs_test_classes{
     "baby",         "bed",       "bicycle",  "chimpanzee", "fox",   "leopard", "man",
     "pickup_truck", "plain",     "poppy",    "rocket",     "rose",  "snail",   "sweet_pepper",
     "table",        "telephone", "wardrobe", "whale",      "woman", "worm"};
+/// @}
 
 /// CIFAR-FS from the binary version of CIFAR-100: train.bin, test.bin (records of a coarse label, a
 /// fine label and 3 x 32 x 32 pixels) and fine_label_names.txt in `folder`. A class has its images
-/// of train.bin and then those of test.bin, in the order of the files.
+/// of train.bin and then those of test.bin, in the order of the files. `progress` hears of classes.
 ///
 /// Throws std::runtime_error naming the file: one that is missing or cut short, a label out of
 /// range, names that are not a hundred different ones or lack one of CIFAR-FS, a class without

@@ -16,6 +16,7 @@
 
 #include "plastic/nn/image.hpp"
 
+/// @file
 /// PNG and JPEG files, decoded with stb_image.
 namespace plastic {
 namespace detail {

@@ -19,13 +19,14 @@
 
 namespace plastic {
 
-/// Hears how many of how many images have been read; called from one thread at a time.
+/// Hears how many of how many images (or of CIFAR-100, classes) have been read; called from one
+/// thread at a time.
 using ReadingProgress = std::function<void(Index done, Index all)>;
 
-/// Settings of reading a folder.
+/// How images are read.
 struct ImageFolderOptions {
-  int threads = 1;                ///< that decode
-  ReadingProgress progress = {};  ///< told of every image
+  int threads = 1;                ///< that decode; the result does not depend on it
+  ReadingProgress progress = {};  ///< may be empty
 };
 
 namespace detail {
@@ -91,7 +92,8 @@ inline ImageSet read_images(const ClassFiles& classes, const ImageFolderOptions&
 /// left out.
 ///
 /// Throws std::runtime_error naming the folder or file: a class that is missing or empty, a file
-/// that is no image (but for hidden ones), is damaged, cut short or of another size.
+/// that is no image (but for hidden ones), is damaged, cut short or of another size; and
+/// std::invalid_argument if `classes` is empty.
 inline ImageSet read_image_folder(const std::filesystem::path& root,
                                   const std::vector<std::string>& classes,
                                   const ImageFolderOptions& options = {}) {

@@ -69,6 +69,7 @@ std::unique_ptr<Encoder<Scalar>> encoder_from_file(const TensorFile& file) {
   return encoder;
 }
 
+/// @{
 /// An encoder alone, for other networks to begin with. Errors as of add_encoder, encoder_from_file
 /// and the functions on safetensors files.
 template <class Scalar>
@@ -77,11 +78,11 @@ void write_encoder(const std::filesystem::path& path, const Encoder<Scalar>& enc
   add_encoder(file, encoder);
   write_safetensors(path, file);
 }
-/// The same from the file at `path`.
 template <class Scalar>
 std::unique_ptr<Encoder<Scalar>> read_encoder(const std::filesystem::path& path) {
   return encoder_from_file<Scalar>(read_safetensors(path));
 }
+/// @}
 
 /// A whole classifier: the cell as `to_file` has it, the encoder, and classifier.head.weight
 /// [embedding, features] and .bias.

@@ -33,12 +33,11 @@ class JointCheckpoint : public TrainingCallback {
         optimizer_(&optimizer),
         keep_(&keep) {}
 
-  /// Whether there is a file to go on from.
-  bool exists() const { return std::filesystem::exists(path_); }
+  bool exists() const { return std::filesystem::exists(path_); }  ///< whether there is the file
 
   /// Brings state, optimizer and `keep` to where the file says, and returns the number of batches
-  /// done. Throws, and changes nothing, if the file cannot be read, is not such a checkpoint, or is
-  /// one with other settings.
+  /// done. Throws std::runtime_error if the file cannot be read, and std::invalid_argument if it is
+  /// not such a checkpoint, or one with other settings; then it changes nothing.
   Index resume() {
     const TensorFile file = read_safetensors(path_);
     detail::check_settings("JointCheckpoint::resume", path_, file.metadata, settings_);

@@ -70,7 +70,7 @@ TensorFile to_file(const Cell& cell) {
 }
 
 /// The cell that a file describes. Throws std::invalid_argument if the file is of another cell,
-/// rule or number type, if a tensor param.* is missing, unknown or of another shape than the
+/// rule or number type, or if a tensor param.* is missing, unknown or of another shape than the
 /// settings say. The file's other tensors are the caller's business.
 template <class Cell>
 Cell from_file(const TensorFile& file) {
@@ -102,7 +102,7 @@ Cell from_file(const TensorFile& file) {
 }
 
 /// Sequences [samples, steps, features] of a file as a matrix features x (steps * samples), column
-/// t * samples + s.
+/// t * samples + s. values: samples * steps * features numbers, row-major.
 template <class Scalar>
 Matrix<Scalar> sequences_from(std::span<const Scalar> values, Index samples, Index steps,
                               Index features) {
@@ -134,7 +134,8 @@ Tensor sequences_to(const Matrix<Scalar>& matrix, Index samples, bool squeeze = 
   return tensor;
 }
 
-/// Adds episodes to a model's file as `input` and `target`, so that `replay` can run it.
+/// Adds episodes to a model's file as the tensors `input` and `target` [samples, steps, features],
+/// with the settings `batch` and `steps`, so that the program `replay` can run it.
 template <class Scalar>
 void add_episodes(TensorFile& file, const Episodes<Scalar>& episodes, Index samples) {
   using detail::number_text;

@@ -96,7 +96,8 @@ class Tensor {
     std::visit([&](auto& values) { values.resize(static_cast<std::size_t>(*count)); }, values_);
   }
 
-  /// A copy of the values at `values`, as many as the shape says.
+  /// A copy of the values at `values`, as many as the shape says. Throws std::invalid_argument as
+  /// the constructor does.
   template <class Scalar>
   static Tensor from(std::vector<Index> shape, const Scalar* values) {
     Tensor tensor(dtype_of<Scalar>(), std::move(shape));
@@ -108,12 +109,12 @@ class Tensor {
   DType dtype() const {
     return std::holds_alternative<std::vector<float>>(values_) ? DType::F32 : DType::F64;
   }
-  /// Sizes, the outermost first.
-  const std::vector<Index>& shape() const { return shape_; }
+  const std::vector<Index>& shape() const { return shape_; }  ///< sizes, outermost first
 
   /// Number of values.
   Index size() const { return static_cast<Index>(bytes().size() / detail::dtype_width(dtype())); }
 
+  /// @{
   /// The values, to read or to write in place. Throws std::invalid_argument if the tensor is not of
   /// type Scalar: nothing is ever converted.
   template <class Scalar>
@@ -121,22 +122,23 @@ class Tensor {
     expect_type<Scalar>("");
     return *std::get_if<std::vector<Scalar>>(&values_);
   }
-  /// The same to write.
   template <class Scalar>
   std::span<Scalar> values() {
     expect_type<Scalar>("");
     return *std::get_if<std::vector<Scalar>>(&values_);
   }
+  /// @}
 
+  /// @{
   /// The memory of the values, to read or to write in place.
   std::span<const std::byte> bytes() const {
     return std::visit([](const auto& values) { return std::as_bytes(std::span(values)); }, values_);
   }
-  /// The same to write.
   std::span<std::byte> bytes() {
     return std::visit([](auto& values) { return std::as_writable_bytes(std::span(values)); },
                       values_);
   }
+  /// @}
 
   /// Throws std::invalid_argument, calling the tensor `name`, if its values have another type.
   template <class Scalar>
@@ -163,7 +165,7 @@ class Tensor {
 
 /// What a safetensors file holds: named tensors, and texts that describe them.
 struct TensorFile {
-  std::map<std::string, std::string> metadata;  ///< `__metadata__` of the file
+  std::map<std::string, std::string> metadata;  ///< texts by name: __metadata__ in the file
   std::map<std::string, Tensor> tensors;        ///< by name
 
   /// Throws std::invalid_argument if there is no tensor of that name.

@@ -10,20 +10,20 @@ namespace plastic {
 /// Mean and variance of each channel over the batches seen in training, for use outside of it.
 template <class Scalar>
 struct RunningStatistics {
-  Vector<Scalar> mean;      ///< of each channel
-  Vector<Scalar> variance;  ///< of each channel
+  Vector<Scalar> mean;      ///< channels x 1
+  Vector<Scalar> variance;  ///< channels x 1
 
-  /// Mean 0 and variance 1.
+  /// Mean 0 and variance 1 of each channel.
   explicit RunningStatistics(Index channels)
       : mean(Vector<Scalar>::Zero(channels)), variance(Vector<Scalar>::Ones(channels)) {}
 };
 
-/// Settings of batch normalisation.
+/// Settings of batch_norm.
 struct BatchNormOptions {
   ImageShape input = {};  ///< of each image
   bool training = true;   ///< statistics of the batch, else the running ones
-  double epsilon = 1e-5;  ///< added to the variance
-  double momentum = 0.1;  ///< weight of this batch in the running statistics
+  double epsilon = 1e-5;  ///< added to the variance, in [1e-30, 1e30]
+  double momentum = 0.1;  ///< weight of this batch in the running statistics, in [0, 1]
   double slope = 1;  ///< of an activation that follows: 1 none, 0 ReLU, between them leaky ReLU
   int threads = 1;   ///< the result does not depend on it
 };

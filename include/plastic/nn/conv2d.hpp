@@ -9,16 +9,17 @@
 
 namespace plastic {
 
-/// Settings of a convolution.
+/// Settings of conv2d.
 struct Conv2dOptions {
   ImageShape input = {};  ///< of each image
   Index filters = 1;      ///< channels of the output
   Index kernel = 3;       ///< rows and columns of a filter
-  Index stride = 1;       ///< between two positions of the kernel
-  Index padding = 1;      ///< rows and columns of zeros around an image
+  Index stride = 1;       ///< pixels from one place of a filter to the next
+  Index padding = 1;      ///< rows and columns of zeros around an image, less than the kernel
   int threads = 1;        ///< the result does not depend on it
 
-  /// Shape of a result; meaningless where the settings do not fit.
+  /// Of each result: `filters` channels; each side (n + 2 padding - kernel) / stride + 1, rounded
+  /// down.
   ImageShape output() const {
     const auto size = [&](Index n) { return (n + 2 * padding - kernel) / stride + 1; };
     return {filters, size(input.height), size(input.width)};

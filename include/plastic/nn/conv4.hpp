@@ -12,8 +12,8 @@ class Conv4 final : public Encoder<Scalar> {
   using Base = Encoder<Scalar>;
 
  public:
-  /// Draws the initial weights. Throws std::invalid_argument if the image is too small for four
-  /// halvings.
+  /// Draws the initial weights. Throws std::invalid_argument if the images are too small or
+  /// `filters`, of each convolution, is not positive.
   explicit Conv4(const ImageShape& input, std::uint64_t seed = 0, Index filters = 64)
       : Base(input) {
     Base::check_halvings("Conv4", input, 4);
@@ -26,11 +26,10 @@ class Conv4 final : public Encoder<Scalar> {
     this->set_features(shape.size());
   }
 
-  /// As in files.
   std::string_view name() const override { return "conv4"; }
 
  protected:
-  /// Features x images.
+  /// The blocks, one after another.
   Var<Scalar> run(const Var<Scalar>& images, const typename Base::Run& run) override {
     Var<Scalar> x = images;
     for (const typename Base::Block& block : blocks_) {

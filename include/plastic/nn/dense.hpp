@@ -17,7 +17,8 @@ namespace plastic {
 template <class Scalar>
 class Dense {
  public:
-  /// Adds the two blocks. `key` tells the layers of one seed apart.
+  /// Adds the two blocks. `key` tells the layers of one seed apart. Throws std::invalid_argument if
+  /// a size is not positive or a name taken.
   Dense(Parameters<Scalar>& parameters, const std::string& name, Index inputs, Index outputs,
         std::uint64_t seed, std::uint64_t key)
       : inputs_(inputs),
@@ -36,7 +37,7 @@ class Dense {
   }
 
   /// x: inputs x samples; returns outputs x samples. Sweeps add to `gradients`, of the parameters'
-  /// layout (nullptr: they are constants).
+  /// layout (nullptr: they are constants). Differentiable once.
   Var<Scalar> operator()(const Var<Scalar>& x, const Parameters<Scalar>& parameters,
                          Vector<Scalar>* gradients, int threads) const {
     Tape<Scalar>& tape = x.tape();
@@ -50,8 +51,7 @@ class Dense {
                    .threads = threads});
   }
 
-  /// Rows of the result.
-  Index outputs() const { return outputs_; }
+  Index outputs() const { return outputs_; }  ///< rows of what it returns
 
  private:
   Index inputs_, outputs_, weight_, bias_;

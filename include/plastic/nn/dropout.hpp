@@ -13,17 +13,17 @@ namespace plastic {
 /// Which random numbers an operation draws: image n of the batch takes those of sample n. Give each
 /// operation of a network a purpose of its own.
 struct DropKey {
-  Random::Stream stream = {};  ///< seed and purpose
+  Random::Stream stream = {};  ///< seed, and purpose of this operation
   std::uint64_t batch = 0;     ///< number of the batch
   int threads = 1;             ///< the result does not depend on it
 
-  /// The random numbers of one image of the batch.
+  /// The random numbers of an image of the batch.
   Random of(Index image) const { return {stream, batch, static_cast<std::uint64_t>(image)}; }
 };
 
 /// y = x * mask / (1 - rate), each entry of the mask 0 with probability `rate`, else 1. x: any
-/// shape, a column per sample. Differentiable twice. Throws std::invalid_argument unless
-/// 0 <= rate < 1. Source: Srivastava et al., "Dropout", JMLR 2014.
+/// shape, a column per sample. Differentiable any number of times. Throws std::invalid_argument
+/// unless rate is in [0, 0.999]. Source: Srivastava et al., "Dropout", JMLR 2014.
 template <class Scalar>
 Var<Scalar> dropout(const Var<Scalar>& x, double rate, const DropKey& key) {
   detail::check_range("dropout", "rate", rate, 0, 0.999);
@@ -44,8 +44,9 @@ Var<Scalar> dropout(const Var<Scalar>& x, double rate, const DropKey& key) {
 /// y = x * mask * (entries of the mask / its ones): the mask is 0 in squares of block x block
 /// pixels of a channel, whose corners are drawn with the probability rate / block^2 * height *
 /// width / ((height - block + 1) (width - block + 1)), else 1. About `rate` of all values are
-/// dropped. x: shape.size() x images. Differentiable twice. Throws std::invalid_argument unless 0
-/// <= rate < 1 and a block fits the image. Source: Ghiasi, Lin, Le, "DropBlock", NeurIPS 2018.
+/// dropped. x: shape.size() x images. Differentiable any number of times. Throws
+/// std::invalid_argument unless rate is in [0, 0.999] and a block fits the image. Source: Ghiasi,
+/// Lin, Le, "DropBlock", NeurIPS 2018.
 template <class Scalar>
 Var<Scalar> drop_block(const Var<Scalar>& x, const ImageShape& shape, Index block, double rate,
                        const DropKey& key) {

@@ -31,23 +31,24 @@ template <class Scalar>
 class Encoder {
  public:
   virtual ~Encoder() = default;
-  /// As in files: conv4, resnet12, r2d2.
+  /// As in files: what `make_encoder` takes.
   virtual std::string_view name() const = 0;
 
-  /// Shape of the images that it takes.
-  const ImageShape& input() const { return input_; }
-  Index features() const { return features_; }  ///< rows of what `encode` returns
-  Index filters() const { return filters_; }    ///< of the first convolution
-  /// Weights and biases.
+  const ImageShape& input() const { return input_; }  ///< of each image
+  Index features() const { return features_; }        ///< rows of what `encode` returns
+  Index filters() const { return filters_; }          ///< of the first convolution
+  /// @{
+  /// The slow parameters: BLOCK.conv.weight, BLOCK.norm.weight and BLOCK.norm.bias of every block.
   Parameters<Scalar>& parameters() { return parameters_; }
-  /// The same to read.
   const Parameters<Scalar>& parameters() const { return parameters_; }
+  /// @}
 
+  /// @{
   /// Running statistics of each batch norm, in the order of `statistics_names`.
   std::vector<RunningStatistics<Scalar>>& statistics() { return statistics_; }
-  /// Statistics of its batch norms, in order.
   const std::vector<RunningStatistics<Scalar>>& statistics() const { return statistics_; }
-  /// Their names, as in files.
+  /// @}
+  /// BLOCK.norm of every block.
   const std::vector<std::string>& statistics_names() const { return statistics_names_; }
 
   /// All that training changes: the parameters, then mean and variance of each batch norm.
@@ -62,7 +63,8 @@ class Encoder {
 
   /// images: input().size() x images; returns features() x images. Sweeps add to `gradients`, of
   /// the layout of `parameters()` (nullptr: the parameters are constants). In training it changes
-  /// the running statistics. Throws std::invalid_argument on other shapes.
+  /// the running statistics. Differentiable once. One call at a time: it uses the pass's threads
+  /// itself. Throws std::invalid_argument on other shapes.
   Var<Scalar> encode(const Var<Scalar>& images, const EncoderPass& pass,
                      Vector<Scalar>* gradients = nullptr) {
     detail::check_images("Encoder::encode", images, input_);
@@ -78,26 +80,27 @@ class Encoder {
  protected:
   /// A pass and where its gradients go.
   struct Run {
-    EncoderPass pass;           ///< in training or in use
-    Vector<Scalar>* gradients;  ///< of the parameters; nullptr: they are constants
+    EncoderPass pass;           ///< as `encode` got it
+    Vector<Scalar>* gradients;  ///< likewise, perhaps nullptr
   };
 
   /// A convolution without bias and the batch norm after it.
   struct Block {
-    Conv2dOptions conv;      ///< of the convolution
-    Index weight;            ///< number of the convolution's weights
-    Index gain;              ///< number of the norm's gains
-    Index bias;              ///< number of the norm's biases
-    std::size_t statistics;  ///< number of its statistics
+    Conv2dOptions conv;      ///< but for its threads, which are the pass's
+    Index weight;            ///< number of the convolution's weight among the parameters
+    Index gain;              ///< of batch norm's gain
+    Index bias;              ///< of batch norm's bias
+    std::size_t statistics;  ///< number of its running statistics
   };
 
-  /// For images of this shape.
+  /// For images of this shape, without blocks.
   explicit Encoder(const ImageShape& input) : input_(input) {}
 
-  /// The network itself: features x images.
+  /// The features of images whose shape has been checked, features() x images.
   virtual Var<Scalar> run(const Var<Scalar>& images, const Run& run) = 0;
 
-  /// Weights start normal with variance 2 / (filters kernel^2). Source: He et al., "Delving deep
+  /// Adds the parameters and statistics of a block whose output has the size of its input. Weights
+  /// start normal with variance 2 / (filters kernel^2). Source: He et al., "Delving deep
   /// into rectifiers", ICCV 2015, by fan-out.
   Block add_block(const std::string& name, const ImageShape& input, Index filters, Index kernel,
                   std::uint64_t seed) {
@@ -153,11 +156,11 @@ class Encoder {
             .threads = run.pass.threads};
   }
 
-  /// A pool that halves height and width.
+  /// A 2x2 pool of images of this shape.
   static PoolOptions halving(const ImageShape& shape, const Run& run) {
     return {.input = shape, .window = 2, .stride = 2, .threads = run.pass.threads};
   }
-  /// The shape behind it.
+  /// The shape after it.
   static ImageShape halved(const ImageShape& shape) { return PoolOptions{.input = shape}.output(); }
 
   /// Throws std::invalid_argument if an image cannot be halved `times` times.
@@ -170,8 +173,7 @@ class Encoder {
     }
   }
 
-  /// To be called once, in the constructor.
-  void set_features(Index features) { features_ = features; }
+  void set_features(Index features) { features_ = features; }  ///< rows of what `run` returns
 
  private:
   ImageShape input_;

@@ -11,15 +11,13 @@ namespace plastic {
 /// holds one image, channel after channel, row after row (NCHW). A column is thus the flattened
 /// image already.
 struct ImageShape {
-  Index channels = 1;  ///< 1 grey, 3 colours
+  Index channels = 1;  ///< values of a pixel
   Index height = 1;    ///< rows of pixels
   Index width = 1;     ///< columns of pixels
 
-  /// Of one channel.
-  Index pixels() const { return height * width; }
-  /// Of all channels: the rows of the image's column.
-  Index size() const { return channels * pixels(); }
-  /// Whether all three are equal.
+  Index pixels() const { return height * width; }     ///< of one channel
+  Index size() const { return channels * pixels(); }  ///< values of an image
+  /// Whether all three sides are equal.
   bool operator==(const ImageShape&) const = default;
 };
 

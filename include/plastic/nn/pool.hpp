@@ -8,14 +8,14 @@
 
 namespace plastic {
 
-/// Settings of a pool.
+/// Settings of max_pool and average_pool.
 struct PoolOptions {
   ImageShape input = {};  ///< of each image
   Index window = 2;       ///< rows and columns of a window
-  Index stride = 2;       ///< between two windows
+  Index stride = 2;       ///< pixels from one window to the next
   int threads = 1;        ///< the result does not depend on it
 
-  /// Windows lie inside the image: what is left over at its end is not seen.
+  /// Of each result. Windows lie inside the image: what is left over at its end is not seen.
   ImageShape output() const {
     return {input.channels, (input.height - window) / stride + 1,
             (input.width - window) / stride + 1};

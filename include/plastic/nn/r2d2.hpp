@@ -15,7 +15,7 @@ class R2D2 final : public Encoder<Scalar> {
   using Base = Encoder<Scalar>;
 
  public:
-  /// Draws the initial weights. Throws std::invalid_argument if the image is too small.
+  /// Draws the initial weights. Throws std::invalid_argument if the images are too small.
   explicit R2D2(const ImageShape& input, std::uint64_t seed = 0) : Base(input) {
     Base::check_halvings("R2D2", input, 4);
     ImageShape shape = input;
@@ -30,11 +30,10 @@ class R2D2 final : public Encoder<Scalar> {
     this->set_features(features);
   }
 
-  /// As in files.
   std::string_view name() const override { return "r2d2"; }
 
  protected:
-  /// Features x images.
+  /// The blocks, one after another; the last two outputs, one below the other.
   Var<Scalar> run(const Var<Scalar>& images, const typename Base::Run& run) override {
     std::array<Var<Scalar>, 4> outputs;
     for (std::size_t k = 0; k < 4; ++k) {

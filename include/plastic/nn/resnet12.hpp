@@ -19,7 +19,7 @@ class ResNet12 final : public Encoder<Scalar> {
   using Base = Encoder<Scalar>;
 
  public:
-  /// Draws the initial weights. Throws std::invalid_argument if the image is too small.
+  /// Draws the initial weights. Throws std::invalid_argument if the images are too small.
   explicit ResNet12(const ImageShape& input, std::uint64_t seed = 0) : Base(input) {
     Base::check_halvings("ResNet12", input, 4);
     ImageShape shape = input;
@@ -39,11 +39,10 @@ class ResNet12 final : public Encoder<Scalar> {
     this->set_features(shape.size());
   }
 
-  /// As in files.
   std::string_view name() const override { return "resnet12"; }
 
  protected:
-  /// Features x images.
+  /// The blocks, one after another.
   Var<Scalar> run(const Var<Scalar>& images, const typename Base::Run& run) override {
     constexpr double slope = 0.1;
     Var<Scalar> x = images;

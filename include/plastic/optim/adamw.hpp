@@ -17,12 +17,12 @@ namespace plastic {
 
 /// Settings of AdamW.
 struct AdamWOptions {
-  double learning_rate = 1e-3;  ///< step size, at least 0
+  double learning_rate = 1e-3;  ///< not negative
   double beta1 = 0.9;           ///< decay of the mean gradient, in [0, 1)
   double beta2 = 0.999;         ///< decay of the mean squared gradient, in [0, 1)
   double epsilon = 1e-8;        ///< positive
-  double weight_decay = 0;      ///< decoupled: not part of the gradient
-  bool amsgrad = true;          ///< divide by the largest mean square so far
+  double weight_decay = 0;      ///< not negative; decoupled: not part of the gradient
+  bool amsgrad = true;          ///< divides by the largest v so far
 };
 
 /// AdamW, by default with AMSGrad. Step t = 1, 2, ... with gradient g changes a value p by
@@ -35,9 +35,10 @@ struct AdamWOptions {
 ///
 /// Frozen blocks and the gaps between blocks are passed over. A step is one pass over memory and
 /// allocates nothing; the moments are allocated by the constructor. Gradients are not checked for
-/// NaN: see clip_gradient_norm. Sources: Loshchilov, Hutter, "Decoupled weight decay
-/// regularization", ICLR 2019; Reddi, Kale, Kumar, "On the convergence of Adam and beyond",
-/// ICLR 2018; the order of the operations is PyTorch's.
+/// NaN: see clip_gradient_norm. Sources: Kingma, Ba, "Adam: a method for stochastic optimization",
+/// ICLR 2015; Loshchilov, Hutter, "Decoupled weight decay regularization", ICLR 2019; Reddi, Kale,
+/// Kumar, "On the convergence of Adam and beyond", ICLR 2018; the order of the operations is
+/// PyTorch's.
 template <class Scalar>
 class AdamW {
  public:
@@ -62,12 +63,12 @@ class AdamW {
     update(parameters, gradients, 0, parameters.size());
   }
 
+  /// @{
   /// The two halves of `step`, for several threads: one calls `begin_step`, then each calls
   /// `update` with a range [first, last) of the flat vector. Ranges that do not overlap may run at
-  /// once; together they must cover the vector.
+  /// once; together they must cover the vector. Throws std::invalid_argument if a length has
+  /// changed, the range is not within it, or `begin_step` has never been called.
   void begin_step() { ++steps_; }
-  /// Throws std::invalid_argument as `step` does, on a range outside the vector, and before
-  /// begin_step.
   void update(Parameters<Scalar>& parameters, const Vector<Scalar>& gradients, Index first,
               Index last) {
     const Index size = moments_.front().size();
@@ -93,11 +94,10 @@ class AdamW {
       }
     }
   }
+  /// @}
 
-  /// The settings, with the learning rate of now.
-  const AdamWOptions& options() const { return options_; }
-  /// Of the next step.
-  double learning_rate() const { return options_.learning_rate; }
+  const AdamWOptions& options() const { return options_; }  ///< with the present learning rate
+  double learning_rate() const { return options_.learning_rate; }  ///< of the next step
 
   /// Takes effect at the next step. Throws std::invalid_argument if negative or not finite.
   void set_learning_rate(double rate) {
@@ -106,17 +106,17 @@ class AdamW {
     options_.learning_rate = rate;
   }
 
+  /// @{
   /// The state, for a checkpoint: steps done, and m, v and with AMSGrad u, each of the parameters'
-  /// layout.
+  /// layout, with their names in files.
   Index steps() const { return steps_; }
-  /// m, v and with AMSGrad u.
   std::span<const Vector<Scalar>> moments() const { return moments_; }
-  /// Their names, as in files.
   std::span<const std::string_view> moment_names() const {
     static constexpr std::array<std::string_view, 3> names{"mean", "mean_square",
                                                            "largest_mean_square"};
     return std::span(names).first(moments_.size());
   }
+  /// @}
 
   /// Continues from a saved state. Throws std::invalid_argument, and changes nothing, if `steps` is
   /// negative or the moments differ from `moments()` in number or length.

@@ -9,6 +9,7 @@
 namespace plastic {
 
 /// AdamW over several sets of parameters whose gradients are clipped by their common norm.
+/// Allocates in its constructor only.
 template <class Scalar>
 class JointAdamW {
  public:
@@ -23,17 +24,18 @@ class JointAdamW {
     }
   }
 
-  /// One vector for each set of parameters, of its layout.
+  /// @{
+  /// One vector for each set of parameters, of its layout; zero at first.
   std::vector<Vector<Scalar>>& gradients() { return gradients_; }
-  /// One vector for each set of parameters.
   const std::vector<Vector<Scalar>>& gradients() const { return gradients_; }
-  /// Sets all of them to zero.
+  /// @}
+  /// Makes the gradients zero.
   void clear_gradients() {
     for (Vector<Scalar>& g : gradients_) g.setZero();
   }
 
-  /// Clips the gradients, steps, and returns their norm before; changes nothing if that is not
-  /// finite.
+  /// Clips the gradients in place, steps, and returns their norm before; changes nothing if that is
+  /// not finite. Throws std::invalid_argument if the length of a set has changed.
   double step() {
     double square = 0;
     for (const Vector<Scalar>& g : gradients_) square += std::pow(gradient_norm(g), 2);
@@ -46,7 +48,7 @@ class JointAdamW {
     return norm;
   }
 
-  /// Of all optimizers, from the next step on.
+  /// Takes effect at the next step. Throws std::invalid_argument if negative or not finite.
   void set_learning_rate(double rate) {
     for (AdamW<Scalar>& optimizer : optimizers_) optimizer.set_learning_rate(rate);
   }

@@ -11,24 +11,23 @@
 namespace plastic {
 
 /// A learning-rate schedule is a function of the number of batches done so far:
-/// `optimizer.set_learning_rate(schedule(batch))`. This one is constant. Throws
-/// std::invalid_argument if the rate is negative or not finite.
+/// `optimizer.set_learning_rate(schedule(batch))`. This one is constant.
 class ConstantSchedule {
  public:
-  /// Throws std::invalid_argument if negative or not finite.
+  /// Throws std::invalid_argument if the rate is negative or not finite.
   explicit ConstantSchedule(double learning_rate) : learning_rate_(learning_rate) {
     detail::check_range("ConstantSchedule", "learning_rate", learning_rate, 0,
                         std::numeric_limits<double>::max());
   }
 
-  /// The learning rate.
+  /// The rate, whatever the batch.
   double operator()(Index) const { return learning_rate_; }
 
  private:
   double learning_rate_;
 };
 
-/// Settings of CosineSchedule.
+/// Settings of a CosineSchedule.
 struct CosineScheduleOptions {
   double learning_rate = 1e-3;  ///< at the first batch
   double floor = 0;             ///< at the end and after it; at most learning_rate
@@ -54,7 +53,7 @@ class CosineSchedule {
     detail::check_positive("CosineSchedule", "every", options.every);
   }
 
-  /// Throws std::invalid_argument if `batch` is negative.
+  /// rate(batch). Throws std::invalid_argument if `batch` is negative.
   double operator()(Index batch) const {
     if (batch < 0) detail::reject("CosineSchedule", "batch", "at least 0", batch);
     const Index done = batch / options_.every * options_.every;

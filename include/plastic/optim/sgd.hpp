@@ -16,9 +16,9 @@ namespace plastic {
 
 /// Settings of SGD.
 struct SGDOptions {
-  double learning_rate = 1e-2;  ///< step size, at least 0
+  double learning_rate = 1e-2;  ///< not negative
   double momentum = 0;          ///< in [0, 1)
-  double weight_decay = 0;      ///< added to the gradient
+  double weight_decay = 0;      ///< not negative; times p, added to the gradient
 };
 
 /// Stochastic gradient descent with momentum. A step with gradient g changes a value p by
@@ -52,12 +52,12 @@ class SGD {
     update(parameters, gradients, 0, parameters.size());
   }
 
+  /// @{
   /// The two halves of `step`, for several threads: one calls `begin_step`, then each calls
   /// `update` with a range [first, last) of the flat vector. Ranges that do not overlap may run at
-  /// once; together they must cover the vector.
+  /// once; together they must cover the vector. Throws std::invalid_argument if a length has
+  /// changed or the range is not within it.
   void begin_step() { ++steps_; }
-  /// Throws std::invalid_argument as `step` does, on a range outside the vector, and before
-  /// begin_step.
   void update(Parameters<Scalar>& parameters, const Vector<Scalar>& gradients, Index first,
               Index last) {
     check_lengths(parameters, gradients);
@@ -75,11 +75,10 @@ class SGD {
       }
     }
   }
+  /// @}
 
-  /// The settings, with the learning rate of now.
-  const SGDOptions& options() const { return options_; }
-  /// Of the next step.
-  double learning_rate() const { return options_.learning_rate; }
+  const SGDOptions& options() const { return options_; }  ///< with the present learning rate
+  double learning_rate() const { return options_.learning_rate; }  ///< of the next step
 
   /// Takes effect at the next step. Throws std::invalid_argument if negative or not finite.
   void set_learning_rate(double rate) {
@@ -88,15 +87,16 @@ class SGD {
     options_.learning_rate = rate;
   }
 
-  /// The state, for a checkpoint: steps done, and with momentum b, of the parameters' layout.
+  /// @{
+  /// The state, for a checkpoint: steps done, and with momentum b, of the parameters' layout, with
+  /// its name in files.
   Index steps() const { return steps_; }
-  /// The velocity, if there is momentum.
   std::span<const Vector<Scalar>> moments() const { return moments_; }
-  /// Their names, as in files.
   std::span<const std::string_view> moment_names() const {
     static constexpr std::array<std::string_view, 1> names{"momentum"};
     return std::span(names).first(moments_.size());
   }
+  /// @}
 
   /// Continues from a saved state. Throws std::invalid_argument, and changes nothing, if `steps` is
   /// negative or the moments differ from `moments()` in number or length.

@@ -46,10 +46,10 @@ class Random {
   /// purposes of its own: any value below 256.
   enum class Purpose : std::uint32_t { training, validation, test, initial_weights };
 
-  /// A source of random numbers that no other purpose shares.
+  /// Seed and purpose, which the samples of all batches of a stream share.
   struct Stream {
-    std::uint64_t seed = 0;               ///< any number
-    Purpose purpose = Purpose::training;  ///< what they are for
+    std::uint64_t seed = 0;               ///< any
+    Purpose purpose = Purpose::training;  ///< below 256
   };
 
   /// Throws std::invalid_argument unless purpose < 2^8, batch < 2^56 and sample < 2^32.

@@ -11,12 +11,10 @@ namespace plastic {
 /// same for the bias. The sign is the learned A's. Only the present step is differentiated; the
 /// outer gradient goes through the inner one. Source: Duan et al., ICLR 2023.
 struct Gradient {
-  /// As in settings and files.
-  static constexpr std::string_view name = "gradient";
-  /// Whether there are fast weights.
-  static constexpr bool plastic = true;
+  static constexpr std::string_view name = "gradient";  ///< as in settings and files
+  static constexpr bool plastic = true;                 ///< with fast weights
 
-  /// Sets the change of every layer; see PlasticityRule.
+  /// The change along the gradient, by Tape::gradient. Costs one inner backward pass of the step.
   template <class Scalar>
   static void propose(StepView<Scalar>& step) {
     const Var<Scalar> loss = sum_features(square(step.output * step.out_scale)) *

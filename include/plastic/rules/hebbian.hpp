@@ -5,14 +5,13 @@
 namespace plastic {
 
 /// What fires together wires together: pre = the layer's input, post = its output activity, no bias
-/// change. Source: Duan et al., ICLR 2023; Miconi, Stanley, Clune 2018.
+/// change. Sources: Duan et al., ICLR 2023; Miconi, Stanley, Clune, "Differentiable plasticity",
+/// ICML 2018.
 struct Hebbian {
-  /// As in settings and files.
-  static constexpr std::string_view name = "hebbian";
-  /// Whether there are fast weights.
-  static constexpr bool plastic = true;
+  static constexpr std::string_view name = "hebbian";  ///< as in settings and files
+  static constexpr bool plastic = true;                ///< with fast weights
 
-  /// Sets the change of every layer; see PlasticityRule.
+  /// The change from the activities that the step has found.
   template <class Scalar>
   static void propose(StepView<Scalar>& step) {
     for (Connection<Scalar>& layer : step.connections) {

@@ -7,12 +7,10 @@ namespace plastic {
 /// No fast weights: the plain recurrent network, as a baseline. Its layers are matrix products over
 /// all samples of a shard.
 struct None {
-  /// As in settings and files.
-  static constexpr std::string_view name = "none";
-  /// Whether there are fast weights.
-  static constexpr bool plastic = false;
+  static constexpr std::string_view name = "none";  ///< as in settings and files
+  static constexpr bool plastic = false;            ///< without fast weights
 
-  /// Sets the change of every layer; see PlasticityRule.
+  /// Never called.
   template <class Scalar>
   static void propose(StepView<Scalar>&) {}
 };

@@ -9,7 +9,7 @@
 
 namespace plastic {
 
-/// Largest number of layers that one cell may have.
+/// Largest number of layers that one cell may have, with the output layer.
 inline constexpr std::size_t max_layers = 8;
 
 /// One layer's part in a time step, as a rule sees it; all are features x samples.
@@ -32,7 +32,8 @@ struct StepView {
   std::span<Synapse<Scalar>> synapses;        ///< of the same layers, for `feedback`
 
   /// (W + w) y for the weights of layer l that this step has used: what y, outputs x samples, looks
-  /// like from the layer's inputs. Differentiable.
+  /// like from the layer's inputs, inputs x samples. Differentiable once. Throws
+  /// std::invalid_argument if there is no such layer or y does not fit it.
   Var<Scalar> feedback(std::size_t l, const Var<Scalar>& y) {
     if (l >= synapses.size()) {
       detail::reject("StepView::feedback", "l", "below the number of layers", l);

@@ -82,8 +82,9 @@ class ClippedRateNode final : public Node<Scalar> {
 
 /// rate' = rate max_norm / max(n, max_norm), with n = sqrt(sum_l |pre_l|^2 |post_l|^2 + |bias_pre
 /// post_l|^2) the norm of each sample's proposed changes. rate: 1 x samples. At n = 0 nothing is
-/// clipped and the derivative is that of `rate`. Costs O(inputs + outputs) of every layer. Once
-/// differentiable. Source: Duan et al. 2023, section 3.
+/// clipped and the derivative is that of `rate`. Costs O(inputs + outputs) of every layer.
+/// Differentiable once. Throws std::invalid_argument on shapes that do not fit, and unless max_norm
+/// is in [1e-30, 1e30]. Source: Duan et al., ICLR 2023, section 3.
 template <class Scalar>
 Var<Scalar> clipped_rate(const Var<Scalar>& rate, std::span<const RankOne<Scalar>> changes,
                          double max_norm) {

@@ -11,13 +11,16 @@ namespace plastic {
 /// `read` and `read_transposed` see the newest version. An update is carried out by the next read,
 /// in one pass with its product. A handle: copies refer to the same synapse. Between its first read
 /// and its end the tape must not be rewound to a place inside; `read` and `write` throw
-/// std::invalid_argument where they find that it was.
+/// std::invalid_argument where they find that it was. They also throw it on an empty synapse, on
+/// shapes that do not fit and on variables of another tape. Memory comes from the tape's arena.
 template <class Scalar>
 class Synapse {
  public:
+  /// An empty one.
   Synapse() = default;
 
-  /// Fast weights start at zero. Throws std::invalid_argument on shapes that do not fit.
+  /// Fast weights start at zero. Throws std::invalid_argument on shapes that do not fit, and naming
+  /// an option out of its range.
   Synapse(Tape<Scalar>& tape, const SlowWeights<Scalar>& slow, const SynapseOptions& options)
       : tape_(&tape) {
     check(slow, options);
@@ -52,17 +55,13 @@ class Synapse {
     }
   }
 
-  /// Whether it was made without a tape.
-  bool empty() const { return data_ == nullptr; }
-  /// Rows of what `read` takes.
-  Index inputs() const { return checked_data().inputs(); }
-  /// Rows of what `read` returns.
-  Index outputs() const { return checked_data().outputs(); }
-  /// Columns of both.
-  Index samples() const { return checked_data().options.samples; }
+  bool empty() const { return data_ == nullptr; }           ///< whether it was made without a tape
+  Index inputs() const { return checked_data().inputs(); }  ///< columns of W
+  Index outputs() const { return checked_data().outputs(); }        ///< rows of W
+  Index samples() const { return checked_data().options.samples; }  ///< as in the options
 
   /// y = x (W + w) + b + beta of each sample. x: inputs x samples; y: outputs x samples.
-  /// Differentiable twice in x, until the next write.
+  /// Differentiable once in all it depends on, and twice in x until the next write.
   Var<Scalar> read(const Var<Scalar>& x) {
     check_not_empty("Synapse::read");
     check_not_rewound("Synapse::read");
@@ -72,7 +71,7 @@ class Synapse {
   }
 
   /// u = (W + w) d of each sample: how the layer passes an adjoint back. d: outputs x samples; u:
-  /// inputs x samples.
+  /// inputs x samples. Differentiable once.
   Var<Scalar> read_transposed(const Var<Scalar>& d) {
     check_not_empty("Synapse::read_transposed");
     check_not_rewound("Synapse::read_transposed");
@@ -83,7 +82,8 @@ class Synapse {
 
   /// w <- (1 - decay) w + rate A o (pre post^T), beta <- (1 - decay) beta + rate a o (bias_pre
   /// post), then clamps to the weight clip. rate, decay: 1 x samples. Costs O(inputs + outputs)
-  /// until the next read. Differentiable once in every argument.
+  /// until the next read. Differentiable once in every argument. Throws std::invalid_argument if
+  /// the synapse is not plastic.
   void write(const RankOne<Scalar>& change, const Var<Scalar>& rate, const Var<Scalar>& decay) {
     check_not_empty("Synapse::write");
     check_not_rewound("Synapse::write");
@@ -100,32 +100,35 @@ class Synapse {
     data_->end = tape_->size();
   }
 
+  /// @{
   /// The fast weights now, outputs x inputs, and the fast biases, outputs x 1, of one sample: views
   /// that the next write or read changes. Writing to them sets the initial state of an episode;
-  /// they are constants of its gradient.
+  /// they are constants of its gradient. Throws std::invalid_argument if the synapse is not plastic
+  /// or there is no such sample.
   StridedMatrixMap<Scalar> fast_weight(Index sample) {
     check_state("Synapse::fast_weight", sample);
     return data_->history.weight_matrix(latest(), sample);
   }
-  /// The fast biases of one sample, outputs x 1, likewise.
   MatrixMap<Scalar> fast_bias(Index sample) {
     check_state("Synapse::fast_bias", sample);
     return {data_->history.bias_part(latest(), sample), outputs(), 1};
   }
+  /// @}
 
-  /// The slow weights and coefficients that it was made with.
+  /// What it was made with; not to be asked of an empty one.
   const SlowWeights<Scalar>& slow_weights() const { return data_->slow; }
 
   /// To be called before a read where W or A may have changed, in value or place, since the synapse
   /// was made, which only one that is not differentiable allows. Costs a copy of W and A where the
-  /// layer has few outputs, else nothing.
+  /// layer has few outputs, else nothing. Not for an empty one.
   void follow_slow_weights() { data_->follow_slow_weights(); }
 
   /// Number of updates so far.
   Index version() const { return checked_data().history.versions(); }
 
   /// The fast weights after `version` updates, outputs x inputs, replayed from the history of a
-  /// differentiable synapse. Costs O(sqrt T) passes over one layer.
+  /// differentiable synapse. Costs O(sqrt T) passes over one layer, and allocates the result.
+  /// Throws std::invalid_argument if there is no such version or sample, or no history.
   Matrix<Scalar> fast_weight_at(Index version, Index sample) {
     check_state("Synapse::fast_weight_at", sample);
     if (!data_->options.differentiable) {

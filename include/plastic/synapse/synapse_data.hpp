@@ -6,19 +6,18 @@
 
 namespace plastic {
 
-/// Slow parameters of a layer on a tape. weight: outputs x inputs, bias: outputs x 1; alpha and
-/// bias_alpha likewise, or empty for a fixed 1.
+/// Slow parameters of a layer on a tape.
 template <class Scalar>
 struct SlowWeights {
   Var<Scalar> weight;      ///< W, outputs x inputs
   Var<Scalar> bias;        ///< b, outputs x 1
-  Var<Scalar> alpha;       ///< A, outputs x inputs; empty: fixed at 1
-  Var<Scalar> bias_alpha;  ///< a, outputs x 1; empty: fixed at 1
+  Var<Scalar> alpha;       ///< A, outputs x inputs, or empty for a fixed 1
+  Var<Scalar> bias_alpha;  ///< a, outputs x 1, or empty for a fixed 1
 };
 
-/// Settings of a synapse.
+/// Settings of a Synapse.
 struct SynapseOptions {
-  Index samples = 1;           ///< columns; each has fast weights of its own
+  Index samples = 1;           ///< each with fast weights of its own
   bool plastic = true;         ///< false: no fast weights, `write` must not be called
   bool differentiable = true;  ///< false: keeps the present weights only, and no adjoints
   double weight_clip = 0;  ///< clamps the fast weights to +-weight_clip after an update; 0 is off
@@ -26,13 +25,12 @@ struct SynapseOptions {
 };
 
 /// What a plasticity rule proposes for a layer: the change pre post^T of the weights (before A and
-/// the learning rate), and bias_pre * post of the bias. pre: inputs x samples, post: outputs x
-/// samples. A bias_pre of 1 treats the bias as the weight from a constant activity, 0 leaves it.
+/// the learning rate), and bias_pre * post of the bias.
 template <class Scalar>
 struct RankOne {
   Var<Scalar> pre;      ///< inputs x samples
   Var<Scalar> post;     ///< outputs x samples
-  double bias_pre = 0;  ///< how much of post goes to the bias
+  double bias_pre = 0;  ///< 1 treats the bias as the weight from a constant activity, 0 leaves it
 };
 
 namespace detail {

@@ -12,16 +12,16 @@ namespace plastic {
 /// amount every time asks the system for memory in its first turn only.
 class Arena {
  public:
-  /// Of every piece, in bytes.
-  static constexpr std::size_t alignment = 64;
+  static constexpr std::size_t alignment = 64;  ///< of every allocation, in bytes
 
-  /// A place in the arena.
+  /// A place in the arena: everything allocated before it.
   struct Mark {
     std::size_t chunk = 0;  ///< number of the chunk
-    std::size_t used = 0;   ///< bytes of it in use
+    std::size_t used = 0;   ///< bytes of it
   };
 
-  /// Uninitialised memory on a 64-byte boundary, valid until the arena is rewound before it.
+  /// Uninitialised memory on a 64-byte boundary, valid until the arena is rewound before it. Asks
+  /// the system for a chunk only where those held have no room.
   void* allocate(std::size_t bytes) {
     bytes = (bytes + alignment - 1) / alignment * alignment;
     while (at_.chunk < chunks_.size() && at_.used + bytes > chunks_[at_.chunk].size) {
@@ -33,16 +33,14 @@ class Arena {
     return place;
   }
 
-  /// Memory for `count` values, not initialised.
+  /// The same for `count` values of type T, which are not constructed.
   template <class T>
   T* allocate_array(std::size_t count) {
     return static_cast<T*>(allocate(count * sizeof(T)));
   }
 
-  /// Where it stands.
-  Mark mark() const { return at_; }
-  /// Gives back all that was taken since `mark`.
-  void rewind(Mark mark) { at_ = mark; }
+  Mark mark() const { return at_; }       ///< the present place
+  void rewind(Mark mark) { at_ = mark; }  ///< forgets what was allocated after it; destroys nothing
 
   /// Bytes held, used or not.
   std::size_t capacity() const {

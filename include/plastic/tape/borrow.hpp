@@ -5,8 +5,10 @@
 
 namespace plastic {
 
-/// Parameter `number` of `parameters` on a tape, without a copy. Sweeps add to its part of
-/// `gradients` unless that is nullptr or the parameter is frozen.
+/// Parameter `number` of `parameters` on a tape, without a copy: parameters and gradients must
+/// outlive what is recorded. Sweeps add to its part of `gradients` unless that is nullptr or the
+/// parameter is frozen. Throws std::invalid_argument if there is no such parameter or `gradients`
+/// has another length.
 template <class Scalar>
 Var<Scalar> borrow(Tape<Scalar>& tape, const Parameters<Scalar>& parameters, Index number,
                    Vector<Scalar>* gradients) {

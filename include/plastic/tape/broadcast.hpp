@@ -69,6 +69,7 @@ Var<Scalar> broadcast(const Var<Scalar>& x, Index rows, Index cols) {
 }
 
 /// The sum that undoes `broadcast`: rows and cols are x's own or 1, and a side of 1 is summed over.
+/// Throws std::invalid_argument on other sizes.
 template <class Scalar>
 Var<Scalar> sum_to(const Var<Scalar>& x, Index rows, Index cols) {
   if ((rows != x.rows() && rows != 1) || (cols != x.cols() && cols != 1)) {

@@ -6,7 +6,9 @@
 
 #include "plastic/tape/broadcast.hpp"
 
-/// Elementwise operations. Binary ones broadcast: a side of 1 repeats to the other's size.
+/// @file
+/// Elementwise operations, differentiable any number of times. Binary ones broadcast: a side of 1
+/// repeats to the other's size.
 namespace plastic {
 namespace detail {
 
@@ -237,108 +239,107 @@ Var<Scalar> apply_broadcast(const Op& op, const Var<Scalar>& a, const Var<Scalar
 
 }  // namespace detail
 
-/// a + b. A side of 1 repeats to the other's size; throws std::invalid_argument on other shapes, or
-/// on variables of two tapes. So do all operators of two variables.
+/// @{
+/// Sum, difference, product and quotient, entry by entry; the matrix product is `matmul`. A side of
+/// 1 repeats to the other's size. Throws std::invalid_argument if the shapes do not fit, or the
+/// variables are of two tapes.
 template <class Scalar>
 Var<Scalar> operator+(const Var<Scalar>& a, const Var<Scalar>& b) {
   return detail::apply_broadcast(detail::Add{}, a, b);
 }
-/// a - b.
 template <class Scalar>
 Var<Scalar> operator-(const Var<Scalar>& a, const Var<Scalar>& b) {
   return detail::apply_broadcast(detail::Subtract{}, a, b);
 }
-/// Entry by entry; the matrix product is `matmul`.
 template <class Scalar>
 Var<Scalar> operator*(const Var<Scalar>& a, const Var<Scalar>& b) {
   return detail::apply_broadcast(detail::Multiply{}, a, b);
 }
-/// a / b, entry by entry.
 template <class Scalar>
 Var<Scalar> operator/(const Var<Scalar>& a, const Var<Scalar>& b) {
   return detail::apply_broadcast(detail::Divide{}, a, b);
 }
+/// @}
+
 /// -x.
 template <class Scalar>
 Var<Scalar> operator-(const Var<Scalar>& x) {
   return apply(detail::Negate{}, x);
 }
 
+/// What operations take beside a variable: an integer or a floating-point number, converted to the
+/// variable's Scalar.
 template <class T>
 concept Number = std::integral<T> || std::floating_point<T>;
 
-/// x times a number.
+/// @{
+/// Sum, difference, product and quotient of every entry and a number; x / n is computed as
+/// x (1 / n).
 template <class Scalar, Number N>
 Var<Scalar> operator*(const Var<Scalar>& x, N factor) {
   return apply(detail::Scale<Scalar>(static_cast<Scalar>(factor)), x);
 }
-/// x times a number.
 template <class Scalar, Number N>
 Var<Scalar> operator*(N factor, const Var<Scalar>& x) {
   return x * factor;
 }
-/// x divided by a number.
 template <class Scalar, Number N>
 Var<Scalar> operator/(const Var<Scalar>& x, N divisor) {
   return x * (Scalar(1) / static_cast<Scalar>(divisor));
 }
-/// A number divided by x, entry by entry.
 template <class Scalar, Number N>
 Var<Scalar> operator/(N dividend, const Var<Scalar>& x) {
   return x.tape().constant(Matrix<Scalar>::Constant(1, 1, static_cast<Scalar>(dividend))) / x;
 }
-/// x plus a number.
 template <class Scalar, Number N>
 Var<Scalar> operator+(const Var<Scalar>& x, N offset) {
   return apply(detail::Shift<Scalar>(static_cast<Scalar>(offset)), x);
 }
-/// x plus a number.
 template <class Scalar, Number N>
 Var<Scalar> operator+(N offset, const Var<Scalar>& x) {
   return x + offset;
 }
-/// x minus a number.
 template <class Scalar, Number N>
 Var<Scalar> operator-(const Var<Scalar>& x, N offset) {
   return x + (-static_cast<Scalar>(offset));
 }
-/// A number minus x.
 template <class Scalar, Number N>
 Var<Scalar> operator-(N offset, const Var<Scalar>& x) {
   return -x + offset;
 }
+/// @}
 
-/// Exponential of every entry.
+/// exp(x), entry by entry.
 template <class Scalar>
 Var<Scalar> exp(const Var<Scalar>& x) {
   return apply(detail::Exp{}, x);
 }
-/// Natural logarithm of every entry.
+/// Natural logarithm, for x > 0.
 template <class Scalar>
 Var<Scalar> log(const Var<Scalar>& x) {
   return apply(detail::Log{}, x);
 }
-/// Square root of every entry; its derivative at 0 is infinite.
+/// Square root, for x >= 0; the derivative at 0 is infinite.
 template <class Scalar>
 Var<Scalar> sqrt(const Var<Scalar>& x) {
   return apply(detail::Sqrt{}, x);
 }
-/// x^2 of every entry.
+/// x * x, entry by entry.
 template <class Scalar>
 Var<Scalar> square(const Var<Scalar>& x) {
   return apply(detail::Square{}, x);
 }
-/// Sine of every entry, in radians.
+/// Sine, of x in radians.
 template <class Scalar>
 Var<Scalar> sin(const Var<Scalar>& x) {
   return apply(detail::Sin{}, x);
 }
-/// Cosine of every entry, in radians.
+/// Cosine, of x in radians.
 template <class Scalar>
 Var<Scalar> cos(const Var<Scalar>& x) {
   return apply(detail::Cos{}, x);
 }
-/// Hyperbolic tangent of every entry.
+/// Hyperbolic tangent.
 template <class Scalar>
 Var<Scalar> tanh(const Var<Scalar>& x) {
   return apply(detail::Tanh{}, x);
@@ -358,7 +359,8 @@ template <class Scalar>
 Var<Scalar> relu(const Var<Scalar>& x) {
   return apply(detail::Relu{}, x);
 }
-/// x where x > 0, else slope x, with a slope in [0, 1]; the derivative at 0 is the slope.
+/// x where x > 0, else slope x; the derivative at 0 is the slope. Throws std::invalid_argument
+/// unless the slope is in [0, 1].
 template <class Scalar>
 Var<Scalar> leaky_relu(const Var<Scalar>& x, double slope) {
   detail::check_range("leaky_relu", "slope", slope, 0, 1);
@@ -388,7 +390,8 @@ Var<Scalar> pow(const Var<Scalar>& x, N exponent) {
   if (exponent == 2) return square(x);
   return apply(detail::Power<Scalar>(static_cast<Scalar>(exponent)), x);
 }
-/// min(max(x, low), high); the derivative is 1 on the bounds themselves.
+/// min(max(x, low), high); the derivative is 1 on the bounds themselves. Throws
+/// std::invalid_argument unless low <= high.
 template <class Scalar, Number L, Number H>
 Var<Scalar> clamp(const Var<Scalar>& x, L low, H high) {
   if (!(low <= high)) detail::reject("clamp", "low", "at most high", low);

@@ -3,7 +3,8 @@
 #include "plastic/tape/elementwise.hpp"
 #include "plastic/tape/linear.hpp"
 
-/// Functions composed of operations: as differentiable as those.
+/// @file
+/// Functions composed of operations: differentiable any number of times, as those are.
 namespace plastic {
 
 /// Mean of all entries, 1 x 1.
@@ -13,7 +14,8 @@ Var<Scalar> mean(const Var<Scalar>& x) {
 }
 
 /// y = (x - mean) / sqrt(variance + epsilon) * gain + bias over the features of each sample.
-/// x: features x samples; gain, bias: features x 1. Source: Ba, Kiros, Hinton 2016.
+/// x: features x samples; gain, bias: features x 1; epsilon in [0, 1]. Throws std::invalid_argument
+/// otherwise. Source: Ba, Kiros, Hinton, "Layer normalization", 2016.
 template <class Scalar>
 Var<Scalar> layer_norm(const Var<Scalar>& x, const Var<Scalar>& gain, const Var<Scalar>& bias,
                        double epsilon = 1e-5) {
@@ -52,13 +54,14 @@ struct LogSumExp : Elementwise {
 
 }  // namespace detail
 
-/// log(sum(exp(x))) over the features of each sample, 1 x samples.
+/// log(sum(exp(x))) over the features of each sample, 1 x samples, without overflow.
 template <class Scalar>
 Var<Scalar> log_sum_exp(const Var<Scalar>& x) {
   return apply(detail::LogSumExp{}, x);
 }
 
-/// Probabilities exp(x) / sum(exp(x)) over the features of each sample.
+/// Probabilities exp(x) / sum(exp(x)) over the features of each sample: features x samples, columns
+/// that sum to 1. Without overflow.
 template <class Scalar>
 Var<Scalar> softmax(const Var<Scalar>& x) {
   return exp(x - log_sum_exp(x));
@@ -66,6 +69,7 @@ Var<Scalar> softmax(const Var<Scalar>& x) {
 
 /// Weighted mean of squared errors, 1 x 1: sum(weights * (x - target)^2) / (features *
 /// sum(weights)). x, target: features x samples; weights: 1 x samples, >= 0, or empty for all 1.
+/// Throws std::invalid_argument if the shapes do not fit.
 template <class Scalar>
 Var<Scalar> mean_squared_error(const Var<Scalar>& x, const Var<Scalar>& target,
                                const Var<Scalar>& weights = {}) {
@@ -78,7 +82,8 @@ Var<Scalar> mean_squared_error(const Var<Scalar>& x, const Var<Scalar>& target,
 
 /// Mean over samples of -sum_k q_k log softmax(x)_k, q = (1 - smoothing) target + smoothing / K,
 /// 1 x 1. x: K logits x samples; target: K x samples, columns that sum to 1 (one-hot or
-/// probabilities); smoothing in [0, 1].
+/// probabilities); smoothing in [0, 1]. Throws std::invalid_argument if the shapes differ or the
+/// smoothing is out of its range.
 template <class Scalar>
 Var<Scalar> cross_entropy(const Var<Scalar>& x, const Var<Scalar>& target, double smoothing = 0) {
   detail::check_shape("cross_entropy", "target", target.rows(), target.cols(), x.rows(), x.cols());

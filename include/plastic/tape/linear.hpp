@@ -4,6 +4,7 @@
 
 #include "plastic/tape/operation.hpp"
 
+/// @file
 /// Matrix products and rearrangements.
 namespace plastic {
 namespace detail {
@@ -99,7 +100,8 @@ class ConcatenateNode final : public Node<Scalar> {
 
 }  // namespace detail
 
-/// Matrix product (m x k)(k x n).
+/// Matrix product (m x k)(k x n), differentiable any number of times. It is Eigen's, which may
+/// allocate. Throws std::invalid_argument if the inner sides differ.
 template <class Scalar>
 Var<Scalar> matmul(const Var<Scalar>& a, const Var<Scalar>& b) {
   if (a.cols() != b.rows()) {
@@ -109,13 +111,14 @@ Var<Scalar> matmul(const Var<Scalar>& a, const Var<Scalar>& b) {
   return apply(detail::Matmul{}, a, b);
 }
 
-/// x with rows and columns exchanged.
+/// The transpose, copied.
 template <class Scalar>
 Var<Scalar> transpose(const Var<Scalar>& x) {
   return apply(detail::Transpose{}, x);
 }
 
-/// Features first, ..., first + count - 1 of x, copied.
+/// Features first, ..., first + count - 1 of x, copied: count x samples. Throws
+/// std::invalid_argument if count is not positive or x lacks one of them.
 template <class Scalar>
 Var<Scalar> rows(const Var<Scalar>& x, Index first, Index count) {
   if (first < 0 || count <= 0 || count > x.rows() || first > x.rows() - count) {
@@ -125,7 +128,8 @@ Var<Scalar> rows(const Var<Scalar>& x, Index first, Index count) {
   return first == 0 && count == x.rows() ? x : apply(detail::Rows(first, count), x);
 }
 
-/// A matrix of `total` rows: x from row `first` on, zeros around it.
+/// A matrix of `total` rows: x from row `first` on, zeros around it. Throws std::invalid_argument
+/// if x does not fit in.
 template <class Scalar>
 Var<Scalar> pad_rows(const Var<Scalar>& x, Index first, Index total) {
   if (first < 0 || first > total - x.rows()) {
@@ -134,7 +138,8 @@ Var<Scalar> pad_rows(const Var<Scalar>& x, Index first, Index total) {
   return apply(detail::PadRows(first, total), x);
 }
 
-/// The matrices of equal row count in `parts`, side by side. Once differentiable.
+/// The matrices in `parts`, features x samples each, copied side by side. Differentiable once.
+/// Throws std::invalid_argument if there is none or they differ in the number of rows.
 template <class Scalar>
 Var<Scalar> concatenate_samples(std::span<const Var<Scalar>> parts) {
   if (parts.empty()) detail::reject("concatenate_samples", "parts", "at least one matrix", 0);

@@ -21,16 +21,16 @@ class Node {
  public:
   Scalar* value = nullptr;     ///< rows x cols, column-major
   Scalar* adjoint = nullptr;   ///< same shape; null until a sweep reaches the node
-  Index rows = 0;              ///< of value and adjoint
-  Index cols = 0;              ///< of value and adjoint
+  Index rows = 0;              ///< of both
+  Index cols = 0;              ///< of both
   Index index = 0;             ///< place on the tape
   std::size_t serial = 0;      ///< of all nodes that the tape has ever had
-  bool needs_adjoint = false;  ///< false of constants and of what depends on them alone
-  bool leaf = false;           ///< its adjoint is the caller's memory
+  bool needs_adjoint = false;  ///< whether a sweep brings it one
+  bool leaf = false;           ///< whether `adjoint` is the caller's memory, which sweeps add to
   bool wanted = false;         ///< on a path from `wrt` to the loss while gradients are recorded
   Node* recorded = nullptr;    ///< the recorded adjoint, likewise
 
-  /// The nodes that it was computed from.
+  /// The arguments of the operation.
   virtual std::span<Node* const> parents() const { return {}; }
 
   /// Whether a wanted node enters this one. Wanted nodes have an index of at least `first`.
@@ -38,15 +38,16 @@ class Node {
     return std::ranges::any_of(parents(), [](const Node* parent) { return parent->wanted; });
   }
 
-  /// Adds this node's adjoint, times the derivative, to the adjoints of its parents.
+  /// Adds this node's adjoint, times the derivative, to the adjoints of its parents. A sweep calls
+  /// it where the node has an adjoint.
   virtual void propagate(Tape<Scalar>&) {}
 
-  /// The same as recorded operations, for the wanted parents.
+  /// The same as recorded operations, from `recorded` to that of the wanted parents. Throws
+  /// std::invalid_argument where the operation is differentiable only once.
   virtual void record(Tape<Scalar>&) {}
 
-  /// The value as a matrix.
-  MatrixMap<Scalar> value_map() const { return {value, rows, cols}; }
-  /// The adjoint as a matrix; there must be one.
+  MatrixMap<Scalar> value_map() const { return {value, rows, cols}; }  ///< `value`, rows x cols
+  /// `adjoint`, rows x cols, where it is not null.
   MatrixMap<Scalar> adjoint_map() const { return {adjoint, rows, cols}; }
 
  protected:

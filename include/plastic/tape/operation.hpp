@@ -8,11 +8,9 @@
 
 namespace plastic {
 
-/// Names the argument whose adjoint a formula computes.
-template <std::size_t I>
-struct At {};
-
-/// An operation, by its value and one adjoint formula per argument.
+/// Names the argument whose adjoint a formula computes: I = 0 is the first.
+///
+/// An operation is a struct with its value and one adjoint formula per argument:
 ///
 ///     struct Square {
 ///       static constexpr std::string_view name = "square";
@@ -29,6 +27,9 @@ struct At {};
 /// operation is differentiable as often as the operations its formula uses. It sees Eigen arrays
 /// (maps) if `elementwise`, else Eigen matrices, or Var; it must not return references to locals. A
 /// sweep evaluates the returned expression straight into the adjoint.
+template <std::size_t I>
+struct At {};
+
 namespace detail {
 
 template <class Op, class Scalar>
@@ -111,8 +112,9 @@ class OperationNode final : public Node<Scalar> {
 
 }  // namespace detail
 
-/// Records op(x, ...) on the tape of its arguments. Throws std::invalid_argument if they lie on
-/// different tapes. Allocates from the arena only.
+/// Records op(x, ...) on the tape of its arguments, with `op` as At describes it, and returns the
+/// result, of the shape that op.value gives. As often differentiable as the formulas. Throws
+/// std::invalid_argument if the arguments lie on different tapes. Allocates from the arena only.
 template <class Op, class Scalar, class... More>
 Var<Scalar> apply(const Op& op, const Var<Scalar>& first, const More&... more) {
   first.check_usable();

@@ -12,14 +12,13 @@ namespace plastic {
 
 /// One named matrix inside the flat vector of a Parameters set.
 struct ParameterBlock {
-  std::string name;       ///< unique in its set
-  Index rows = 0;         ///< at least 1
-  Index cols = 0;         ///< at least 1
+  std::string name;       ///< unlike all others of the set
+  Index rows = 0;         ///< of a layer's weight: outputs
+  Index cols = 0;         ///< of a layer's weight: inputs
   Index offset = 0;       ///< of its first value in the flat vector
-  bool trainable = true;  ///< false: optimizers and gradients pass over it
+  bool trainable = true;  ///< false: frozen
 
-  /// Number of values.
-  Index size() const { return rows * cols; }
+  Index size() const { return rows * cols; }  ///< number of values
 };
 
 /// The slow parameters of a model: named column-major matrices in one flat vector.
@@ -46,8 +45,7 @@ class Parameters {
     return static_cast<Index>(blocks_.size()) - 1;
   }
 
-  /// All blocks, in the order of their numbers.
-  std::span<const ParameterBlock> blocks() const { return blocks_; }
+  std::span<const ParameterBlock> blocks() const { return blocks_; }  ///< in the order of `add`
   /// Throws std::invalid_argument if there is no block of that number, as all that takes one does.
   const ParameterBlock& block(Index number) const { return blocks_[place(number)]; }
 
@@ -61,32 +59,34 @@ class Parameters {
     return found;
   }
 
-  /// A block as a matrix, by its number or name.
+  /// @{
+  /// The values of a block, rows x cols, to be read or written in place. Throws
+  /// std::invalid_argument if there is no such block.
   MatrixMap<Scalar> matrix(Index number) { return view(values_, number); }
-  /// The same to read.
   ConstMatrixMap<Scalar> matrix(Index number) const { return view(values_, number); }
-  /// The same by name.
   MatrixMap<Scalar> matrix(std::string_view name) { return matrix(find(name)); }
-  /// The same by name, to read.
   ConstMatrixMap<Scalar> matrix(std::string_view name) const { return matrix(find(name)); }
+  /// @}
 
-  /// The block's part of a vector that has this set's layout, a gradient for example.
+  /// @{
+  /// The block's part, rows x cols, of a vector that has this set's layout, a gradient for example.
+  /// Throws std::invalid_argument if there is no such block or the vector has another length.
   MatrixMap<Scalar> view(Vector<Scalar>& flat, Index number) const {
     const ParameterBlock& b = checked_block(flat.size(), number);
     return {flat.data() + b.offset, b.rows, b.cols};
   }
-  /// The same to read.
   ConstMatrixMap<Scalar> view(const Vector<Scalar>& flat, Index number) const {
     const ParameterBlock& b = checked_block(flat.size(), number);
     return {flat.data() + b.offset, b.rows, b.cols};
   }
+  /// @}
 
+  /// @{
   /// All blocks and the zeros between them; its length is the length of every gradient.
   Vector<Scalar>& values() { return values_; }
-  /// The same to read.
   const Vector<Scalar>& values() const { return values_; }
-  /// Length of that vector.
-  Index size() const { return values_.size(); }
+  /// @}
+  Index size() const { return values_.size(); }  ///< length of `values()`
 
   /// Number of learned values: the sizes of the trainable blocks.
   Index trainable_count() const {
@@ -95,10 +95,11 @@ class Parameters {
     return count;
   }
 
+  /// @{
   /// A frozen block keeps its values: optimizers and gradients pass over it.
   void freeze(Index number) { blocks_[place(number)].trainable = false; }
-  /// Makes it trainable again.
   void unfreeze(Index number) { blocks_[place(number)].trainable = true; }
+  /// @}
 
  private:
   Index position(std::string_view name) const {

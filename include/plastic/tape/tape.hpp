@@ -24,9 +24,7 @@ struct PaddedRows {
   X x;
   Index first;
   Index total;
-  /// Rows of the value.
   Index rows() const { return total; }
-  /// Columns of the value.
   Index cols() const { return x.cols(); }
 };
 
@@ -38,26 +36,23 @@ struct PaddedRows {
 template <class ScalarType>
 class Var {
  public:
-  /// float or double.
-  using Scalar = ScalarType;
+  using Scalar = ScalarType;  ///< float or double
 
+  /// An empty one.
   Var() = default;
-  /// The node as a variable; for operations.
+  /// Handle of a node of that tape.
   Var(Tape<Scalar>* tape, Node<Scalar>* node)
       : tape_(tape), node_(node), index_(node->index), serial_(node->serial) {}
 
-  /// Whether it was made without a tape.
-  bool empty() const { return node_ == nullptr; }
-  /// Rows of the value.
-  Index rows() const { return node().rows; }
-  /// Columns of the value.
-  Index cols() const { return node().cols; }
+  bool empty() const { return node_ == nullptr; }  ///< whether it was made without a tape
+  Index rows() const { return node().rows; }       ///< of its matrix
+  Index cols() const { return node().cols; }       ///< of its matrix
   /// The tape that it is on.
   Tape<Scalar>& tape() const {
     if (empty()) reject_unusable();
     return *tape_;
   }
-  /// Its node; for operations.
+  /// Its node, for operations that make nodes of their own.
   Node<Scalar>& node() const {
     if (empty()) reject_unusable();
     return *node_;
@@ -66,7 +61,7 @@ class Var {
   /// Whether the variable is still on its tape: made on one, and not forgotten by it since.
   bool usable() const { return node_ != nullptr && tape_->has(index_, serial_); }
 
-  /// The value, as a view that stays until the tape forgets it.
+  /// The recorded matrix, rows x cols: a view of the tape's memory, until the tape forgets it.
   ConstMatrixMap<Scalar> value() const {
     check_usable();
     return {node_->value, node_->rows, node_->cols};
@@ -127,14 +122,15 @@ class Tape {
 
   /// A place on the tape: everything recorded before it.
   struct Position {
-    std::size_t nodes = 0;  ///< recorded before it
-    Arena::Mark memory;     ///< taken before it
+    std::size_t nodes = 0;  ///< number of nodes
+    Arena::Mark memory;     ///< place in the arena
   };
 
-  /// The end of the tape as it is now.
+  /// The present end of the tape.
   Position position() const { return {nodes_.size(), arena_.mark()}; }
 
   /// Forgets everything recorded after `position`, and all adjoints; their memory is used again.
+  /// Throws std::invalid_argument if `position` lies behind the tape's end.
   void rewind(Position position) {
     if (position.nodes > nodes_.size()) {
       detail::reject("Tape::rewind", "position", "on the tape", "one behind its end");
@@ -175,7 +171,8 @@ class Tape {
 
   /// Adjoints of the sum of `loss`'s entries for everything before it. Leaves that borrow their
   /// gradient add to it; all others start from zero. Cost: about twice the recorded operations. The
-  /// memory of its adjoints is used again after `clear` or `rewind`, not in the next sweep.
+  /// memory of its adjoints is used again after `clear` or `rewind`, not in the next sweep. Throws
+  /// std::invalid_argument if `loss` is not on this tape.
   void backward(const Var<Scalar>& loss) { backward(loss, Position{}); }
 
   /// The same down to `until`; adjoints of older variables hold what came to them so far. Go on
@@ -188,7 +185,8 @@ class Tape {
   }
 
   /// Adds `adjoint` to the adjoint of `variable`, for a sweep that starts from several places or
-  /// from a derivative that another program has computed.
+  /// from a derivative that another program has computed. Throws std::invalid_argument if the
+  /// shapes differ or `variable` is not on this tape.
   template <class Derived>
   void seed(const Var<Scalar>& variable, const Eigen::MatrixBase<Derived>& adjoint) {
     check_mine("Tape::seed", variable);
@@ -221,9 +219,9 @@ class Tape {
   /// Records the gradient of the sum of `loss`'s entries as new variables, which can be used and
   /// differentiated like any other: an inner loss inside an outer one. gradients[i] has the shape
   /// of wrt[i] and is zero where the loss does not depend on it. What is older than every `wrt`
-  /// is a constant of this gradient. Throws std::invalid_argument if an operation on the way has
-  /// no recorded adjoint: a synapse has one in what it reads, until its next write, but none in its
-  /// weights and their updates.
+  /// is a constant of this gradient. Throws std::invalid_argument if the spans differ in length, a
+  /// variable is not on this tape, or an operation on the way has no recorded adjoint: a synapse
+  /// has one in what it reads, until its next write, but none in its weights and their updates.
   void gradient(const Var<Scalar>& loss, std::span<const Var<Scalar>> wrt,
                 std::span<Var<Scalar>> gradients) {
     check_mine("Tape::gradient", loss);
@@ -263,10 +261,8 @@ class Tape {
     return result;
   }
 
-  /// Number of recorded nodes.
-  std::size_t size() const { return nodes_.size(); }
-  /// Bytes held, used or not.
-  std::size_t memory() const { return arena_.capacity(); }
+  std::size_t size() const { return nodes_.size(); }        ///< number of recorded nodes
+  std::size_t memory() const { return arena_.capacity(); }  ///< bytes held, used or not
 
   /// Whether a sweep has run since the last clear or rewind.
   bool swept() const { return swept_; }
@@ -279,7 +275,7 @@ class Tape {
 
   // What operations are built from.
 
-  /// Appends a node made in the arena.
+  /// Appends a node made in the arena from `args`, without value and shape, which the caller sets.
   template <class NodeType, class... Args>
   NodeType* emplace(Args&&... args) {
     static_assert(std::is_trivially_destructible_v<NodeType>,
@@ -291,13 +287,12 @@ class Tape {
     return node;
   }
 
-  /// Memory for `count` values until the tape is rewound, not initialised.
+  /// Uninitialised memory of the arena for `count` values, until the tape is rewound before it.
   Scalar* allocate(Index count) {
     return arena_.allocate_array<Scalar>(static_cast<std::size_t>(count));
   }
 
-  /// The memory itself.
-  Arena& arena() { return arena_; }
+  Arena& arena() { return arena_; }  ///< where nodes, values and adjoints lie
 
   /// Adds an expression to a node's adjoint, which it starts where nothing has come yet.
   template <class Expression>
@@ -320,7 +315,7 @@ class Tape {
     }
   }
 
-  /// The same for rows amid zeros.
+  /// The same for rows with zeros around them.
   template <class X>
   void accumulate(Node<Scalar>& node, const detail::PaddedRows<X>& adjoint) {
     open_adjoint(node).middleRows(adjoint.first, adjoint.x.rows()) += adjoint.x;
@@ -338,7 +333,7 @@ class Tape {
   /// Number of the present sweep: it tells an operation that spans several nodes when to reset.
   std::size_t sweep_number() const { return sweep_; }
 
-  /// Throws std::invalid_argument unless v is a usable variable of this tape.
+  /// Throws std::invalid_argument in the name of `function` unless v is on this tape.
   void check_mine(std::string_view function, const Var<Scalar>& v) const {
     if (v.empty()) detail::reject(function, "the variable", "on this tape", "an empty one");
     v.check_usable();

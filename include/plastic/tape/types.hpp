@@ -14,11 +14,11 @@ using Index = Eigen::Index;
 template <class Scalar>
 using Matrix = Eigen::Matrix<Scalar, Eigen::Dynamic, Eigen::Dynamic>;
 
-/// A column of values.
+/// Column vector.
 template <class Scalar>
 using Vector = Eigen::Matrix<Scalar, Eigen::Dynamic, 1>;
 
-/// A view of memory as a column-major matrix.
+/// A view of column-major memory without gaps, to be read and written.
 template <class Scalar>
 using MatrixMap = Eigen::Map<Matrix<Scalar>>;
 
@@ -27,7 +27,7 @@ template <class Scalar>
 using StridedMatrixMap =
     Eigen::Map<Matrix<Scalar>, Eigen::Unaligned, Eigen::Stride<Eigen::Dynamic, Eigen::Dynamic>>;
 
-/// The same to read.
+/// A view of column-major memory without gaps, to be read.
 template <class Scalar>
 using ConstMatrixMap = Eigen::Map<const Matrix<Scalar>>;
 

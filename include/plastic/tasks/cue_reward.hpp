@@ -11,7 +11,7 @@
 
 namespace plastic {
 
-/// Settings of the cue-reward task.
+/// Settings of CueReward.
 struct CueRewardOptions {
   Index cues = 5;            ///< cues of an episode
   Index features = 14;       ///< length of a cue
@@ -44,14 +44,11 @@ class CueReward {
     detail::check_range("CueReward", "noise", options.noise, 0, std::numeric_limits<double>::max());
   }
 
-  /// The settings.
-  const CueRewardOptions& options() const { return options_; }
+  const CueRewardOptions& options() const { return options_; }  ///< as given to the constructor
 
-  /// Rows of an input.
-  Index inputs() const { return options_.features + 2; }
-  /// Rows of a target.
-  Index outputs() const { return 1; }
-  /// Steps of an episode.
+  Index inputs() const { return options_.features + 2; }  ///< a cue, its reward, "this is recall"
+  Index outputs() const { return 1; }                     ///< the reward
+  /// Storage and recall.
   Index steps() const { return options_.storage_steps + options_.recall_steps; }
 
   /// Fills `episodes` with samples first, ..., first + samples - 1 of a batch; see Task.

@@ -34,6 +34,9 @@ struct Episodes {
 
 /// A source of episodes.
 ///
+/// `inputs()` and `outputs()` are the rows of Episodes::inputs and targets, `steps()` is the length
+/// of an episode.
+///
 /// `generate(stream, batch, first, samples, episodes)` fills `episodes` with samples first,
 /// first + 1, ... of a batch. A sample depends on (stream, batch, its number) alone, so that any
 /// division into shards sees the same data. It is called from several threads at once, on

@@ -14,9 +14,9 @@ namespace plastic {
 /// The functions that an episode of few-shot regression may ask to learn.
 enum class RegressionFunction { linear, mlp };
 
-/// Settings of few-shot regression.
+/// Settings of FewShotRegression.
 struct FewShotRegressionOptions {
-  RegressionFunction function = RegressionFunction::linear;  ///< that every episode draws anew
+  RegressionFunction function = RegressionFunction::linear;  ///< what is to be learned
   Index variables = 0;  ///< inputs of the function; 0: as in the paper, 12 for linear, 6 for mlp
   Index support = 20;   ///< k, points that are shown with their value
   Index queries = 20;   ///< points that are shown without
@@ -39,8 +39,8 @@ struct FewShotRegressionOptions {
 /// 2023. Const and safe from several threads.
 class FewShotRegression {
  public:
-  /// Throws std::invalid_argument if a count is not in [1, 2^31) or the noise is negative or not
-  /// finite.
+  /// Throws std::invalid_argument if a count is not in [1, 2^31), the noise is negative or not
+  /// finite, or the function none of RegressionFunction.
   explicit FewShotRegression(const FewShotRegressionOptions& options = {}) : options_(options) {
     constexpr auto here = "FewShotRegression";
     if (options.variables == 0) {
@@ -57,15 +57,12 @@ class FewShotRegression {
     }
   }
 
-  /// The settings.
+  /// As given to the constructor, with the number of variables chosen.
   const FewShotRegressionOptions& options() const { return options_; }
 
-  /// Rows of an input.
-  Index inputs() const { return options_.variables + 2; }
-  /// Rows of a target.
-  Index outputs() const { return 1; }
-  /// Steps of an episode.
-  Index steps() const { return options_.support + options_.queries; }
+  Index inputs() const { return options_.variables + 2; }  ///< a point, its value, "value shown"
+  Index outputs() const { return 1; }                      ///< the value
+  Index steps() const { return options_.support + options_.queries; }  ///< points of an episode
 
   /// Fills `episodes` with samples first, ..., first + samples - 1 of a batch; see Task. Values are
   /// drawn in double and rounded to Scalar. Allocates only where the sizes of `episodes` do not

@@ -9,7 +9,7 @@
 
 namespace plastic {
 
-/// Settings of sequence reproduction.
+/// Settings of SequenceReproduction.
 struct SequenceReproductionOptions {
   Index length = 20;    ///< n, values of a sequence
   Index delay = 20;     ///< m, steps between the sequence and its recall; may be 0
@@ -38,15 +38,11 @@ class SequenceReproduction {
     detail::check_count("SequenceReproduction", "dimension", options.dimension);
   }
 
-  /// The settings.
-  const SequenceReproductionOptions& options() const { return options_; }
+  const SequenceReproductionOptions& options() const { return options_; }  ///< as given
 
-  /// Rows of an input.
-  Index inputs() const { return options_.dimension + 2; }
-  /// Rows of a target.
-  Index outputs() const { return options_.dimension; }
-  /// Steps of an episode.
-  Index steps() const { return 2 * options_.length + options_.delay; }
+  Index inputs() const { return options_.dimension + 2; }  ///< a value, "shown", "asked for"
+  Index outputs() const { return options_.dimension; }     ///< a value
+  Index steps() const { return 2 * options_.length + options_.delay; }  ///< 2n + m
 
   /// Fills `episodes` with samples first, ..., first + samples - 1 of a batch; see Task. Allocates
   /// only where the sizes of `episodes` do not fit. Throws std::invalid_argument unless

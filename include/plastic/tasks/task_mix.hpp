@@ -29,14 +29,14 @@ namespace plastic {
 template <class... Tasks>
 class TaskMix {
  public:
-  /// One task of the mix.
+  /// A task and how often it comes.
   struct Part {
-    std::variant<Tasks...> task;  ///< one of them
-    double weight = 1;            ///< its share of the batches, in proportion to the others'
+    std::variant<Tasks...> task;  ///< one of the mix's kinds; a kind may come several times
+    double weight = 1;            ///< in [0, 1e15]
   };
 
-  /// Throws std::invalid_argument if there is no part, or a weight is negative or not finite, or
-  /// all are zero.
+  /// Throws std::invalid_argument if there is no part, or a weight is out of its range, or all are
+  /// zero.
   explicit TaskMix(std::vector<Part> parts) : parts_(std::move(parts)) {
     if (parts_.empty()) detail::reject("TaskMix", "parts", "at least one task", 0);
     for (const Part& part : parts_) {
@@ -46,14 +46,13 @@ class TaskMix {
     if (!(total_ > 0)) detail::reject("TaskMix", "the sum of the weights", "positive", total_);
   }
 
-  /// The tasks and their weights.
-  const std::vector<Part>& parts() const { return parts_; }
+  const std::vector<Part>& parts() const { return parts_; }  ///< as given to the constructor
 
-  /// Rows of an input: those of the widest task, and one per task where there are several.
+  /// Of the widest task, and one per task where there are several.
   Index inputs() const {
     return task_inputs() + (parts_.size() > 1 ? static_cast<Index>(parts_.size()) : 0);
   }
-  /// Rows of a target: the most that a task has.
+  /// Of the task that has most.
   Index outputs() const {
     return largest([](const auto& task) { return task.outputs(); });
   }
@@ -62,7 +61,7 @@ class TaskMix {
     return largest([](const auto& task) { return task.steps(); });
   }
 
-  /// Number of the task that a batch is of.
+  /// Number of the part that a batch is of, drawn from the stream.
   std::size_t part_of(const Random::Stream& stream, std::uint64_t batch) const {
     constexpr std::uint64_t last_sample = 0xffffffff;  // no batch is so large
     double left = Random(stream, batch, last_sample).uniform(0, total_);

@@ -8,11 +8,10 @@ namespace plastic {
 
 /// Where a training run stands.
 struct Progress {
-  Index batch = 0;                                               ///< batches done
-  Index batches = 0;                                             ///< batches to do in all
-  double train_loss = std::numeric_limits<double>::quiet_NaN();  ///< see TrainingCallback
-  /// The latest; NaN before the first.
-  double validation_loss = std::numeric_limits<double>::quiet_NaN();
+  Index batch = 0;                                                    ///< batches done
+  Index batches = 0;                                                  ///< batches to do in all
+  double train_loss = std::numeric_limits<double>::quiet_NaN();       ///< see TrainingCallback
+  double validation_loss = std::numeric_limits<double>::quiet_NaN();  ///< the latest, or NaN
   double seconds = 0;  ///< wall time since the run began
 };
 

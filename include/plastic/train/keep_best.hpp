@@ -13,7 +13,7 @@
 namespace plastic {
 
 /// Remembers the values of the lowest validation loss, and calls `save` (if any) each time they are
-/// bettered.
+/// bettered. A loss that is NaN is never the lowest.
 template <class Scalar>
 class KeepBest : public TrainingCallback {
  public:
@@ -52,12 +52,9 @@ class KeepBest : public TrainingCallback {
     best_batch_ = batch;
   }
 
-  /// Whether any validation loss was finite.
-  bool found() const { return best_batch_ > 0; }
-  /// The lowest validation loss.
-  double loss() const { return best_loss_; }
-  /// Batches done when it was found; 0: not found.
-  Index batch() const { return best_batch_; }
+  bool found() const { return best_batch_ > 0; }  ///< whether there are best values
+  double loss() const { return best_loss_; }      ///< the lowest so far; infinity until found
+  Index batch() const { return best_batch_; }     ///< batches done when it was; 0 until found
 
   /// All values, in the constructor's order; empty until found.
   const std::vector<Vector<Scalar>>& best() const { return best_; }

@@ -19,7 +19,8 @@ class NonFiniteLoss : public std::runtime_error {
 /// The way through a training run: batches `first` .. batches - 1, each `step(batch)`, which
 /// returns its loss; after every `validation_every` of them (0: never) and after the last
 /// `validate()`, which returns a loss; and the callbacks. Ends early, after a last validation, when
-/// `stop` returns true between two batches. Returns where it stands.
+/// `stop` returns true between two batches. Returns where it stands. What one of them throws ends
+/// the run, without `on_end`.
 template <class Step, class Validate>
 Progress run_loop(Index batches, Index validation_every, Step&& step, Validate&& validate,
                   std::span<TrainingCallback* const> callbacks, Index first = 0,

@@ -8,6 +8,9 @@
 
 namespace plastic {
 
+/// Number of episodes on one tape at a time that trains fastest, at least 1; it may exceed `batch`
+/// where the cell is not plastic.
+///
 /// Samples of a shard share each read of A and W and each write of dA, as long as their w and its
 /// adjoint stay in the second-level cache together. Measured with 1 MB, RNN, gradient rule, batch
 /// of 64 on one thread, ms at 1, 2, 4, 8, 16 samples: hidden 32 6.5, 5.2, 4.4, 4.1, 4.3; hidden
@@ -42,8 +45,10 @@ Index default_shard(const Cell& cell, Index batch) {
 template <class Scalar>
 class Shards {
  public:
+  /// An empty batch, to be assigned to.
   Shards() = default;
-  /// Cuts `batch` samples into shards of `shard`.
+  /// `batch` episodes in shards of `shard`, of which the last may be smaller; gradients of the
+  /// layout of `parameters`. All numbers are at least 1.
   Shards(Index batch, Index shard, int threads, const Parameters<Scalar>& parameters)
       : batch_(batch), shard_(shard), threads_(threads), count_((batch + shard - 1) / shard) {
     const Vector<Scalar> zero = Vector<Scalar>::Zero(parameters.size());
@@ -52,15 +57,15 @@ class Shards {
     gradients_ = zero;
   }
 
-  /// Number of shards.
-  Index count() const { return count_; }
-  /// Number of its first sample in the batch.
+  Index count() const { return count_; }  ///< number of shards
+  /// Number in the batch of a shard's first episode.
   Index first_sample(Index shard) const { return shard * shard_; }
-  /// Its number of samples; the last may have fewer.
+  /// Episodes of a shard.
   Index samples(Index shard) const { return std::min(shard_, batch_ - first_sample(shard)); }
 
   /// Calls f(shard, thread, gradient) for every shard, which adds to the gradient and returns its
-  /// loss. Returns the sum of the losses and leaves that of the gradients in `gradients()`.
+  /// loss. Returns the sum of the losses and leaves that of the gradients in `gradients()`. Calls
+  /// with different `thread`, from 0 to threads - 1, run at once. Throws as parallel_for does.
   template <class F>
   double gradient(F&& f) {
     const auto lanes = static_cast<Index>(lanes_.size());
@@ -78,10 +83,11 @@ class Shards {
     return loss;
   }
 
-  /// The sum over all shards, after `gradient`.
+  /// @{
+  /// The sum that `gradient` has left.
   Vector<Scalar>& gradients() { return gradients_; }
-  /// The same to read.
   const Vector<Scalar>& gradients() const { return gradients_; }
+  /// @}
 
  private:
   void sum_lanes() {

@@ -23,10 +23,10 @@ namespace plastic {
 /// Settings of a training run; the defaults are those of the paper's experiments.
 struct TrainerOptions {
   Index batch = 64;                ///< episodes per batch
-  Index batches = 5000;            ///< in all
-  double clip_norm = 5;            ///< of the whole gradient
+  Index batches = 5000;            ///< of the run
+  double clip_norm = 5;            ///< of the whole gradient, in [1e-15, 1e15]
   Index validation_every = 200;    ///< batches; 0 never validates
-  Index validation_batches = 100;  ///< of each validation
+  Index validation_batches = 100;  ///< of a validation
   std::uint64_t seed = 0;          ///< of the episodes
   int threads = 0;  ///< 0: as many as the machine has; the results do not depend on it
   Index shard = 0;  ///< episodes on one tape at a time; 0 chooses by the cache. It changes rounding
@@ -60,7 +60,7 @@ class Trainer {
 
  public:
   /// `cell` and `optimizer` must outlive the trainer. Throws std::invalid_argument if task and cell
-  /// disagree on the number of inputs or outputs.
+  /// disagree on the number of inputs or outputs, and as the options' `validate` does.
   Trainer(Cell& cell, TaskType task, Optimizer& optimizer, const TrainerOptions& options)
       : cell_(&cell), task_(std::move(task)), optimizer_(&optimizer), options_(options) {
     options.validate();
@@ -78,11 +78,11 @@ class Trainer {
     for (int t = 0; t < options_.threads; ++t) workers_.push_back(std::make_unique<Worker>());
   }
 
-  /// The settings, with threads and shard as chosen.
-  const TrainerOptions& options() const { return options_; }
+  const TrainerOptions& options() const { return options_; }  ///< with what was to be chosen
 
   /// One batch: forward, backward, clip, optimizer. Returns the batch's loss before the step.
-  /// Throws NonFiniteLoss, and changes nothing, if loss or gradient is not finite.
+  /// Throws NonFiniteLoss, and changes nothing, if loss or gradient is not finite, and
+  /// std::invalid_argument as `gradient` does.
   double step(Index batch) {
     const double loss = gradient(batch);
     const double norm = clip_gradient_norm(shards_.gradients(), options_.clip_norm);
@@ -98,7 +98,9 @@ class Trainer {
     return loss;
   }
 
-  /// Loss of a training batch; leaves its gradient in `gradients()`.
+  /// Loss of a training batch; leaves its gradient in `gradients()`. Throws std::invalid_argument
+  /// if `batch` is negative, or the task gives matrices of other shapes than it says or an episode
+  /// of which no step counts.
   double gradient(Index batch) {
     if (batch < 0) detail::reject("Trainer::gradient", "batch", "at least 0", batch);
     return shards_.gradient([&](Index shard, int thread, Vector<Scalar>& total) {
@@ -106,10 +108,11 @@ class Trainer {
     });
   }
 
-  /// Of the latest batch, with the layout of the cell's parameters.
+  /// What `gradient` has left, of the layout of the cell's parameters; after `step`, clipped.
   const Vector<Scalar>& gradients() const { return shards_.gradients(); }
 
-  /// Mean loss over `batches` fresh batches of a stream, without derivatives.
+  /// Mean loss over `batches` fresh batches of a stream, without derivatives. Throws
+  /// std::invalid_argument if there is none, and as `gradient` does for the task.
   double evaluate(Random::Stream stream, Index batches) {
     detail::check_positive("Trainer::evaluate", "batches", batches);
     evaluation_losses_.assign(static_cast<std::size_t>(batches * shards_.count()), 0.0);
@@ -150,7 +153,8 @@ class Trainer {
   }
 
   /// Trains batches `first` .. options().batches - 1 and tells the callbacks. Ends early, after a
-  /// last validation, when `stop` returns true between two batches. Returns where it stands.
+  /// last validation, when `stop` returns true between two batches. Returns where it stands. A
+  /// validation is `evaluate` on the same batches of the seed's validation stream each time.
   Progress run(std::span<TrainingCallback* const> callbacks, Index first = 0,
                const std::function<bool()>& stop = {}) {
     return run_loop(
