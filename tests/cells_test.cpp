@@ -65,6 +65,9 @@ struct Mistaken {
     step.activity(0, h);
     if (mistake != 1) step.activity(1, h);
     if (mistake == 2) step.set_state(1, rows(h, 0, 2));
+    if (mistake == 6) step.activity(9, h);
+    if (mistake == 7) step.set_state(3, h);
+    if (mistake == 8) h = step.state(2);
     return mistake == 3 ? rows(h, 0, 4) : mistake == 4 ? x : h;
   }
 };
@@ -639,6 +642,11 @@ TEST_CASE("a rule or a cell of one's own hears what it has forgotten", "[cells]"
   CHECK(mistake_of<Mistaken<4>, None>() == "mistaken: the hidden state must be 5 x 2, got 3 x 2");
   CHECK(mistake_of<Mistaken<5>, None>() ==
         "Step::layer: l must be below the number of the cell's layers, got 7");
+  CHECK(mistake_of<Mistaken<6>, None>() == "Step::activity: l must be below 8, got 9");
+  CHECK(mistake_of<Mistaken<7>, None>() ==
+        "Step::set_state: k must be below the number of the cell's states, got 3");
+  CHECK(mistake_of<Mistaken<8>, None>() ==
+        "Step::state: k must be below the number of the cell's states, got 2");
 }
 
 TEST_CASE("wrong shapes and foreign states are refused with what was expected", "[cells]") {

@@ -85,7 +85,7 @@ class PlasticCell {
   /// An episode to be differentiated, from zero state and zero fast weights. Sweeps of the tape add
   /// to `gradients` (nullptr: parameters are constants), which must outlive them. The parameters
   /// must stay in place and unchanged meanwhile. Throws std::invalid_argument if `samples` is not
-  /// positive or `gradients` has another length.
+  /// positive, `gradients` has another length, or the tape has been swept and not cleared since.
   Episode<Scalar> begin(Tape<Scalar>& tape, Index samples,
                         Vector<Scalar>* gradients = nullptr) const {
     return begin(tape, samples, gradients, true);

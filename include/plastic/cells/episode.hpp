@@ -1,6 +1,8 @@
 #pragma once
 
 #include <array>
+#include <string>
+#include <string_view>
 
 #include "plastic/rules/rule.hpp"
 
@@ -48,13 +50,26 @@ class Step {
     return y;
   }
 
-  /// Declares what the layer's units did, for rules that look at activity.
-  void activity(std::size_t l, const Var<Scalar>& a) { connections_[l].activity = a; }
+  /// Declares what the layer's units did, for rules that look at activity. Throws
+  /// std::invalid_argument if no cell has so many layers.
+  void activity(std::size_t l, const Var<Scalar>& a) {
+    if (l >= max_layers) {
+      detail::reject("Step::activity", "l", "below " + std::to_string(max_layers), l);
+    }
+    connections_[l].activity = a;
+  }
 
-  /// State matrix k, hidden x samples: 0 is the hidden state. k must be below the cell's `states`.
-  const Var<Scalar>& state(std::size_t k) const { return episode_->state[k]; }
-  /// Sets state matrix k for the steps to come; state 0 the cell itself sets.
-  void set_state(std::size_t k, const Var<Scalar>& value) { episode_->state[k] = value; }
+  /// State matrix k, hidden x samples: 0 is the hidden state. Throws std::invalid_argument if the
+  /// cell has none of that number.
+  const Var<Scalar>& state(std::size_t k) const {
+    check_state("Step::state", k);
+    return episode_->state[k];
+  }
+  /// Sets state matrix k for the steps to come; state 0 the cell itself sets. Throws as `state`.
+  void set_state(std::size_t k, const Var<Scalar>& value) {
+    check_state("Step::set_state", k);
+    episode_->state[k] = value;
+  }
 
   /// What a rule sees of the first `count` layers, at most max_layers.
   std::span<Connection<Scalar>> connections(std::size_t count) {
@@ -62,6 +77,12 @@ class Step {
   }
 
  private:
+  void check_state(std::string_view function, std::size_t k) const {
+    if (k >= max_states || episode_->state[k].empty()) {
+      detail::reject(function, "k", "below the number of the cell's states", k);
+    }
+  }
+
   Episode<Scalar>* episode_;
   std::array<Connection<Scalar>, max_layers> connections_;
 };

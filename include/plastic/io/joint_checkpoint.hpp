@@ -64,11 +64,13 @@ class JointCheckpoint : public TrainingCallback {
       }
     });
     const std::vector<Vector<Scalar>> state = read_all("state");
-    if (best_batch > 0) keep_->resume(read_all("best"), best_loss, best_batch);
+    const std::vector<Vector<Scalar>> best =
+        best_batch > 0 ? read_all("best") : std::vector<Vector<Scalar>>();
     std::size_t part = 0;
     each_optimizer([&](const std::string&, AdamW<Scalar>& optimizer) {
       optimizer.restore(steps, moments[part++]);
     });
+    if (best_batch > 0) keep_->resume(best, best_loss, best_batch);
     for (std::size_t k = 0; k < state_.size(); ++k) *state_[k] = state[k];
     return batch;
   }

@@ -115,13 +115,16 @@ class Synapse {
   }
   /// @}
 
-  /// What it was made with; not to be asked of an empty one.
-  const SlowWeights<Scalar>& slow_weights() const { return data_->slow; }
+  /// What it was made with.
+  const SlowWeights<Scalar>& slow_weights() const { return checked_data().slow; }
 
   /// To be called before a read where W or A may have changed, in value or place, since the synapse
   /// was made, which only one that is not differentiable allows. Costs a copy of W and A where the
-  /// layer has few outputs, else nothing. Not for an empty one.
-  void follow_slow_weights() { data_->follow_slow_weights(); }
+  /// layer has few outputs, else nothing.
+  void follow_slow_weights() {
+    check_not_empty("Synapse::follow_slow_weights");
+    data_->follow_slow_weights();
+  }
 
   /// Number of updates so far.
   Index version() const { return checked_data().history.versions(); }
