@@ -8,11 +8,13 @@
 #include <set>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 
 #include "plastic/random/random.hpp"
 #include "plastic/tasks/cue_reward.hpp"
 #include "plastic/tasks/episodes.hpp"
 #include "plastic/tasks/few_shot_regression.hpp"
+#include "plastic/tasks/sampled_task.hpp"
 #include "plastic/tasks/sequence_reproduction.hpp"
 #include "plastic/tasks/task_mix.hpp"
 
@@ -527,4 +529,64 @@ TEST_CASE("A mix without tasks or weight is refused", "[tasks]") {
   // A weight of 0 is allowed, and that task never comes.
   const Mix mix({{CueReward(), 0}, {SequenceReproduction(), 1}, {CueReward(), 0}});
   for (std::uint64_t batch = 0; batch < 50; ++batch) CHECK(mix.part_of(stream, batch) == 1);
+}
+
+TEMPLATE_TEST_CASE("A task from a function has the samples that it fills in", "[tasks]", float,
+                   double) {
+  const plastic::SampledTask task(
+      {.inputs = 3, .outputs = 2, .steps = 4}, [](Random& random, auto episode) {
+        using Scalar = std::remove_reference_t<decltype(episode.weight(0))>;
+        const auto number = static_cast<Scalar>(random.uniform(-1, 1));
+        episode.input(0)[2] = number;
+        episode.input(1).setOnes();
+        episode.target(episode.steps() - 1)[1] = -number;
+        episode.weight(3) = 2;
+      });
+  static_assert(plastic::Task<decltype(task), TestType>);
+  CHECK(task.inputs() == 3);
+  CHECK(task.outputs() == 2);
+  CHECK(task.steps() == 4);
+
+  Episodes<TestType> all, part;
+  task.generate(stream, 5, 10, 4, all);
+  REQUIRE(all.inputs.rows() == 3);
+  REQUIRE(all.inputs.cols() == 16);
+  REQUIRE(all.targets.rows() == 2);
+  CHECK(all.queries.size() == 0);
+  for (Index s = 0; s < 4; ++s) {
+    Random random(stream, 5, static_cast<std::uint64_t>(10 + s));
+    const auto number = static_cast<TestType>(random.uniform(-1, 1));
+    CHECK(all.inputs(2, s) == number);
+    CHECK(all.inputs.col(4 + s).isOnes(0));
+    CHECK(all.targets(1, 12 + s) == -number);
+    CHECK(all.weights(0, 12 + s) == 2);
+  }
+  CHECK(all.weights.sum() == 8);
+  CHECK(all.inputs.rightCols(8).isZero(0));
+
+  // Filled again, also where it was full before, and in parts.
+  task.generate(stream, 5, 12, 1, part);
+  for (Index t = 0; t < 4; ++t) CHECK(part.inputs.col(t) == all.inputs.col(4 * t + 2));
+  const TestType* memory = all.inputs.data();
+  const Matrix<TestType> before = all.inputs;
+  all.inputs.setConstant(9);
+  task.generate(stream, 5, 10, 4, all);
+  CHECK(all.inputs == before);
+  CHECK(all.inputs.data() == memory);
+}
+
+TEST_CASE("A task from a function refuses steps that there are not, and sizes", "[tasks]") {
+  const auto nothing = [](Random&, auto) {};
+  using Options = plastic::SampledTaskOptions;
+  CHECK_THROWS_WITH(plastic::SampledTask(Options{.inputs = 0}, nothing),
+                    "SampledTask: inputs must be an integer in [1, 2^31), got 0");
+  CHECK_THROWS_WITH(plastic::SampledTask(Options{.steps = -1}, nothing),
+                    "SampledTask: steps must be an integer in [1, 2^31), got -1");
+  const plastic::SampledTask late({.steps = 4},
+                                  [](Random&, auto episode) { episode.input(4)[0] = 1; });
+  Episodes<double> episodes;
+  CHECK_THROWS_WITH(late.generate(stream, 0, 0, 2, episodes),
+                    "SampleEpisode::input: t must be in 0 .. 3, got 4");
+  CHECK_THROWS_WITH(late.generate(stream, 0, -1, 2, episodes),
+                    "SampledTask::generate: first must be at least 0, got -1");
 }

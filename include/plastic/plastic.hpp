@@ -13,6 +13,7 @@
 #include "plastic/rules/none.hpp"
 #include "plastic/tasks/cue_reward.hpp"
 #include "plastic/tasks/few_shot_regression.hpp"
+#include "plastic/tasks/sampled_task.hpp"
 #include "plastic/tasks/sequence_reproduction.hpp"
 #include "plastic/tasks/task_mix.hpp"
 #include "plastic/train/csv_log.hpp"

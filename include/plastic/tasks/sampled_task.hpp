@@ -1,0 +1,96 @@
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "plastic/tasks/episodes.hpp"
+
+namespace plastic {
+
+/// The episode of one sample, to be filled in: zero everywhere, and no step counts, at first. A
+/// view of Episodes; what it returns may be written to. Throws std::invalid_argument on a step that
+/// the episode does not have.
+template <class Scalar>
+class SampleEpisode {
+ public:
+  using Column = typename Matrix<Scalar>::ColXpr;  ///< a column to be read or written in place
+
+  /// Sample `sample` of the `samples` in `episodes`, which must outlive it.
+  SampleEpisode(Episodes<Scalar>& episodes, Index samples, Index sample)
+      : episodes_(&episodes), samples_(samples), sample_(sample) {}
+
+  Index steps() const { return episodes_->inputs.cols() / samples_; }  ///< of the episode
+
+  /// What the network sees in step t: inputs x 1.
+  Column input(Index t) { return episodes_->inputs.col(column("input", t)); }
+  /// What it should say in step t: outputs x 1.
+  Column target(Index t) { return episodes_->targets.col(column("target", t)); }
+  /// How much step t counts in the loss, relative to the other steps of the episode; at least one
+  /// must be positive.
+  Scalar& weight(Index t) { return episodes_->weights(0, column("weight", t)); }
+
+ private:
+  Index column(std::string_view what, Index t) const {
+    if (t < 0 || t >= steps()) {
+      detail::reject("SampleEpisode::" + std::string(what), "t",
+                     "in 0 .. " + std::to_string(steps() - 1), t);
+    }
+    return t * samples_ + sample_;
+  }
+
+  Episodes<Scalar>* episodes_;
+  Index samples_;
+  Index sample_;
+};
+
+/// Sizes of a SampledTask, each at least 1.
+struct SampledTaskOptions {
+  Index inputs = 1;   ///< rows of an input
+  Index outputs = 1;  ///< rows of a target
+  Index steps = 1;    ///< of every episode
+};
+
+/// A task from a function that fills in one sample: `fill(random, episode)` with a Random of that
+/// sample's own and a SampleEpisode.
+///
+///     const SampledTask task({.inputs = 2, .steps = 10}, [](Random& random, auto episode) {
+///       episode.input(0)[0] = episode.target(9)[0] = random.uniform(-1, 1);
+///       episode.input(9)[1] = 1;
+///       episode.weight(9) = 1;
+///     });
+///
+/// `fill` is called from several threads at once; what it does must follow from `random` alone.
+/// Once the sizes fit it allocates nothing of its own.
+template <class Fill>
+class SampledTask {
+ public:
+  /// Throws std::invalid_argument on a size that is not positive.
+  SampledTask(const SampledTaskOptions& options, Fill fill)
+      : options_(options), fill_(std::move(fill)) {
+    detail::check_count("SampledTask", "inputs", options.inputs);
+    detail::check_count("SampledTask", "outputs", options.outputs);
+    detail::check_count("SampledTask", "steps", options.steps);
+  }
+
+  Index inputs() const { return options_.inputs; }    ///< rows of an input
+  Index outputs() const { return options_.outputs; }  ///< rows of a target
+  Index steps() const { return options_.steps; }      ///< of every episode
+
+  /// See Task.
+  template <class Scalar>
+  void generate(const Random::Stream& stream, std::uint64_t batch, Index first, Index samples,
+                Episodes<Scalar>& episodes) const {
+    detail::check_samples("SampledTask::generate", first, samples);
+    episodes.set_zero(options_.inputs, options_.outputs, options_.steps, samples);
+    detail::for_each_sample(stream, batch, first, samples, [&](Random random, Index s) {
+      fill_(random, SampleEpisode<Scalar>(episodes, samples, s));
+    });
+  }
+
+ private:
+  SampledTaskOptions options_;
+  Fill fill_;
+};
+
+}  // namespace plastic
