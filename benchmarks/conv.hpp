@@ -84,7 +84,8 @@ inline std::string compare(const ConvCase& c, const ConvData& data, const ConvRe
   for (int f = 0; f < c.filters; ++f) {
     for (int channel = 0; channel < c.channels; ++channel) {
       for (int a = 0; a < 9; ++a) {
-        const auto k = static_cast<std::size_t>((f * c.channels + channel) * 9 + a);
+        const auto k =
+            static_cast<std::size_t>(f * c.channels + channel) * 9 + static_cast<std::size_t>(a);
         const double w = static_cast<double>(data.weight[k]);
         for (int n = 0; n < c.batch; ++n) {
           for (int i = 0; i < c.size; ++i) {

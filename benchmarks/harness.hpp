@@ -31,7 +31,7 @@ struct Program {
 };
 
 inline void register_benchmark(const std::string& name, Work work, int items,
-                               benchmark::TimeUnit unit, Program program) {
+                               benchmark::TimeUnit unit, const Program& program) {
   auto verdict = std::make_shared<std::optional<std::string>>();
   const auto run = [=](benchmark::State& state) {
     try {
@@ -64,8 +64,8 @@ inline void register_benchmark(const std::string& name, Work work, int items,
 }
 
 inline void register_benchmark(const std::string& kind, const Case& c, bool backward,
-                               benchmark::TimeUnit unit, Program program) {
-  register_benchmark(c.name(kind), work_of(c, backward), c.batch, unit, std::move(program));
+                               benchmark::TimeUnit unit, const Program& program) {
+  register_benchmark(c.name(kind), work_of(c, backward), c.batch, unit, program);
 }
 
 /// Runs what `add(sweep)` registers. Options are Google Benchmark's, and --sweep.

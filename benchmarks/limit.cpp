@@ -287,7 +287,8 @@ struct Passes {
       for (std::size_t i = 0; i < m.rows; i += 2) {
         float* at = dW + m.offset + c * m.rows + i * width;
         Vec total[2][N];
-        for (std::size_t k = 0; k < 2 * N; ++k) total[k / N][k % N] = load(at + k * lanes);
+        for (std::size_t k = 0; k < std::size_t{2} * N; ++k)
+          total[k / N][k % N] = load(at + k * lanes);
         for (std::size_t n = 0; n < count; ++n) {
           const Vec a0 = splat(a[n * m.rows + i]), a1 = splat(a[n * m.rows + i + 1]);
           for (std::size_t k = 0; k < N; ++k) {
@@ -296,7 +297,8 @@ struct Passes {
             total[1][k] += a1 * bn;
           }
         }
-        for (std::size_t k = 0; k < 2 * N; ++k) store(at + k * lanes, total[k / N][k % N]);
+        for (std::size_t k = 0; k < std::size_t{2} * N; ++k)
+          store(at + k * lanes, total[k / N][k % N]);
       }
     }
   }

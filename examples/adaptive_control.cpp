@@ -53,7 +53,7 @@ Course draw_course(Random::Purpose purpose, Index batch, Index sample) {
   const double sense = random.below(2) == 0 ? 1 : -1;
   const Plant before = plant(sense);
   const Plant after = plant(random.below(4) == 0 ? sense : -sense);
-  const auto change = static_cast<Index>(20 + random.below(40));
+  const auto change = Index{20} + random.below(40);
   return {before, after, change, static_cast<float>(random.uniform(-0.3, 0.3)),
           static_cast<float>(random.uniform(-0.3, 0.3))};
 }

@@ -63,8 +63,8 @@ std::vector<Measure> measures(const Results& results) {
 Table make_table(const Results& results, bool to_read) {
   Table table;
   table.header = results.varied;
-  for (const char* name : {"hidden", "batches", "runs"}) table.header.push_back(name);
-  if (!to_read) table.header.push_back("missing");
+  for (const char* name : {"hidden", "batches", "runs"}) table.header.emplace_back(name);
+  if (!to_read) table.header.emplace_back("missing");
   for (const Measure& m : measures(results)) {
     table.header.push_back(to_read ? m.name : "\"" + m.name + "\"");
     if (!to_read) table.header.push_back("\"" + m.name + " +-\"");
@@ -168,7 +168,7 @@ std::vector<std::string> notes(const Results& results) {
   lines.insert(lines.end(), seen.begin(), seen.end());
   for (const Variant& variant : results.variants) {
     if (variant.text("task") == "linear_regression") {
-      lines.push_back(
+      lines.emplace_back(
           "linear_regression, share of queries within 0.05: optimum about 31% with 20 points "
           "shown, 9% with 10. Published elsewhere with 20: RNN 5%, LSTM 10%, gated DeltaNet 11%, "
           "Transformer 30%.");
@@ -245,7 +245,7 @@ std::string write_report(const fs::path& folder) {
   plastic::write_file_atomically(folder / "results.csv", csv);
 
   // The tables stand before the figures are drawn: these need gnuplot.
-  const std::string table = markdown(make_table(results, true));
+  std::string table = markdown(make_table(results, true));
   std::string text = "# " + results.title + "\n\n" + table + "\n";
   for (const std::string& line : notes(results)) text += line + "\n\n";
   plastic::write_file_atomically(folder / "results.md", text);

@@ -180,6 +180,7 @@ Outcome do_runs(const std::vector<PlannedRun>& runs, int jobs, std::ostream& str
     }
   };
   std::vector<std::jthread> workers;
+  workers.reserve(static_cast<std::size_t>(jobs));
   for (int k = 0; k < jobs; ++k) workers.emplace_back(work);
   workers.clear();  // waits for them
   return {failed, busy};
