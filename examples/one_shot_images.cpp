@@ -11,7 +11,7 @@
 
 #include "experiments/results.hpp"
 #include "experiments/run.hpp"
-#include "plastic/threads/parallel.hpp"
+#include "plastic/core/parallel.hpp"
 #include "plastic/train/progress_bar.hpp"
 
 namespace {

@@ -23,7 +23,7 @@
 #include <vector>
 
 #include "files.hpp"
-#include "plastic/io/atomic_file.hpp"
+#include "plastic/core/atomic_file.hpp"
 #include "plastic/io/safetensors.hpp"
 
 namespace {

@@ -11,12 +11,12 @@
 #include <utility>
 #include <vector>
 
+#include "plastic/core/parameters.hpp"
+#include "plastic/core/random.hpp"
 #include "plastic/optim/adamw.hpp"
 #include "plastic/optim/gradient_clip.hpp"
 #include "plastic/optim/schedule.hpp"
 #include "plastic/optim/sgd.hpp"
-#include "plastic/random/random.hpp"
-#include "plastic/tape/parameters.hpp"
 
 namespace {
 

@@ -24,7 +24,7 @@
 #include <vector>
 
 #include "files.hpp"
-#include "plastic/tape/types.hpp"
+#include "plastic/core/types.hpp"
 
 /// The example programs as processes, the way their users run them.
 namespace plastic::testing {

@@ -21,8 +21,8 @@
 #include <vector>
 
 #include "image_files.hpp"
+#include "plastic/cells/settings.hpp"
 #include "plastic/io/safetensors.hpp"
-#include "plastic/io/settings.hpp"
 #include "process.hpp"
 
 namespace {

@@ -1,4 +1,4 @@
-#include "plastic/random/random.hpp"
+#include "plastic/core/random.hpp"
 
 #include <algorithm>
 #include <array>

@@ -8,8 +8,8 @@
 
 #include "allocation_counter.hpp"
 #include "gradcheck.hpp"
+#include "plastic/kernels/matrix_products.hpp"
 #include "plastic/synapse/clipped_rate.hpp"
-#include "plastic/synapse/matrix_kernels.hpp"
 #include "plastic/tape/functions.hpp"
 #include "tolerances.hpp"
 

@@ -11,8 +11,8 @@
 
 #include "allocation_counter.hpp"
 #include "gradcheck.hpp"
+#include "plastic/core/parameters.hpp"
 #include "plastic/tape/functions.hpp"
-#include "plastic/tape/parameters.hpp"
 #include "tolerances.hpp"
 
 using namespace plastic;

@@ -10,7 +10,7 @@
 #include <string>
 #include <type_traits>
 
-#include "plastic/random/random.hpp"
+#include "plastic/core/random.hpp"
 #include "plastic/tasks/cue_reward.hpp"
 #include "plastic/tasks/episodes.hpp"
 #include "plastic/tasks/few_shot_regression.hpp"

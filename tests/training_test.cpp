@@ -13,13 +13,13 @@
 
 #include "plastic/cells/lstm.hpp"
 #include "plastic/cells/rnn.hpp"
+#include "plastic/core/parallel.hpp"
 #include "plastic/optim/adamw.hpp"
 #include "plastic/optim/sgd.hpp"
 #include "plastic/rules/gradient.hpp"
 #include "plastic/rules/hebbian.hpp"
 #include "plastic/rules/none.hpp"
 #include "plastic/tasks/cue_reward.hpp"
-#include "plastic/threads/parallel.hpp"
 #include "plastic/train/keep_best.hpp"
 #include "plastic/train/trainer.hpp"
 

@@ -5,7 +5,7 @@
 #include <locale>
 #include <sstream>
 
-#include "plastic/io/atomic_file.hpp"
+#include "plastic/core/atomic_file.hpp"
 
 namespace experiments {
 

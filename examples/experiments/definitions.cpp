@@ -2,7 +2,7 @@
 
 #include <functional>
 
-#include "plastic/tape/check.hpp"
+#include "plastic/core/check.hpp"
 
 namespace experiments {
 namespace {

@@ -8,7 +8,7 @@
 #include <sstream>
 #include <stdexcept>
 
-#include "plastic/io/atomic_file.hpp"
+#include "plastic/core/atomic_file.hpp"
 
 namespace experiments {
 namespace {

@@ -11,7 +11,7 @@
 #include <sstream>
 #include <stdexcept>
 
-#include "plastic/io/atomic_file.hpp"
+#include "plastic/core/atomic_file.hpp"
 #include "settings.hpp"
 
 namespace experiments {

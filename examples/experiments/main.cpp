@@ -13,7 +13,7 @@
 #include <vector>
 
 #include "definitions.hpp"
-#include "plastic/io/atomic_file.hpp"
+#include "plastic/core/atomic_file.hpp"
 #include "report.hpp"
 #include "results.hpp"
 #include "runner.hpp"

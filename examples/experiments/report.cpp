@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "figures.hpp"
-#include "plastic/io/atomic_file.hpp"
+#include "plastic/core/atomic_file.hpp"
 #include "results.hpp"
 
 namespace experiments {

@@ -12,7 +12,7 @@
 #include <string>
 #include <thread>
 
-#include "plastic/threads/parallel.hpp"
+#include "plastic/core/parallel.hpp"
 #include "plastic/train/callback.hpp"
 #include "run.hpp"
 

@@ -5,8 +5,8 @@
 #include <cstdio>
 #include <sstream>
 
-#include "plastic/io/settings.hpp"
-#include "plastic/tape/check.hpp"
+#include "plastic/cells/settings.hpp"
+#include "plastic/core/check.hpp"
 
 namespace experiments {
 

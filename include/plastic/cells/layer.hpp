@@ -3,7 +3,7 @@
 #include <string>
 
 #include "plastic/cells/options.hpp"
-#include "plastic/random/random.hpp"
+#include "plastic/core/random.hpp"
 #include "plastic/synapse/synapse.hpp"
 #include "plastic/tape/borrow.hpp"
 

@@ -6,9 +6,9 @@
 #include <numbers>
 #include <vector>
 
+#include "plastic/core/check.hpp"
+#include "plastic/core/random.hpp"
 #include "plastic/images/image_set.hpp"
-#include "plastic/random/random.hpp"
-#include "plastic/tape/check.hpp"
 
 namespace plastic {
 

@@ -5,9 +5,9 @@
 #include <utility>
 #include <vector>
 
+#include "plastic/core/check.hpp"
+#include "plastic/core/random.hpp"
 #include "plastic/images/image_set.hpp"
-#include "plastic/random/random.hpp"
-#include "plastic/tape/check.hpp"
 
 namespace plastic {
 

@@ -8,10 +8,10 @@
 #include <utility>
 #include <vector>
 
+#include "plastic/core/check.hpp"
+#include "plastic/core/parallel.hpp"
+#include "plastic/core/random.hpp"
 #include "plastic/images/image_set.hpp"
-#include "plastic/random/random.hpp"
-#include "plastic/tape/check.hpp"
-#include "plastic/threads/parallel.hpp"
 
 namespace plastic {
 

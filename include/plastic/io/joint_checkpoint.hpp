@@ -5,8 +5,8 @@
 #include <utility>
 #include <vector>
 
+#include "plastic/cells/settings.hpp"
 #include "plastic/io/safetensors.hpp"
-#include "plastic/io/settings.hpp"
 #include "plastic/optim/joint_adamw.hpp"
 #include "plastic/train/keep_best.hpp"
 

@@ -7,8 +7,8 @@
 #include <vector>
 
 #include "plastic/cells/cell.hpp"
+#include "plastic/cells/settings.hpp"
 #include "plastic/io/safetensors.hpp"
-#include "plastic/io/settings.hpp"
 #include "plastic/tasks/episodes.hpp"
 
 namespace plastic {
@@ -49,15 +49,6 @@ Vector<Scalar> read_tensors(const TensorFile& file, const std::string& prefix,
     std::copy(values.begin(), values.end(), result.data() + block.offset);
   }
   return result;
-}
-
-/// All that makes a cell what it is but its parameters: its settings, "cell" and "rule".
-template <class Cell>
-Settings settings_of(const Cell& cell) {
-  Settings settings = to_settings(cell.options());
-  settings["cell"] = Cell::cell_name;
-  settings["rule"] = Cell::rule_name;
-  return settings;
 }
 
 /// A cell's settings and parameters (param.LAYER.weight and so on), as files hold them.

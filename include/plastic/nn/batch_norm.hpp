@@ -2,8 +2,8 @@
 
 #include <cmath>
 
+#include "plastic/core/parallel.hpp"
 #include "plastic/nn/image.hpp"
-#include "plastic/threads/parallel.hpp"
 
 namespace plastic {
 

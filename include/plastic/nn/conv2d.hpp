@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <vector>
 
+#include "plastic/core/parallel.hpp"
+#include "plastic/kernels/matrix_products.hpp"
 #include "plastic/nn/image.hpp"
-#include "plastic/synapse/matrix_kernels.hpp"
-#include "plastic/threads/parallel.hpp"
 
 namespace plastic {
 

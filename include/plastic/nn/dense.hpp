@@ -4,8 +4,8 @@
 #include <cstdint>
 #include <string>
 
+#include "plastic/core/random.hpp"
 #include "plastic/nn/conv2d.hpp"
-#include "plastic/random/random.hpp"
 #include "plastic/tape/borrow.hpp"
 
 namespace plastic {

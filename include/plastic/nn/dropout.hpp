@@ -3,10 +3,10 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "plastic/core/parallel.hpp"
+#include "plastic/core/random.hpp"
 #include "plastic/nn/image.hpp"
-#include "plastic/random/random.hpp"
 #include "plastic/tape/elementwise.hpp"
-#include "plastic/threads/parallel.hpp"
 
 namespace plastic {
 

@@ -3,8 +3,8 @@
 #include <cmath>
 #include <cstdint>
 
+#include "plastic/core/parallel.hpp"
 #include "plastic/nn/image.hpp"
-#include "plastic/threads/parallel.hpp"
 
 namespace plastic {
 

@@ -2,8 +2,8 @@
 
 #include <cmath>
 
-#include "plastic/tape/check.hpp"
-#include "plastic/tape/types.hpp"
+#include "plastic/core/check.hpp"
+#include "plastic/core/types.hpp"
 
 namespace plastic {
 

@@ -8,9 +8,9 @@
 #include <string_view>
 #include <vector>
 
-#include "plastic/tape/check.hpp"
-#include "plastic/tape/parameters.hpp"
-#include "plastic/tape/types.hpp"
+#include "plastic/core/check.hpp"
+#include "plastic/core/parameters.hpp"
+#include "plastic/core/types.hpp"
 
 namespace plastic {
 

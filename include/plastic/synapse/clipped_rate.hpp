@@ -4,7 +4,8 @@
 #include <cmath>
 #include <span>
 
-#include "plastic/synapse/synapse_data.hpp"
+#include "plastic/synapse/rank_one.hpp"
+#include "plastic/tape/operation.hpp"
 
 namespace plastic {
 namespace detail {

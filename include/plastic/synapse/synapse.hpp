@@ -1,6 +1,6 @@
 #pragma once
 
-#include "plastic/synapse/reads.hpp"
+#include "plastic/synapse/detail/reads.hpp"
 
 namespace plastic {
 

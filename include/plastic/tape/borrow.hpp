@@ -1,6 +1,6 @@
 #pragma once
 
-#include "plastic/tape/parameters.hpp"
+#include "plastic/core/parameters.hpp"
 #include "plastic/tape/tape.hpp"
 
 namespace plastic {

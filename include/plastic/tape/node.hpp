@@ -4,7 +4,7 @@
 #include <span>
 #include <string_view>
 
-#include "plastic/tape/types.hpp"
+#include "plastic/core/types.hpp"
 
 namespace plastic {
 

@@ -5,10 +5,10 @@
 #include <utility>
 #include <vector>
 
+#include "plastic/core/check.hpp"
+#include "plastic/core/types.hpp"
 #include "plastic/tape/arena.hpp"
-#include "plastic/tape/check.hpp"
 #include "plastic/tape/node.hpp"
-#include "plastic/tape/types.hpp"
 
 namespace plastic {
 

@@ -4,9 +4,9 @@
 #include <cstdint>
 #include <limits>
 
-#include "plastic/random/random.hpp"
-#include "plastic/tape/check.hpp"
-#include "plastic/tape/types.hpp"
+#include "plastic/core/check.hpp"
+#include "plastic/core/random.hpp"
+#include "plastic/core/types.hpp"
 #include "plastic/tasks/episodes.hpp"
 
 namespace plastic {

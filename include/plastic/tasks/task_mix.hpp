@@ -7,9 +7,9 @@
 #include <variant>
 #include <vector>
 
-#include "plastic/random/random.hpp"
-#include "plastic/tape/check.hpp"
-#include "plastic/tape/types.hpp"
+#include "plastic/core/check.hpp"
+#include "plastic/core/random.hpp"
+#include "plastic/core/types.hpp"
 #include "plastic/tasks/episodes.hpp"
 
 namespace plastic {

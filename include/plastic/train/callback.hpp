@@ -2,7 +2,7 @@
 
 #include <limits>
 
-#include "plastic/tape/types.hpp"
+#include "plastic/core/types.hpp"
 
 namespace plastic {
 

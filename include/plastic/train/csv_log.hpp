@@ -13,7 +13,7 @@
 #include <string_view>
 #include <system_error>
 
-#include "plastic/tape/check.hpp"
+#include "plastic/core/check.hpp"
 #include "plastic/train/callback.hpp"
 
 namespace plastic {

@@ -5,7 +5,7 @@
 #include <cstddef>
 #include <vector>
 
-#include "plastic/tape/types.hpp"
+#include "plastic/core/types.hpp"
 
 namespace plastic {
 

@@ -6,8 +6,8 @@
 #include <utility>
 #include <vector>
 
-#include "plastic/tape/check.hpp"
-#include "plastic/tape/parameters.hpp"
+#include "plastic/core/check.hpp"
+#include "plastic/core/parameters.hpp"
 #include "plastic/train/callback.hpp"
 
 namespace plastic {

@@ -10,7 +10,7 @@
 #include <string>
 #include <utility>
 
-#include "plastic/tape/types.hpp"
+#include "plastic/core/types.hpp"
 #include "plastic/train/callback.hpp"
 
 namespace plastic {

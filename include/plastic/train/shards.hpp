@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "plastic/cells/cell.hpp"
-#include "plastic/threads/parallel.hpp"
+#include "plastic/core/parallel.hpp"
 
 namespace plastic {
 

@@ -3,7 +3,7 @@
 #include <array>
 #include <span>
 
-#include "plastic/synapse/synapse_data.hpp"
+#include "plastic/synapse/detail/synapse_data.hpp"
 
 /// The tape nodes of a synapse. Each version of the fast weights is read by one node or more; the
 /// reads form a chain, so that a sweep which reaches a late read undoes every update before it.

@@ -2,7 +2,7 @@
 
 #include <type_traits>
 
-#include "plastic/synapse/kernels.hpp"
+#include "plastic/kernels/packets.hpp"
 
 /// The matrix products of slow weights, for the sizes of a shard: on one thread and without memory
 /// of their own, which Eigen's products do not promise.

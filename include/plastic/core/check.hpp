@@ -6,7 +6,7 @@
 #include <string>
 #include <string_view>
 
-#include "plastic/tape/types.hpp"
+#include "plastic/core/types.hpp"
 
 namespace plastic::detail {
 

@@ -13,9 +13,9 @@
 #include <utility>
 #include <vector>
 
+#include "plastic/core/parallel.hpp"
+#include "plastic/image_files/image_file.hpp"
 #include "plastic/images/image_set.hpp"
-#include "plastic/io/image_file.hpp"
-#include "plastic/threads/parallel.hpp"
 
 namespace plastic {
 

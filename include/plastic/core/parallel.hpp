@@ -4,7 +4,7 @@
 #include <exception>
 #include <mutex>
 
-#include "plastic/tape/types.hpp"
+#include "plastic/core/types.hpp"
 
 #ifdef _OPENMP
 #include <omp.h>

@@ -1,69 +1,15 @@
 #pragma once
 
 #include <algorithm>
-#include <array>
-#include <charconv>
-#include <filesystem>
-#include <map>
-#include <stdexcept>
 #include <string>
 #include <string_view>
-#include <system_error>
 
 #include "plastic/cells/options.hpp"
+#include "plastic/core/settings.hpp"
 
 namespace plastic {
 
-/// Settings as texts, the `__metadata__` of a model file.
-using Settings = std::map<std::string, std::string>;
-
-/// The text called `name`. Throws std::invalid_argument if there is none.
-inline const std::string& setting(const Settings& settings, const std::string& name) {
-  const auto found = settings.find(name);
-  if (found == settings.end()) {
-    throw std::invalid_argument("settings: \"" + name + "\" is missing from the metadata");
-  }
-  return found->second;
-}
-
 namespace detail {
-
-template <class Number>
-Number number_setting(const Settings& settings, const std::string& name) {
-  const std::string& text = setting(settings, name);
-  Number value{};
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || end != text.data() + text.size()) {
-    reject("settings", "\"" + name + "\"", "a number in range", "\"" + text + "\"");
-  }
-  return value;
-}
-
-inline bool bool_setting(const Settings& settings, const std::string& name) {
-  const std::string& text = setting(settings, name);
-  if (text != "true" && text != "false") {
-    reject("settings", "\"" + name + "\"", "true or false", "\"" + text + "\"");
-  }
-  return text == "true";
-}
-
-template <class Number>
-std::string number_text(Number value) {
-  std::array<char, 64> text;
-  const auto [end, error] = std::to_chars(text.data(), text.data() + text.size(), value);
-  return {text.data(), end};
-}
-
-/// Throws, naming the first of `expected` that the file has otherwise.
-inline void check_settings(std::string_view function, const std::filesystem::path& file,
-                           const Settings& got, const Settings& expected) {
-  for (const auto& [name, value] : expected) {
-    const std::string& other = setting(got, name);
-    if (other != value) {
-      reject(function, "\"" + name + "\" in " + file.string(), value + ", as here", other);
-    }
-  }
-}
 
 inline AlphaMode alpha_mode_from(std::string_view text) {
   const auto found = std::find(alpha_mode_names.begin(), alpha_mode_names.end(), text);
@@ -117,6 +63,15 @@ inline CellOptions from_settings(const Settings& settings) {
   o.seed = number_setting<std::uint64_t>(settings, "seed");
   o.validate();
   return o;
+}
+
+/// All that makes a cell what it is but its parameters: its settings, "cell" and "rule".
+template <class Cell>
+Settings settings_of(const Cell& cell) {
+  Settings settings = to_settings(cell.options());
+  settings["cell"] = Cell::cell_name;
+  settings["rule"] = Cell::rule_name;
+  return settings;
 }
 
 }  // namespace plastic

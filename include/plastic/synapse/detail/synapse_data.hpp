@@ -1,39 +1,11 @@
 #pragma once
 
-#include "plastic/synapse/history.hpp"
-#include "plastic/synapse/outer_products.hpp"
+#include "plastic/synapse/detail/history.hpp"
+#include "plastic/synapse/detail/outer_products.hpp"
+#include "plastic/synapse/rank_one.hpp"
 #include "plastic/tape/operation.hpp"
 
-namespace plastic {
-
-/// Slow parameters of a layer on a tape.
-template <class Scalar>
-struct SlowWeights {
-  Var<Scalar> weight;      ///< W, outputs x inputs
-  Var<Scalar> bias;        ///< b, outputs x 1
-  Var<Scalar> alpha;       ///< A, outputs x inputs, or empty for a fixed 1
-  Var<Scalar> bias_alpha;  ///< a, outputs x 1, or empty for a fixed 1
-};
-
-/// Settings of a Synapse.
-struct SynapseOptions {
-  Index samples = 1;           ///< each with fast weights of its own
-  bool plastic = true;         ///< false: no fast weights, `write` must not be called
-  bool differentiable = true;  ///< false: keeps the present weights only, and no adjoints
-  double weight_clip = 0;  ///< clamps the fast weights to +-weight_clip after an update; 0 is off
-  Index snapshot_interval = 0;  ///< updates between copies that are kept for a sweep; 0 chooses
-};
-
-/// What a plasticity rule proposes for a layer: the change pre post^T of the weights (before A and
-/// the learning rate), and bias_pre * post of the bias.
-template <class Scalar>
-struct RankOne {
-  Var<Scalar> pre;      ///< inputs x samples
-  Var<Scalar> post;     ///< outputs x samples
-  double bias_pre = 0;  ///< 1 treats the bias as the weight from a constant activity, 0 leaves it
-};
-
-namespace detail {
+namespace plastic::detail {
 
 /// What the nodes of one synapse share; lives in the tape's arena.
 template <class Scalar>
@@ -277,5 +249,4 @@ struct SynapseData {
   }
 };
 
-}  // namespace detail
-}  // namespace plastic
+}  // namespace plastic::detail

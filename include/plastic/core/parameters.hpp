@@ -5,8 +5,8 @@
 #include <string_view>
 #include <vector>
 
-#include "plastic/tape/check.hpp"
-#include "plastic/tape/types.hpp"
+#include "plastic/core/check.hpp"
+#include "plastic/core/types.hpp"
 
 namespace plastic {
 

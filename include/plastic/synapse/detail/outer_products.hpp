@@ -2,9 +2,9 @@
 
 #include <algorithm>
 
-#include "plastic/synapse/matrix_kernels.hpp"
+#include "plastic/core/types.hpp"
+#include "plastic/kernels/matrix_products.hpp"
 #include "plastic/tape/arena.hpp"
-#include "plastic/tape/types.hpp"
 
 namespace plastic::detail {
 

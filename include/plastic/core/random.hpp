@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <numbers>
 
-#include "plastic/tape/check.hpp"
+#include "plastic/core/check.hpp"
 
 namespace plastic {
 namespace detail {

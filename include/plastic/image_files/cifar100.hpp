@@ -7,7 +7,7 @@
 #include <string_view>
 #include <vector>
 
-#include "plastic/io/image_folder.hpp"
+#include "plastic/image_files/image_folder.hpp"
 
 namespace plastic {
 

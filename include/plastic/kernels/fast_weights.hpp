@@ -1,80 +1,13 @@
 #pragma once
 
-#include <Eigen/Core>
 #include <type_traits>
-#include <utility>
 
-#include "plastic/tape/types.hpp"
+#include "plastic/kernels/packets.hpp"
 
 /// The passes over fast weights. Rows are contiguous: each holds the weights from one input to all
 /// outputs, or, of a layer with few outputs, those from all inputs to one output. Each pass walks
-/// every matrix once, row by row, with the sums over rows in registers. Columns are cut into blocks
-/// of N packets, then single packets of falling width, then single numbers: any number of columns
-/// works.
+/// every matrix once, row by row, with the sums over rows in registers.
 namespace plastic::detail::kernels {
-
-namespace packet = Eigen::internal;
-
-template <class Scalar>
-using WidestPacket = typename packet::packet_traits<Scalar>::type;
-
-/// Numbers in a vector of the machine.
-template <class Scalar>
-constexpr Index lanes = packet::packet_traits<Scalar>::size;
-
-/// A block is part of the pass around it: as a function of its own it would read every pointer from
-/// memory again after each store.
-#define PLASTIC_INLINE __attribute__((always_inline))
-
-/// Half of the register file holds a block's sums; the rest is for the operands.
-template <class Scalar>
-constexpr int block_packets = EIGEN_ARCH_DEFAULT_NUMBER_OF_REGISTERS >= 32 ? 8 : 4;
-
-template <class Packet>
-constexpr Index width = packet::unpacket_traits<Packet>::size;
-
-// GCC warns that a packet type loses its alignment attribute as a template argument; the packets
-// are loaded and stored unaligned.
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wignored-attributes"
-
-/// Calls f.template operator()<Packet, N>(first) for blocks that cover the columns first .. cols.
-template <class Scalar, class Packet = WidestPacket<Scalar>, int N = block_packets<Scalar>, class F>
-EIGEN_ALWAYS_INLINE void for_column_blocks(Index first, Index cols, F&& f) {
-  for (; first + N * width<Packet> <= cols; first += N * width<Packet>) {
-    f.template operator()<Packet, N>(first);
-  }
-  if (first == cols) return;
-  if constexpr (N > 1) {
-    for_column_blocks<Scalar, Packet, 1>(first, cols, f);
-  } else if constexpr (width<Packet> > 1) {
-    using Half = typename packet::unpacket_traits<Packet>::half;
-    using Next = std::conditional_t<(width<Half> < width<Packet>), Half, Scalar>;
-    for_column_blocks<Scalar, Next, 1>(first, cols, f);
-  }
-}
-
-#pragma GCC diagnostic pop
-
-/// Calls f(k) for k = 0 .. N - 1, as constants: g++ leaves an array that a loop indexes in memory,
-/// also where it unrolls the loop.
-template <int N, class F>
-EIGEN_ALWAYS_INLINE void unrolled(F&& f) {
-  [&]<int... k>(std::integer_sequence<int, k...>) PLASTIC_INLINE {
-    (f(std::integral_constant<int, k>{}), ...);
-  }
-  (std::make_integer_sequence<int, N>{});
-}
-
-template <class Packet, class Scalar>
-EIGEN_ALWAYS_INLINE Packet load(const Scalar* from) {
-  return packet::ploadu<Packet>(from);
-}
-
-template <class Packet, class Scalar>
-EIGEN_ALWAYS_INLINE void add_to(Scalar* to, const Packet& x) {
-  packet::pstoreu(to, packet::padd(load<Packet>(to), x));
-}
 
 /// x, or zero where it is below 2^-78 (float) or 2^-910 (double): so small that its decay or its
 /// products would soon be denormal numbers, which some processors compute a hundred times slower.

@@ -2,9 +2,9 @@
 
 #include <filesystem>
 
+#include "plastic/image_files/cifar100.hpp"
+#include "plastic/image_files/image_folder.hpp"
 #include "plastic/images/glyphs.hpp"
-#include "plastic/io/cifar100.hpp"
-#include "plastic/io/image_folder.hpp"
 
 namespace plastic {
 

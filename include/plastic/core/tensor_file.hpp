@@ -1,0 +1,178 @@
+#pragma once
+
+#include <algorithm>
+#include <concepts>
+#include <cstddef>
+#include <limits>
+#include <map>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "plastic/core/check.hpp"
+#include "plastic/core/settings.hpp"
+#include "plastic/core/types.hpp"
+
+namespace plastic {
+
+/// Type of the values of a tensor: float or double.
+enum class DType { F32, F64 };
+
+/// F32 for float, F64 for double; anything else does not compile.
+template <class Scalar>
+constexpr DType dtype_of() {
+  static_assert(std::same_as<Scalar, float> || std::same_as<Scalar, double>,
+                "a tensor holds values of type float or double");
+  return std::same_as<Scalar, float> ? DType::F32 : DType::F64;
+}
+
+namespace detail {
+
+inline std::string dtype_text(DType dtype) {
+  return dtype == DType::F32 ? "F32 (float)" : "F64 (double)";
+}
+
+inline std::size_t dtype_width(DType dtype) {
+  return dtype == DType::F32 ? sizeof(float) : sizeof(double);
+}
+
+inline std::string shape_text(std::span<const Index> shape) {
+  std::string text = "[";
+  for (const Index size : shape) text += (text.size() > 1 ? ", " : "") + std::to_string(size);
+  return text + "]";
+}
+
+inline std::string tensor_text(std::string_view name) {
+  return name.empty() ? "the tensor" : "tensor \"" + std::string(name) + "\"";
+}
+
+// The product of the sizes; nothing where one is negative or 8 bytes a value exceed an Index.
+inline std::optional<Index> value_count(std::span<const Index> shape) {
+  if (std::ranges::any_of(shape, [](Index size) { return size < 0; })) return std::nullopt;
+  if (std::ranges::find(shape, 0) != shape.end()) return 0;
+  Index count = 1;
+  for (const Index size : shape) {
+    if (size > std::numeric_limits<Index>::max() / 8 / count) return std::nullopt;
+    count *= size;
+  }
+  return count;
+}
+
+}  // namespace detail
+
+/// Values of one type in one shape, row-major. The shape [] is one value, a size of 0 is none.
+///
+/// Copies are deep. Const access is safe from several threads.
+class Tensor {
+ public:
+  /// No values: the shape [0] in F32.
+  Tensor() : Tensor(DType::F32, {0}) {}
+
+  /// Zeros. Throws std::invalid_argument on a negative size or more values than memory can have.
+  Tensor(DType dtype, std::vector<Index> shape) : shape_(std::move(shape)) {
+    const std::optional<Index> count = detail::value_count(shape_);
+    if (!count) {
+      detail::reject("Tensor", "shape", "sizes of at least 0 with a product that fits in memory",
+                     detail::shape_text(shape_));
+    }
+    if (dtype == DType::F64) values_.emplace<std::vector<double>>();
+    std::visit([&](auto& values) { values.resize(static_cast<std::size_t>(*count)); }, values_);
+  }
+
+  /// A copy of the values at `values`, as many as the shape says. Throws std::invalid_argument as
+  /// the constructor does.
+  template <class Scalar>
+  static Tensor from(std::vector<Index> shape, const Scalar* values) {
+    Tensor tensor(dtype_of<Scalar>(), std::move(shape));
+    std::ranges::copy_n(values, tensor.size(), tensor.values<Scalar>().begin());
+    return tensor;
+  }
+
+  /// Type of the values.
+  DType dtype() const {
+    return std::holds_alternative<std::vector<float>>(values_) ? DType::F32 : DType::F64;
+  }
+  const std::vector<Index>& shape() const { return shape_; }  ///< sizes, outermost first
+
+  /// Number of values.
+  Index size() const { return static_cast<Index>(bytes().size() / detail::dtype_width(dtype())); }
+
+  /// @{
+  /// The values, to read or to write in place. Throws std::invalid_argument if the tensor is not of
+  /// type Scalar: nothing is ever converted.
+  template <class Scalar>
+  std::span<const Scalar> values() const {
+    expect_type<Scalar>("");
+    return *std::get_if<std::vector<Scalar>>(&values_);
+  }
+  template <class Scalar>
+  std::span<Scalar> values() {
+    expect_type<Scalar>("");
+    return *std::get_if<std::vector<Scalar>>(&values_);
+  }
+  /// @}
+
+  /// @{
+  /// The memory of the values, to read or to write in place.
+  std::span<const std::byte> bytes() const {
+    return std::visit([](const auto& values) { return std::as_bytes(std::span(values)); }, values_);
+  }
+  std::span<std::byte> bytes() {
+    return std::visit([](auto& values) { return std::as_writable_bytes(std::span(values)); },
+                      values_);
+  }
+  /// @}
+
+  /// Throws std::invalid_argument, calling the tensor `name`, if its values have another type.
+  template <class Scalar>
+  void expect_type(std::string_view name) const {
+    if (dtype() != dtype_of<Scalar>()) {
+      detail::reject("Tensor", "the type of " + detail::tensor_text(name),
+                     detail::dtype_text(dtype_of<Scalar>()),
+                     detail::dtype_text(dtype()) + ": read it into the type that it has");
+    }
+  }
+
+  /// Throws std::invalid_argument, calling the tensor `name`, if it has another shape.
+  void expect_shape(std::string_view name, const std::vector<Index>& shape) const {
+    if (shape_ != shape) {
+      detail::reject("Tensor", "the shape of " + detail::tensor_text(name),
+                     detail::shape_text(shape), detail::shape_text(shape_));
+    }
+  }
+
+ private:
+  std::vector<Index> shape_;
+  std::variant<std::vector<float>, std::vector<double>> values_;
+};
+
+/// What a safetensors file holds: named tensors, and texts that describe them.
+struct TensorFile {
+  Settings metadata;                      ///< texts by name: __metadata__ in the file
+  std::map<std::string, Tensor> tensors;  ///< by name
+
+  /// Throws std::invalid_argument if there is no tensor of that name.
+  const Tensor& tensor(std::string_view name) const {
+    const auto found = tensors.find(std::string(name));
+    if (found == tensors.end()) {
+      detail::reject("TensorFile", detail::tensor_text(name), "in the file", "none of that name");
+    }
+    return found->second;
+  }
+
+  /// The values of the tensor `name`, row-major. Throws std::invalid_argument if there is none, or
+  /// if it has another type or shape.
+  template <class Scalar>
+  std::span<const Scalar> values(std::string_view name, const std::vector<Index>& shape) const {
+    const Tensor& found = tensor(name);
+    found.expect_type<Scalar>(name);
+    found.expect_shape(name, shape);
+    return found.values<Scalar>();
+  }
+};
+
+}  // namespace plastic
