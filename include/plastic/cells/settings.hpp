@@ -23,20 +23,19 @@ inline AlphaMode alpha_mode_from(std::string_view text) {
 
 /// Options as texts; doubles with as many digits as read back to the same bits.
 inline Settings to_settings(const CellOptions& o) {
-  using detail::number_text;
-  const auto text = [](bool value) { return std::string(value ? "true" : "false"); };
+  using detail::bool_text, detail::number_text;
   return {{"inputs", number_text(o.inputs)},
           {"hidden", number_text(o.hidden)},
           {"outputs", number_text(o.outputs)},
           {"extra", number_text(o.extra)},
-          {"modulation", text(o.modulation)},
+          {"modulation", bool_text(o.modulation)},
           {"eta0", number_text(o.eta0)},
           {"decay0", number_text(o.decay0)},
           {"max_norm", number_text(o.max_norm)},
           {"weight_clip", number_text(o.weight_clip)},
-          {"layer_norm", text(o.layer_norm)},
+          {"layer_norm", bool_text(o.layer_norm)},
           {"alpha_mode", std::string(alpha_mode_names[static_cast<std::size_t>(o.alpha_mode)])},
-          {"random_network", text(o.random_network)},
+          {"random_network", bool_text(o.random_network)},
           {"inner_scale", number_text(o.inner_scale)},
           {"seed", number_text(o.seed)}};
 }

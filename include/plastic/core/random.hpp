@@ -43,7 +43,7 @@ constexpr std::array<std::uint32_t, 4> philox_words(std::array<std::uint32_t, 4>
 class Random {
  public:
   /// What the numbers are for; the same seed gives unrelated numbers for each. A program may add
-  /// purposes of its own: any value below 256.
+  /// purposes of its own from 4 to 127; dropout takes those from 128 to 255.
   enum class Purpose : std::uint32_t { training, validation, test, initial_weights };
 
   /// Seed and purpose, which the samples of all batches of a stream share.

@@ -53,6 +53,8 @@ std::string number_text(Number value) {
   return {text.data(), end};
 }
 
+inline std::string bool_text(bool value) { return value ? "true" : "false"; }
+
 /// Throws, naming the first of `expected` that the file has otherwise.
 inline void check_settings(std::string_view function, const std::filesystem::path& file,
                            const Settings& got, const Settings& expected) {

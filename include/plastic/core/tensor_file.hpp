@@ -173,6 +173,13 @@ struct TensorFile {
     found.expect_shape(name, shape);
     return found.values<Scalar>();
   }
+
+  /// The same of `size` values, as a column. Errors likewise.
+  template <class Scalar>
+  Vector<Scalar> vector(std::string_view name, Index size) const {
+    const std::span<const Scalar> found = values<Scalar>(name, {size});
+    return Eigen::Map<const Vector<Scalar>>(found.data(), size);
+  }
 };
 
 }  // namespace plastic

@@ -2,43 +2,84 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <limits>
 #include <numbers>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
 
 #include "plastic/core/check.hpp"
+#include "plastic/core/settings.hpp"
 #include "plastic/core/types.hpp"
 
 namespace plastic {
 
-/// A learning-rate schedule is a function of the number of batches done so far:
-/// `optimizer.set_learning_rate(schedule(batch))`. This one is constant.
-class ConstantSchedule {
+/// The learning rate as a function of the number of batches done so far and of the batches in the
+/// run; an option of the trainer. Any function of the first, or of both, is one:
+///
+///     TrainerOptions{.schedule = CosineSchedule({.learning_rate = 2e-3, .warm_up = 100})}
+///     TrainerOptions{.schedule = [](Index batch) { return batch < 1000 ? 1e-3 : 1e-4; }}
+///
+/// An empty one leaves the optimizer's own rate alone. The same arguments must give the same rate
+/// at any time, from any thread.
+class Schedule {
  public:
-  /// Throws std::invalid_argument if the rate is negative or not finite.
-  explicit ConstantSchedule(double learning_rate) : learning_rate_(learning_rate) {
-    detail::check_range("ConstantSchedule", "learning_rate", learning_rate, 0,
+  Schedule() = default;  ///< an empty one
+
+  /// @{
+  /// Holds a copy of the function.
+  template <class F>
+    requires std::is_invocable_r_v<double, const F&, Index, Index>
+  Schedule(F f) : rate_(std::move(f)) {}
+  template <class F>
+    requires(std::is_invocable_r_v<double, const F&, Index> &&
+             !std::is_invocable_v<const F&, Index, Index>)
+  Schedule(F f) : rate_([f = std::move(f)](Index batch, Index) { return f(batch); }) {}
+  /// @}
+
+  bool empty() const { return rate_ == nullptr; }  ///< whether it leaves the rate alone
+
+  /// The rate of a batch. Throws std::invalid_argument if the schedule is empty or gives a rate that
+  /// is negative or not finite, and whatever the function throws.
+  double operator()(Index batch, Index batches) const {
+    if (empty()) detail::reject("Schedule", "the schedule", "one with a function", "an empty one");
+    const double rate = rate_(batch, batches);
+    detail::check_range("Schedule", "the rate of batch " + std::to_string(batch), rate, 0,
                         std::numeric_limits<double>::max());
+    return rate;
   }
 
-  /// The rate, whatever the batch.
-  double operator()(Index) const { return learning_rate_; }
+  /// What tells it from others: its rates at nine places of the run. Empty for an empty one.
+  std::string rates(Index batches) const {
+    std::string text;
+    if (empty()) return text;
+    for (Index k = 0; k <= 8; ++k) {
+      text += (k > 0 ? " " : "") + detail::number_text((*this)(k * (batches - 1) / 8, batches));
+    }
+    return text;
+  }
 
  private:
-  double learning_rate_;
+  std::function<double(Index, Index)> rate_;
 };
 
 /// Settings of a CosineSchedule.
 struct CosineScheduleOptions {
-  double learning_rate = 1e-3;  ///< at the first batch
+  double learning_rate = 1e-3;  ///< after the warm-up
   double floor = 0;             ///< at the end and after it; at most learning_rate
-  Index batches = 1;            ///< length of the descent
+  Index batches = 0;            ///< end of the descent; 0: that of the run
   Index every = 1;              ///< batches between two changes of the rate
+  Index warm_up = 0;            ///< first batches, in which the rate rises in a line
 };
 
-/// Half a cosine from `learning_rate` to `floor`, in steps of `every` batches:
+/// Half a cosine from `learning_rate` to `floor`, in steps of `every` batches, with a linear
+/// warm-up:
 ///
-///     rate(n) = floor + (learning_rate - floor) (1 + cos(pi x)) / 2
-///     x = min(1, every * floor(n / every) / batches)
+///     rate(n) = learning_rate (n + 1) / warm_up                        n < warm_up
+///     rate(n) = floor + (learning_rate - floor) (1 + cos(pi x)) / 2    else
+///     x = min(1, every * floor((n - warm_up) / every) / (batches - warm_up))
 ///
 /// Source: Loshchilov, Hutter, "SGDR: stochastic gradient descent with warm restarts", ICLR 2017,
 /// without restarts.
@@ -46,25 +87,58 @@ class CosineSchedule {
  public:
   /// Throws std::invalid_argument naming an option out of its range.
   explicit CosineSchedule(const CosineScheduleOptions& options) : options_(options) {
-    detail::check_range("CosineSchedule", "learning_rate", options.learning_rate, 0,
+    constexpr std::string_view here = "CosineSchedule";
+    detail::check_range(here, "learning_rate", options.learning_rate, 0,
                         std::numeric_limits<double>::max());
-    detail::check_range("CosineSchedule", "floor", options.floor, 0, options.learning_rate);
-    detail::check_positive("CosineSchedule", "batches", options.batches);
-    detail::check_positive("CosineSchedule", "every", options.every);
+    detail::check_range(here, "floor", options.floor, 0, options.learning_rate);
+    if (options.batches < 0) detail::reject(here, "batches", "at least 0", options.batches);
+    detail::check_positive(here, "every", options.every);
+    if (options.warm_up < 0) detail::reject(here, "warm_up", "at least 0", options.warm_up);
   }
 
-  /// rate(batch). Throws std::invalid_argument if `batch` is negative.
-  double operator()(Index batch) const {
+  /// rate(batch), in a run of `batches`, which matter only where the options leave them open.
+  /// Throws std::invalid_argument if `batch` is negative.
+  double operator()(Index batch, Index batches = 1) const {
     if (batch < 0) detail::reject("CosineSchedule", "batch", "at least 0", batch);
-    const Index done = batch / options_.every * options_.every;
-    const double x =
-        std::min(1.0, static_cast<double>(done) / static_cast<double>(options_.batches));
+    const CosineScheduleOptions& o = options_;
+    if (batch < o.warm_up) {
+      return o.learning_rate * static_cast<double>(batch + 1) / static_cast<double>(o.warm_up);
+    }
+    const Index length = std::max<Index>(1, (o.batches > 0 ? o.batches : batches) - o.warm_up);
+    const Index done = (batch - o.warm_up) / o.every * o.every;
+    const double x = std::min(1.0, static_cast<double>(done) / static_cast<double>(length));
     const double fraction = (1 + std::cos(std::numbers::pi * x)) / 2;
-    return options_.floor + (options_.learning_rate - options_.floor) * fraction;
+    return o.floor + (o.learning_rate - o.floor) * fraction;
   }
 
  private:
   CosineScheduleOptions options_;
+};
+
+/// Settings of a LinearWarmUp.
+struct LinearWarmUpOptions {
+  double learning_rate = 1e-3;  ///< from then on
+  Index batches = 100;          ///< in which the rate rises
+};
+
+/// rate(n) = learning_rate min(1, (n + 1) / batches): a rise in a line, then constant.
+class LinearWarmUp {
+ public:
+  /// Throws std::invalid_argument naming an option out of its range.
+  explicit LinearWarmUp(const LinearWarmUpOptions& options) : options_(options) {
+    detail::check_range("LinearWarmUp", "learning_rate", options.learning_rate, 0,
+                        std::numeric_limits<double>::max());
+    detail::check_positive("LinearWarmUp", "batches", options.batches);
+  }
+
+  /// rate(batch).
+  double operator()(Index batch) const {
+    return options_.learning_rate *
+           std::min(1.0, static_cast<double>(batch + 1) / static_cast<double>(options_.batches));
+  }
+
+ private:
+  LinearWarmUpOptions options_;
 };
 
 }  // namespace plastic

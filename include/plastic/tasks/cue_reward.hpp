@@ -6,6 +6,7 @@
 
 #include "plastic/core/check.hpp"
 #include "plastic/core/random.hpp"
+#include "plastic/core/settings.hpp"
 #include "plastic/core/types.hpp"
 #include "plastic/tasks/episodes.hpp"
 
@@ -45,6 +46,16 @@ class CueReward {
   }
 
   const CueRewardOptions& options() const { return options_; }  ///< as given to the constructor
+
+  /// Name and options, for a checkpoint.
+  Settings settings() const {
+    return {{"name", "cue_reward"},
+            {"cues", detail::number_text(options_.cues)},
+            {"features", detail::number_text(options_.features)},
+            {"storage_steps", detail::number_text(options_.storage_steps)},
+            {"recall_steps", detail::number_text(options_.recall_steps)},
+            {"noise", detail::number_text(options_.noise)}};
+  }
 
   Index inputs() const { return options_.features + 2; }  ///< a cue, its reward, "this is recall"
   Index outputs() const { return 1; }                     ///< the reward

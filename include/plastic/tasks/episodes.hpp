@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "plastic/core/check.hpp"
 #include "plastic/core/random.hpp"
@@ -11,15 +12,19 @@
 
 namespace plastic {
 
-/// Episodes of some samples, all of the same length. Column t * samples + s is step t of sample s.
+/// Episodes of some samples. Column t * samples + s is step t of sample s; the matrices have the steps
+/// of the longest.
 template <class Scalar>
 struct Episodes {
   Matrix<Scalar> inputs;   ///< inputs x (steps * samples)
   Matrix<Scalar> targets;  ///< outputs x (steps * samples)
-  Matrix<Scalar> weights;  ///< 1 x (steps * samples): 1 where the loss counts the step, else 0;
-                           ///< at least one step of each sample counts
+  Matrix<Scalar> weights;  ///< 1 x (steps * samples): how much the step counts in the loss, relative
+                           ///< to the other steps of its sample; not negative, 0 where it does not
+                           ///< count, and positive at one step of each sample at least
   Matrix<Scalar> queries;  ///< 1 x (steps * samples): 1 where the step asks for what the episode
                            ///< has taught, else 0; for evaluation. Empty: as `weights`.
+  std::vector<Index> lengths;  ///< steps of each sample, at least 1; what the matrices hold behind
+                               ///< them is not used. Empty: all samples have all steps.
 
   /// Zeros everywhere, and no queries of their own; where the sizes already fit it allocates
   /// nothing.
@@ -29,13 +34,15 @@ struct Episodes {
     targets.setZero(output_rows, columns);
     weights.setZero(1, columns);
     queries.resize(1, 0);
+    lengths.clear();
   }
 };
 
 /// A source of episodes.
 ///
 /// `inputs()` and `outputs()` are the rows of Episodes::inputs and targets, `steps()` is the length
-/// of an episode.
+/// of an episode, or of the longest. A task whose episodes differ in length has a
+/// `static constexpr bool ragged = true` and fills in Episodes::lengths.
 ///
 /// `generate(stream, batch, first, samples, episodes)` fills `episodes` with samples first,
 /// first + 1, ... of a batch. A sample depends on (stream, batch, its number) alone, so that any
@@ -50,7 +57,29 @@ concept Task = requires(const T& task, const Random::Stream& stream, std::uint64
   task.generate(stream, batch, count, count, episodes);
 };
 
+/// Whether a task's episodes differ in length; see Task.
+template <class T>
+inline constexpr bool is_ragged = requires { requires T::ragged; };
+
 namespace detail {
+
+/// Tells episodes from others: 64 bits of all their numbers (FNV-1a), as a text.
+template <class Scalar>
+std::string fingerprint(const Episodes<Scalar>& episodes) {
+  std::uint64_t hash = 14695981039346656037u;
+  const auto add = [&hash](const void* data, std::size_t bytes) {
+    for (std::size_t i = 0; i < bytes; ++i) {
+      hash = (hash ^ static_cast<const unsigned char*>(data)[i]) * 1099511628211u;
+    }
+  };
+  for (const Matrix<Scalar>* m : {&episodes.inputs, &episodes.targets, &episodes.weights}) {
+    const Index cols = m->cols();
+    add(&cols, sizeof cols);
+    add(m->data(), static_cast<std::size_t>(m->size()) * sizeof(Scalar));
+  }
+  add(episodes.lengths.data(), episodes.lengths.size() * sizeof(Index));
+  return std::to_string(hash);
+}
 
 inline void check_count(std::string_view task, std::string_view name, Index value,
                         Index least = 1) {
@@ -86,6 +115,7 @@ void resize(Episodes<Scalar>& episodes, Index inputs, Index outputs, Index steps
   episodes.targets.resize(outputs, columns);
   episodes.weights.resize(1, columns);
   episodes.queries.resize(1, columns);
+  episodes.lengths.clear();
 }
 
 }  // namespace detail

@@ -6,6 +6,7 @@
 
 #include "plastic/core/check.hpp"
 #include "plastic/core/random.hpp"
+#include "plastic/core/settings.hpp"
 #include "plastic/core/types.hpp"
 #include "plastic/tasks/episodes.hpp"
 
@@ -59,6 +60,16 @@ class FewShotRegression {
 
   /// As given to the constructor, with the number of variables chosen.
   const FewShotRegressionOptions& options() const { return options_; }
+
+  /// Name and options, for a checkpoint.
+  Settings settings() const {
+    return {{"name", "few_shot_regression"},
+            {"function", detail::number_text(static_cast<int>(options_.function))},
+            {"variables", detail::number_text(options_.variables)},
+            {"support", detail::number_text(options_.support)},
+            {"queries", detail::number_text(options_.queries)},
+            {"noise", detail::number_text(options_.noise)}};
+  }
 
   Index inputs() const { return options_.variables + 2; }  ///< a point, its value, "value shown"
   Index outputs() const { return 1; }                      ///< the value

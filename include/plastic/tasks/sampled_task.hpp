@@ -2,6 +2,7 @@
 
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 
 #include "plastic/tasks/episodes.hpp"
@@ -48,11 +49,12 @@ class SampleEpisode {
 struct SampledTaskOptions {
   Index inputs = 1;   ///< rows of an input
   Index outputs = 1;  ///< rows of a target
-  Index steps = 1;    ///< of every episode
+  Index steps = 1;    ///< of every episode, or of the longest
 };
 
 /// A task from a function that fills in one sample: `fill(random, episode)` with a Random of that
-/// sample's own and a SampleEpisode.
+/// sample's own and a SampleEpisode. If it returns a number, that is the length of the sample's
+/// episode, from 1 to the steps of the options.
 ///
 ///     const SampledTask task({.inputs = 2, .steps = 10}, [](Random& random, auto episode) {
 ///       episode.input(0)[0] = episode.target(9)[0] = random.uniform(-1, 1);
@@ -75,7 +77,10 @@ class SampledTask {
 
   Index inputs() const { return options_.inputs; }    ///< rows of an input
   Index outputs() const { return options_.outputs; }  ///< rows of a target
-  Index steps() const { return options_.steps; }      ///< of every episode
+  Index steps() const { return options_.steps; }      ///< of every episode, or of the longest
+  /// Whether the function gives each episode a length of its own.
+  static constexpr bool ragged =
+      !std::is_void_v<std::invoke_result_t<const Fill&, Random&, SampleEpisode<float>>>;
 
   /// See Task.
   template <class Scalar>
@@ -84,7 +89,17 @@ class SampledTask {
     detail::check_samples("SampledTask::generate", first, samples);
     episodes.set_zero(options_.inputs, options_.outputs, options_.steps, samples);
     detail::for_each_sample(stream, batch, first, samples, [&](Random random, Index s) {
-      fill_(random, SampleEpisode<Scalar>(episodes, samples, s));
+      const SampleEpisode<Scalar> episode(episodes, samples, s);
+      if constexpr (ragged) {
+        const auto length = static_cast<Index>(fill_(random, episode));
+        if (length < 1 || length > options_.steps) {
+          detail::reject("SampledTask", "the length that the function returns",
+                         "in 1 .. " + std::to_string(options_.steps), length);
+        }
+        episodes.lengths.push_back(length);
+      } else {
+        fill_(random, episode);
+      }
     });
   }
 

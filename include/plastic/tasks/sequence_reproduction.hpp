@@ -4,6 +4,7 @@
 
 #include "plastic/core/check.hpp"
 #include "plastic/core/random.hpp"
+#include "plastic/core/settings.hpp"
 #include "plastic/core/types.hpp"
 #include "plastic/tasks/episodes.hpp"
 
@@ -39,6 +40,14 @@ class SequenceReproduction {
   }
 
   const SequenceReproductionOptions& options() const { return options_; }  ///< as given
+
+  /// Name and options, for a checkpoint.
+  Settings settings() const {
+    return {{"name", "sequence_reproduction"},
+            {"length", detail::number_text(options_.length)},
+            {"delay", detail::number_text(options_.delay)},
+            {"dimension", detail::number_text(options_.dimension)}};
+  }
 
   Index inputs() const { return options_.dimension + 2; }  ///< a value, "shown", "asked for"
   Index outputs() const { return options_.dimension; }     ///< a value

@@ -3,12 +3,14 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <string>
 #include <utility>
 #include <variant>
 #include <vector>
 
 #include "plastic/core/check.hpp"
 #include "plastic/core/random.hpp"
+#include "plastic/core/settings.hpp"
 #include "plastic/core/types.hpp"
 #include "plastic/tasks/episodes.hpp"
 
@@ -48,6 +50,23 @@ class TaskMix {
 
   const std::vector<Part>& parts() const { return parts_; }  ///< as given to the constructor
 
+  /// The weights, and the settings of the tasks that have some, for a checkpoint.
+  Settings settings() const {
+    Settings all;
+    for (std::size_t k = 0; k < parts_.size(); ++k) {
+      const std::string prefix = std::to_string(k) + ".";
+      all[prefix + "weight"] = detail::number_text(parts_[k].weight);
+      std::visit(
+          [&](const auto& task) {
+            if constexpr (requires { task.settings(); }) {
+              for (const auto& [name, value] : Settings(task.settings())) all[prefix + name] = value;
+            }
+          },
+          parts_[k].task);
+    }
+    return all;
+  }
+
   /// Of the widest task, and one per task where there are several.
   Index inputs() const {
     return task_inputs() + (parts_.size() > 1 ? static_cast<Index>(parts_.size()) : 0);
@@ -73,6 +92,9 @@ class TaskMix {
     return chosen;
   }
 
+  /// Whether one of the tasks has episodes of different lengths.
+  static constexpr bool ragged = (is_ragged<Tasks> || ...);
+
   /// See Task. A mix of several tasks allocates.
   template <class Scalar>
   void generate(const Random::Stream& stream, std::uint64_t batch, Index first, Index samples,
@@ -80,8 +102,13 @@ class TaskMix {
     const std::size_t chosen = part_of(stream, batch);
     // A task that names no queries must not inherit those of another.
     if (parts_.size() > 1) episodes.queries.resize(0, 0);
+    episodes.lengths.clear();
     std::visit([&](const auto& task) { task.generate(stream, batch, first, samples, episodes); },
                parts_[chosen].task);
+    if constexpr (ragged) {
+      const Index steps = episodes.inputs.cols() / samples;
+      if (episodes.lengths.empty()) episodes.lengths.assign(static_cast<std::size_t>(samples), steps);
+    }
     if (parts_.size() == 1) return;
     const Index used = episodes.inputs.rows();
     episodes.inputs.conservativeResize(inputs(), Eigen::NoChange);

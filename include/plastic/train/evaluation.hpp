@@ -1,85 +1,118 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstddef>
+#include <span>
+#include <string>
+#include <string_view>
 #include <vector>
 
-#include "plastic/core/types.hpp"
+#include "plastic/core/check.hpp"
 
 namespace plastic {
 
-/// What a network does on a set of episodes, in more detail than its loss.
-struct Evaluation {
-  double loss = 0;         ///< mean squared error over the steps that count
-  double query_loss = 0;   ///< the same over the query steps alone
-  double query_share = 0;  ///< share of query steps with every output within 0.05 of its target
-  std::vector<double> eta_mean;       ///< learning rate of the fast weights at each step: mean ...
-  std::vector<double> eta_deviation;  ///< ... and standard deviation over the episodes
+/// What an evaluation tells of a network beside its loss: the mean of something over what was
+/// counted, often the share that was right.
+struct Measure {
+  std::string_view name;  ///< in logs and tables
+  bool is_share = false;  ///< whether the mean is a share, in [0, 1]
+  double sum = 0;         ///< of what was counted
+  double count = 0;       ///< how much was counted
+
+  double mean() const { return sum / count; }  ///< NaN if nothing was counted
+  /// Half of the 95% interval of a share, by the normal approximation.
+  double half_width() const { return 1.96 * std::sqrt(mean() * (1 - mean()) / count); }
 };
 
-namespace detail {
+/// The largest number of measures that one loss or objective may have.
+inline constexpr std::size_t max_measures = 4;
 
-/// Sums over the episodes of one shard, in double; summed over shards in their order.
-struct EvaluationSums {
-  static constexpr double close = 0.05;
-
-  double loss = 0;
-  double queries = 0, query_square = 0, query_close = 0;
-  std::vector<double> episodes, eta, eta_square;  // of every step
-
-  /// output, target: outputs x (steps * samples); queries and eta: 1 x (steps * samples).
-  template <class Scalar>
-  void add(const Matrix<Scalar>& output, const Matrix<Scalar>& target, const Matrix<Scalar>& query,
-           const Matrix<Scalar>& rate, Index samples) {
-    const Index steps = output.cols() / samples;
-    episodes.assign(static_cast<std::size_t>(steps), static_cast<double>(samples));
-    eta.assign(static_cast<std::size_t>(steps), 0.0);
-    eta_square.assign(static_cast<std::size_t>(steps), 0.0);
-    for (Index column = 0; column < output.cols(); ++column) {
-      const auto step = static_cast<std::size_t>(column / samples);
-      const auto x = static_cast<double>(rate(0, column));
-      eta[step] += x;
-      eta_square[step] += x * x;
-      if (query(0, column) == Scalar(0)) continue;
-      const auto error = (output.col(column) - target.col(column)).template cast<double>().eval();
-      queries += 1;
-      query_square += error.squaredNorm() / static_cast<double>(output.rows());
-      query_close += error.cwiseAbs().maxCoeff() < close ? 1 : 0;
+/// What a network does on a number of batches. An objective fills one in for each shard; they are
+/// summed in the order of batches and shards.
+class Evaluation {
+ public:
+  Evaluation() = default;  ///< without measures
+  /// With these, which must be at most max_measures and outlive it. `per_step`: with statistics of
+  /// eta.
+  explicit Evaluation(std::span<const Measure> measures, bool per_step = false)
+      : size_(measures.size()), per_step_(per_step) {
+    if (size_ > max_measures) {
+      detail::reject("Evaluation", "the number of measures", "at most 4", size_);
     }
+    std::copy(measures.begin(), measures.end(), measures_.begin());
   }
 
-  void add(const EvaluationSums& other) {
+  double loss = 0;  ///< of the batches, at the end their mean
+
+  /// Counts `value` for measure k, `count` times.
+  void add(std::size_t k, double value, double count = 1) {
+    measures_.at(k).sum += value * count;
+    measures_.at(k).count += count;
+  }
+
+  bool per_step() const { return per_step_; }  ///< whether `add_eta` is wanted
+  /// Counts the learning rate of the fast weights at a step of one sample.
+  void add_eta(std::size_t step, double eta) {
+    if (step >= steps_.size()) steps_.resize(step + 1);
+    steps_[step].count += 1;
+    steps_[step].sum += eta;
+    steps_[step].square += eta * eta;
+  }
+
+  /// Adds all that another has counted.
+  void add(const Evaluation& other) {
     loss += other.loss;
-    queries += other.queries;
-    query_square += other.query_square;
-    query_close += other.query_close;
-    if (eta.size() < other.eta.size()) {
-      episodes.resize(other.eta.size());
-      eta.resize(other.eta.size());
-      eta_square.resize(other.eta.size());
-    }
-    for (std::size_t t = 0; t < other.eta.size(); ++t) {
-      episodes[t] += other.episodes[t];
-      eta[t] += other.eta[t];
-      eta_square[t] += other.eta_square[t];
+    for (std::size_t k = 0; k < size_; ++k) add_sums(measures_[k], other.measures_[k]);
+    if (steps_.size() < other.steps_.size()) steps_.resize(other.steps_.size());
+    for (std::size_t t = 0; t < other.steps_.size(); ++t) {
+      steps_[t].count += other.steps_[t].count;
+      steps_[t].sum += other.steps_[t].sum;
+      steps_[t].square += other.steps_[t].square;
     }
   }
 
-  Evaluation means(Index batches) const {
-    Evaluation result;
-    result.loss = loss / static_cast<double>(batches);
-    result.query_loss = query_square / queries;
-    result.query_share = query_close / queries;
-    for (std::size_t t = 0; t < eta.size(); ++t) {
-      const double mean = eta[t] / episodes[t];
-      result.eta_mean.push_back(mean);
-      result.eta_deviation.push_back(
-          std::sqrt(std::max(0.0, eta_square[t] / episodes[t] - mean * mean)));
+  /// In the order of the objective.
+  std::span<const Measure> measures() const { return std::span(measures_).first(size_); }
+  /// The measure called `name`. Throws std::invalid_argument if there is none.
+  const Measure& measure(std::string_view name) const {
+    for (const Measure& m : measures()) {
+      if (m.name == name) return m;
     }
-    return result;
+    detail::reject("Evaluation::measure", "name", "that of a measure of the objective", name);
   }
+
+  /// Mean learning rate of the fast weights at each step, over the samples that have the step.
+  std::vector<double> eta_mean() const {
+    std::vector<double> means;
+    for (const Step& s : steps_) means.push_back(s.sum / s.count);
+    return means;
+  }
+  /// Its standard deviation.
+  std::vector<double> eta_deviation() const {
+    std::vector<double> deviations;
+    for (const Step& s : steps_) {
+      const double mean = s.sum / s.count;
+      deviations.push_back(std::sqrt(std::max(0.0, s.square / s.count - mean * mean)));
+    }
+    return deviations;
+  }
+
+ private:
+  struct Step {
+    double count = 0, sum = 0, square = 0;
+  };
+
+  static void add_sums(Measure& to, const Measure& from) {
+    to.sum += from.sum;
+    to.count += from.count;
+  }
+
+  std::array<Measure, max_measures> measures_{};
+  std::size_t size_ = 0;
+  bool per_step_ = false;
+  std::vector<Step> steps_;
 };
 
-}  // namespace detail
 }  // namespace plastic

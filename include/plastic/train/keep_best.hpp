@@ -3,27 +3,28 @@
 #include <functional>
 #include <limits>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
-#include "plastic/core/check.hpp"
 #include "plastic/core/parameters.hpp"
+#include "plastic/core/settings.hpp"
 #include "plastic/train/callback.hpp"
 
 namespace plastic {
 
-/// Remembers the values of the lowest validation loss, and calls `save` (if any) each time they are
-/// bettered. A loss that is NaN is never the lowest.
+/// Remembers the values of the lowest validation loss, and calls `on_best` (if any) whenever the loss
+/// improves. A loss that is NaN is never the lowest.
 template <class Scalar>
 class KeepBest : public TrainingCallback {
  public:
   /// Of one set of parameters, which must outlive the callback.
-  explicit KeepBest(Parameters<Scalar>& parameters, std::function<void()> save = {})
-      : KeepBest({&parameters.values()}, std::move(save)) {}
+  explicit KeepBest(Parameters<Scalar>& parameters, std::function<void()> on_best = {})
+      : KeepBest({&parameters.values()}, std::move(on_best)) {}
 
   /// Of several vectors, which must outlive the callback and keep their lengths.
-  explicit KeepBest(std::vector<Vector<Scalar>*> values, std::function<void()> save = {})
-      : values_(std::move(values)), save_(std::move(save)) {}
+  explicit KeepBest(std::vector<Vector<Scalar>*> values, std::function<void()> on_best = {})
+      : values_(std::move(values)), on_best_(std::move(on_best)) {}
 
   void on_validation(const Progress& progress) override {
     if (!(progress.validation_loss < best_loss_)) return;
@@ -31,25 +32,7 @@ class KeepBest : public TrainingCallback {
     best_batch_ = progress.batch;
     best_.clear();
     for (const Vector<Scalar>* values : values_) best_.push_back(*values);
-    if (save_) save_();
-  }
-
-  /// Goes on from where another object stood: `best()`, `loss()` and `batch()` of a run that was
-  /// cut off. Throws std::invalid_argument if number or lengths of the vectors are others.
-  void resume(std::vector<Vector<Scalar>> best, double loss, Index batch) {
-    if (best.size() != values_.size()) {
-      detail::reject("KeepBest::resume", "the number of vectors of best",
-                     std::to_string(values_.size()), best.size());
-    }
-    for (std::size_t k = 0; k < best.size(); ++k) {
-      if (best[k].size() != values_[k]->size()) {
-        detail::reject("KeepBest::resume", "the length of best", std::to_string(values_[k]->size()),
-                       best[k].size());
-      }
-    }
-    best_ = std::move(best);
-    best_loss_ = loss;
-    best_batch_ = batch;
+    if (on_best_) on_best_();
   }
 
   bool found() const { return best_batch_ > 0; }  ///< whether there are best values
@@ -58,6 +41,29 @@ class KeepBest : public TrainingCallback {
 
   /// All values, in the constructor's order; empty until found.
   const std::vector<Vector<Scalar>>& best() const { return best_; }
+
+  std::string_view name() const override { return "keep_best"; }
+  void save(TensorFile& file, const std::string& prefix) const override {
+    file.metadata[prefix + "batch"] = detail::number_text(best_batch_);
+    file.metadata[prefix + "loss"] = detail::number_text(best_loss_);
+    for (std::size_t k = 0; k < best_.size(); ++k) {
+      file.tensors[prefix + std::to_string(k)] =
+          Tensor::from<Scalar>({best_[k].size()}, best_[k].data());
+    }
+  }
+  std::function<void()> restore(const TensorFile& file, const std::string& prefix) override {
+    const auto batch = detail::number_setting<Index>(file.metadata, prefix + "batch");
+    const auto loss = detail::number_setting<double>(file.metadata, prefix + "loss");
+    std::vector<Vector<Scalar>> best;
+    for (std::size_t k = 0; batch > 0 && k < values_.size(); ++k) {
+      best.push_back(file.vector<Scalar>(prefix + std::to_string(k), values_[k]->size()));
+    }
+    return [this, batch, loss, best = std::move(best)] {
+      best_batch_ = batch;
+      best_loss_ = loss;
+      best_ = best;
+    };
+  }
 
   /// Puts the best values back; throws std::invalid_argument if none have been seen.
   void restore() const {
@@ -68,7 +74,7 @@ class KeepBest : public TrainingCallback {
 
  private:
   std::vector<Vector<Scalar>*> values_;
-  std::function<void()> save_;
+  std::function<void()> on_best_;
   double best_loss_ = std::numeric_limits<double>::infinity();
   Index best_batch_ = 0;
   std::vector<Vector<Scalar>> best_;

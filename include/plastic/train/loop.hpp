@@ -1,61 +1,205 @@
 #pragma once
 
+#include <algorithm>
+#include <array>
 #include <chrono>
+#include <concepts>
 #include <functional>
 #include <limits>
+#include <map>
+#include <memory>
 #include <span>
-#include <stdexcept>
+#include <string>
+#include <type_traits>
+#include <vector>
 
+#include "plastic/core/settings.hpp"
 #include "plastic/train/callback.hpp"
 
 namespace plastic {
 
-/// A loss or gradient that is not finite; the parameters are those before the batch.
-class NonFiniteLoss : public std::runtime_error {
+/// What a trainer is to its run: batches to do one after another, and a state to keep.
+class RunnableTrainer {
  public:
-  using std::runtime_error::runtime_error;
+  virtual ~RunnableTrainer() = default;
+
+  virtual Index batches() const = 0;           ///< of the whole run
+  virtual Index validation_every() const = 0;  ///< batches between two validations; 0: none
+  virtual double step(Index batch) = 0;        ///< trains on a batch and returns its loss
+  virtual Evaluation validate() = 0;           ///< of the network as it is
+  virtual Settings settings() const = 0;       ///< what a run may only go on with
+  /// Adds parameters and optimizer to a file.
+  virtual void save(TensorFile& file) const = 0;
+  /// The reverse, as TrainingCallback::restore.
+  virtual std::function<void()> restore(const TensorFile& file) = 0;
+
+  /// @{
+  /// Trains batches 0 .. batches() - 1 and tells the callbacks; their order does not matter. A
+  /// Checkpoint among them brings the run to where an earlier one stood. After every
+  /// `validation_every` batches and after the last one the network is validated. Ends early, after a
+  /// last validation, when a callback wants to. Returns where the run stands. What a step or a
+  /// callback throws ends the run, without `on_end`.
+  Progress run(std::span<TrainingCallback* const> callbacks);
+  template <class... Callbacks>
+    requires(std::derived_from<std::remove_cvref_t<Callbacks>, TrainingCallback> && ...)
+  Progress run(Callbacks&&... callbacks) {
+    const std::array<TrainingCallback*, sizeof...(Callbacks)> all{&callbacks...};
+    return run(std::span<TrainingCallback* const>(all));
+  }
+  /// @}
 };
 
-/// The way through a training run: batches `first` .. batches - 1, each `step(batch)`, which
-/// returns its loss; after every `validation_every` of them (0: never) and after the last
-/// `validate()`, which returns a loss; and the callbacks. Ends early, after a last validation, when
-/// `stop` returns true between two batches. Returns where it stands. What one of them throws ends
-/// the run, without `on_end`.
-template <class Step, class Validate>
-Progress run_loop(Index batches, Index validation_every, Step&& step, Validate&& validate,
-                  std::span<TrainingCallback* const> callbacks, Index first = 0,
-                  const std::function<bool()>& stop = {}) {
-  using Clock = std::chrono::steady_clock;
-  const Clock::time_point begin = Clock::now();
-  Progress progress;
-  progress.batch = first;
-  progress.batches = batches;
-  const auto tell = [&](void (TrainingCallback::*what)(const Progress&), double train_loss) {
-    progress.seconds = std::chrono::duration<double>(Clock::now() - begin).count();
-    progress.train_loss = train_loss;
-    for (TrainingCallback* callback : callbacks) (callback->*what)(progress);
-  };
-  double recent_sum = 0, mean = std::numeric_limits<double>::quiet_NaN();
-  Index recent = 0;
-  bool stopped = false;
-  while (progress.batch < batches && !stopped) {
-    const double loss = step(progress.batch);
-    ++progress.batch;
-    recent_sum += loss;
-    ++recent;
-    tell(&TrainingCallback::on_batch, loss);
-    stopped = stop && stop();
-    const bool last = stopped || progress.batch == batches;
-    if (validation_every > 0 && (last || progress.batch % validation_every == 0)) {
-      mean = recent_sum / static_cast<double>(recent);
-      progress.validation_loss = validate();
+namespace detail {
+
+/// One run: where it stands, and the way to a checkpoint and back.
+class TrainingLoop final : public ResumableRun {
+ public:
+  TrainingLoop(RunnableTrainer& trainer, std::span<TrainingCallback* const> callbacks)
+      : trainer_(trainer), callbacks_(callbacks.begin(), callbacks.end()) {
+    std::ranges::stable_partition(callbacks_, [](auto* c) { return !c->comes_last(); });
+    progress_.batches = trainer.batches();
+  }
+
+  Progress run() {
+    for (TrainingCallback* callback : callbacks_) callback->on_begin(*this);
+    double mean = std::numeric_limits<double>::quiet_NaN();
+    bool stopped = stop_is_wanted();
+    while (progress_.batch < progress_.batches && !stopped) {
+      const double loss = trainer_.step(progress_.batch);
+      ++progress_.batch;
+      recent_sum_ += loss;
+      ++recent_;
+      tell(&TrainingCallback::on_batch, loss);
+      stopped = stop_is_wanted();
+      const bool is_last = stopped || progress_.batch == progress_.batches;
+      const Index every = trainer_.validation_every();
+      if (every == 0 || (!is_last && progress_.batch % every != 0)) continue;
+      mean = recent_sum_ / static_cast<double>(recent_);
+      recent_sum_ = 0;
+      recent_ = 0;
+      validation_ = trainer_.validate();
+      progress_.validation_loss = validation_.loss;
+      progress_.measures = validation_.measures();
       tell(&TrainingCallback::on_validation, mean);
-      recent_sum = 0;
-      recent = 0;
+      stopped = stopped || stop_is_wanted();
+    }
+    tell(&TrainingCallback::on_end, mean);
+    progress_.measures = {};  // they end with the loop
+    return progress_;
+  }
+
+  TensorFile state() const override {
+    TensorFile file;
+    file.metadata = settings();
+    trainer_.save(file);
+    file.metadata["state.batches_done"] = number_text(progress_.batch);
+    file.metadata["state.validation_loss"] = number_text(progress_.validation_loss);
+    file.metadata["state.seconds"] = number_text(progress_.seconds);
+    file.metadata["state.recent_sum"] = number_text(recent_sum_);
+    file.metadata["state.recent_batches"] = number_text(recent_);
+    for (const auto& [name, callback] : named_callbacks()) {
+      callback->save(file, "state." + name + ".");
+    }
+    return file;
+  }
+
+  void resume(const TensorFile& file, std::string_view source,
+              std::span<const std::string> allow) override {
+    check_settings(file, source, allow);
+    std::vector<std::function<void()>> put_in_force{trainer_.restore(file)};
+    const std::string known = " " + setting(file.metadata, "callbacks") + " ";
+    for (const auto& [name, callback] : named_callbacks()) {
+      if (known.find(" " + name + " ") == std::string::npos) continue;
+      put_in_force.push_back(callback->restore(file, "state." + name + "."));
+    }
+    const auto batch = number_setting<Index>(file.metadata, "state.batches_done");
+    const auto loss = number_setting<double>(file.metadata, "state.validation_loss");
+    const auto seconds = number_setting<double>(file.metadata, "state.seconds");
+    const auto recent_sum = number_setting<double>(file.metadata, "state.recent_sum");
+    const auto recent = number_setting<Index>(file.metadata, "state.recent_batches");
+    for (const auto& put : put_in_force) put();
+    progress_.batch = batch;
+    progress_.validation_loss = loss;
+    progress_.seconds = seconds_before_ = seconds;
+    recent_sum_ = recent_sum;
+    recent_ = recent;
+  }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+
+  bool stop_is_wanted() const {
+    return std::ranges::any_of(callbacks_, [](const auto* c) { return c->wants_stop(); });
+  }
+
+  void tell(void (TrainingCallback::*what)(const Progress&), double train_loss) {
+    progress_.seconds =
+        seconds_before_ + std::chrono::duration<double>(Clock::now() - begin_).count();
+    progress_.train_loss = train_loss;
+    for (TrainingCallback* callback : callbacks_) (callback->*what)(progress_);
+  }
+
+  /// Those with a state. A second one of a kind is KIND.2 and so on, in the order given.
+  std::map<std::string, TrainingCallback*> named_callbacks() const {
+    std::map<std::string, int> counts;
+    std::map<std::string, TrainingCallback*> named;
+    for (TrainingCallback* callback : callbacks_) {
+      const std::string name(callback->name());
+      if (name.empty()) continue;
+      const int count = ++counts[name];
+      named[count == 1 ? name : name + "." + std::to_string(count)] = callback;
+    }
+    return named;
+  }
+
+  /// What must be the same for a run to go on.
+  Settings settings() const {
+    Settings all = trainer_.settings();
+    std::string& names = all["callbacks"];
+    for (const auto& [name, callback] : named_callbacks()) {
+      names += (names.empty() ? "" : " ") + name;
+      for (const auto& [key, value] : callback->settings()) all[name + "." + key] = value;
+    }
+    return all;
+  }
+
+  /// Throws, naming the first setting that differs and may not.
+  void check_settings(const TensorFile& file, std::string_view source,
+                      std::span<const std::string> allow) const {
+    const Settings here = settings();
+    Settings there;
+    for (const auto& [name, value] : file.metadata) {
+      if (!name.starts_with("state.")) there[name] = value;
+    }
+    const auto text = [](const Settings& settings, const std::string& name) {
+      const auto found = settings.find(name);
+      return found == settings.end() ? "none" : "\"" + found->second + "\"";
+    };
+    Settings all = here;
+    all.insert(there.begin(), there.end());
+    for (const auto& [name, value] : all) {
+      if (std::ranges::find(allow, name) != allow.end()) continue;
+      if (const std::string got = text(there, name); got != text(here, name)) {
+        reject("Checkpoint", "\"" + name + "\" in " + std::string(source),
+               text(here, name) + ", as here, unless CheckpointOptions::allow names it", got);
+      }
     }
   }
-  tell(&TrainingCallback::on_end, mean);
-  return progress;
+
+  RunnableTrainer& trainer_;
+  std::vector<TrainingCallback*> callbacks_;
+  Clock::time_point begin_ = Clock::now();
+  double seconds_before_ = 0;  // of the run that this one goes on with
+  Progress progress_;
+  Evaluation validation_;
+  double recent_sum_ = 0;  // of the losses since the last validation
+  Index recent_ = 0;
+};
+
+}  // namespace detail
+
+inline Progress RunnableTrainer::run(std::span<TrainingCallback* const> callbacks) {
+  return detail::TrainingLoop(*this, callbacks).run();
 }
 
 }  // namespace plastic

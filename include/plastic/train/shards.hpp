@@ -1,6 +1,8 @@
 #pragma once
 
 #include <algorithm>
+#include <numeric>
+#include <span>
 #include <vector>
 
 #include "plastic/cells/cell.hpp"
@@ -38,79 +40,128 @@ Index default_shard(const Cell& cell, Index batch) {
   return std::min(most, fitting > 2 ? std::min<Index>(fitting, 8) : beyond);
 }
 
-/// A batch cut into shards of episodes, and the sum of their gradients.
-///
-/// Shards belong to at most 16 lanes with a gradient each, summed in a fixed order: the same bits
-/// with any number of threads.
-template <class Scalar>
-class Shards {
+/// A batch cut into shards, and the shards dealt out to at most 16 lanes. What a lane's shards give
+/// is summed in their order, and the lanes in theirs: the same bits with any number of threads.
+class ShardPlan {
  public:
-  /// An empty batch, to be assigned to.
-  Shards() = default;
-  /// `batch` episodes in shards of `shard`, of which the last may be smaller; gradients of the
-  /// layout of `parameters`. All numbers are at least 1.
-  Shards(Index batch, Index shard, int threads, const Parameters<Scalar>& parameters)
-      : batch_(batch), shard_(shard), threads_(threads), count_((batch + shard - 1) / shard) {
-    const Vector<Scalar> zero = Vector<Scalar>::Zero(parameters.size());
-    lanes_.assign(static_cast<std::size_t>(std::min(count_, Index{16})), zero);
-    losses_.resize(static_cast<std::size_t>(count_));
-    gradients_ = zero;
+  /// `batch` samples in shards of `shard`, of which the last may be smaller; both at least 1.
+  ShardPlan(Index batch, Index shard) : shard_(std::min(shard, batch)) {
+    count_ = (batch + shard_ - 1) / shard_;
+    order_.resize(static_cast<std::size_t>(batch));
+    lane_shards_.resize(static_cast<std::size_t>(count_));
+    lane_of_.resize(lane_shards_.size());
+    loads_.resize(static_cast<std::size_t>(std::min(count_, Index{16})));
+    lane_begin_.resize(loads_.size() + 1);
+    deal({});
   }
 
-  Index count() const { return count_; }  ///< number of shards
-  /// Number in the batch of a shard's first episode.
-  Index first_sample(Index shard) const { return shard * shard_; }
-  /// Episodes of a shard.
-  Index samples(Index shard) const { return std::min(shard_, batch_ - first_sample(shard)); }
+  /// Plans for samples of these lengths; empty: all alike. Where they are alike, shards and lanes
+  /// take the samples as they come. Else the longest come first, those of like length share a
+  /// shard, and each shard goes to the lane that has least to do, so that lanes end together.
+  void deal(std::span<const Index> lengths) {
+    std::iota(order_.begin(), order_.end(), Index{0});
+    const auto length = [&](Index sample) { return lengths[static_cast<std::size_t>(sample)]; };
+    const auto different = [&](Index sample) { return length(sample) != lengths.front(); };
+    if (lengths.empty() || std::ranges::none_of(order_, different)) {
+      for (std::size_t lane = 0; lane < lane_begin_.size(); ++lane) {
+        lane_begin_[lane] = static_cast<Index>(lane) * count_ / lanes();
+      }
+      std::iota(lane_shards_.begin(), lane_shards_.end(), Index{0});
+      return;
+    }
+    std::ranges::sort(order_, [&](Index a, Index b) {
+      return length(a) != length(b) ? length(a) > length(b) : a < b;
+    });
+    std::ranges::fill(loads_, Index{0});
+    std::ranges::fill(lane_begin_, Index{0});
+    for (Index shard = 0; shard < count_; ++shard) {
+      const auto lane = std::ranges::min_element(loads_) - loads_.begin();
+      loads_[static_cast<std::size_t>(lane)] +=
+          length(samples(shard).front()) * static_cast<Index>(samples(shard).size());
+      lane_of_[static_cast<std::size_t>(shard)] = lane;
+      ++lane_begin_[static_cast<std::size_t>(lane) + 1];
+    }
+    std::partial_sum(lane_begin_.begin(), lane_begin_.end(), lane_begin_.begin());
+    std::iota(lane_shards_.begin(), lane_shards_.end(), Index{0});
+    std::ranges::sort(lane_shards_, [&](Index a, Index b) {
+      const Index lane_a = lane_of_[static_cast<std::size_t>(a)];
+      const Index lane_b = lane_of_[static_cast<std::size_t>(b)];
+      return lane_a != lane_b ? lane_a < lane_b : a < b;
+    });
+  }
 
-  /// Calls f(shard, thread, gradient) for every shard, which adds to the gradient and returns its
-  /// loss. Returns the sum of the losses and leaves that of the gradients in `gradients()`. Calls
-  /// with different `thread`, from 0 to threads - 1, run at once. Throws as parallel_for does.
+  Index count() const { return count_; }                             ///< number of shards
+  Index lanes() const { return static_cast<Index>(loads_.size()); }  ///< number of lanes
+
+  /// Numbers in the batch of a shard's samples.
+  std::span<const Index> samples(Index shard) const {
+    const auto first = static_cast<std::size_t>(shard * shard_);
+    return std::span(order_).subspan(
+        first, std::min(static_cast<std::size_t>(shard_), order_.size() - first));
+  }
+
+  /// Numbers of a lane's shards.
+  std::span<const Index> shards_of(Index lane) const {
+    const auto at = static_cast<std::size_t>(lane);
+    return std::span(lane_shards_)
+        .subspan(static_cast<std::size_t>(lane_begin_[at]),
+                 static_cast<std::size_t>(lane_begin_[at + 1] - lane_begin_[at]));
+  }
+
+ private:
+  Index shard_;
+  Index count_ = 0;
+  std::vector<Index> order_;        // samples, shard after shard
+  std::vector<Index> lane_shards_;  // shards, lane after lane
+  std::vector<Index> lane_begin_;   // of each lane in lane_shards_, and their end
+  std::vector<Index> lane_of_;
+  std::vector<Index> loads_;  // samples * steps of each lane
+};
+
+/// The gradients of a plan's lanes, and their sum.
+template <class Scalar>
+class Lanes {
+ public:
+  /// Gradients of the layout of `sets` for each lane of a plan.
+  Lanes(const ShardPlan& plan, std::span<Parameters<Scalar>* const> sets)
+      : losses_(static_cast<std::size_t>(plan.count())) {
+    std::vector<Vector<Scalar>> zero;
+    for (const Parameters<Scalar>* set : sets) zero.push_back(Vector<Scalar>::Zero(set->size()));
+    lanes_.assign(static_cast<std::size_t>(plan.lanes()), zero);
+  }
+
+  /// Calls f(shard, thread, gradients) for every shard of the plan, which adds to the gradients and
+  /// returns its loss. Returns the sum of the losses and writes that of the gradients to `sum`.
+  /// Calls with different `thread`, from 0 to threads - 1, run at once. Throws as parallel_for does.
   template <class F>
-  double gradient(F&& f) {
-    const auto lanes = static_cast<Index>(lanes_.size());
-    const auto first_shard = [&](Index lane) { return lane * count_ / lanes; };
-    parallel_for(lanes, threads_, [&](Index lane, int thread) {
-      Vector<Scalar>& total = lanes_[static_cast<std::size_t>(lane)];
-      total.setZero();
-      for (Index shard = first_shard(lane); shard < first_shard(lane + 1); ++shard) {
+  double gradient(const ShardPlan& plan, int threads, std::span<Vector<Scalar>> sum, F&& f) {
+    parallel_for(plan.lanes(), threads, [&](Index lane, int thread) {
+      std::span<Vector<Scalar>> total = lanes_[static_cast<std::size_t>(lane)];
+      for (Vector<Scalar>& set : total) set.setZero();
+      for (const Index shard : plan.shards_of(lane)) {
         losses_[static_cast<std::size_t>(shard)] = f(shard, thread, total);
       }
     });
-    sum_lanes();
-    double loss = 0;
-    for (const double part : losses_) loss += part;
-    return loss;
+    for (std::size_t set = 0; set < sum.size(); ++set) sum_lanes(set, threads, sum[set]);
+    return std::accumulate(losses_.begin(), losses_.end(), 0.0);
   }
 
-  /// @{
-  /// The sum that `gradient` has left.
-  Vector<Scalar>& gradients() { return gradients_; }
-  const Vector<Scalar>& gradients() const { return gradients_; }
-  /// @}
-
  private:
-  void sum_lanes() {
-    const Index size = gradients_.size();
-    const Index parts = threads_;
-    parallel_for(parts, threads_, [&](Index part, int) {
-      const Index first = part * size / parts;
-      const Index count = (part + 1) * size / parts - first;
-      auto sum = gradients_.segment(first, count);
-      sum = lanes_[0].segment(first, count);
+  void sum_lanes(std::size_t set, int threads, Vector<Scalar>& sum) const {
+    const Index size = sum.size();
+    parallel_for(threads, threads, [&](Index part, int) {
+      const Index first = part * size / threads;
+      const Index count = (part + 1) * size / threads - first;
+      auto some = sum.segment(first, count);
+      some = lanes_[0][set].segment(first, count);
       for (std::size_t lane = 1; lane < lanes_.size(); ++lane) {
-        sum += lanes_[lane].segment(first, count);
+        some += lanes_[lane][set].segment(first, count);
       }
     });
   }
 
-  Index batch_ = 0;
-  Index shard_ = 1;
-  int threads_ = 1;
-  Index count_ = 0;
-  std::vector<Vector<Scalar>> lanes_;
+  std::vector<std::vector<Vector<Scalar>>> lanes_;  // of each lane, of each set
   std::vector<double> losses_;
-  Vector<Scalar> gradients_;
 };
 
 }  // namespace plastic

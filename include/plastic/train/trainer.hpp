@@ -1,35 +1,32 @@
 #pragma once
 
-#include <algorithm>
 #include <cmath>
-#include <functional>
-#include <memory>
+#include <concepts>
 #include <span>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
-#include "plastic/cells/cell.hpp"
 #include "plastic/optim/gradient_clip.hpp"
-#include "plastic/tasks/episodes.hpp"
-#include "plastic/train/callback.hpp"
-#include "plastic/train/evaluation.hpp"
+#include "plastic/optim/optimizer.hpp"
+#include "plastic/optim/schedule.hpp"
+#include "plastic/train/episode_objective.hpp"
 #include "plastic/train/loop.hpp"
-#include "plastic/train/shards.hpp"
 
 namespace plastic {
 
 /// Settings of a training run; the defaults are those of the paper's experiments.
 struct TrainerOptions {
-  Index batch = 64;                ///< episodes per batch
-  Index batches = 5000;            ///< of the run
-  double clip_norm = 5;            ///< of the whole gradient, in [1e-15, 1e15]
-  Index validation_every = 200;    ///< batches; 0 never validates
-  Index validation_batches = 100;  ///< of a validation
-  std::uint64_t seed = 0;          ///< of the episodes
+  Index batch = 64;                ///< samples (episodes, images) of a batch
+  Index batches = 5000;            ///< batches in a run
+  double clip_norm = 5;            ///< bound on the norm of the whole gradient, in [1e-15, 1e15]
+  Schedule schedule = {};          ///< learning rate of each batch; empty: the optimizer's own
+  Index validation_every = 200;    ///< batches between validations; 0 never validates
+  Index validation_batches = 100;  ///< batches per validation
+  std::uint64_t seed = 0;          ///< of the training and validation samples
   int threads = 0;  ///< 0: as many as the machine has; the results do not depend on it
-  Index shard = 0;  ///< episodes on one tape at a time; 0 chooses by the cache. It changes rounding
+  Index shard = 0;  ///< samples on one tape at a time; 0 chooses by the cache. It changes rounding
 
   /// Throws std::invalid_argument on the first setting out of its range.
   void validate() const {
@@ -46,46 +43,64 @@ struct TrainerOptions {
   }
 };
 
-/// Trains a cell on a task by gradient descent through whole episodes.
+/// Minimises an objective by gradient descent: draws a batch, cuts it into shards, adds up their
+/// gradients, clips them, checks that all is finite, sets the learning rate and lets the optimizer
+/// step.
 ///
-/// The loss of an episode is the mean squared error over the steps that count, that of a batch the
-/// mean over its episodes. A batch is cut into shards; each is generated, run forward and backward
-/// on the tape of whichever thread takes it. Shards belong to a fixed number of lanes, whose
-/// gradients are summed in a fixed order, so that the same seed gives the same bits with any number
-/// of threads. After the first batch a training step allocates nothing.
-template <class Cell, class TaskType, class Optimizer>
-class Trainer {
-  using Scalar = typename Cell::ScalarType;
-  static_assert(Task<TaskType, Scalar>, "the task lacks a member of Task: see tasks/episodes.hpp");
+///     Trainer trainer(net, task, optimizer, {.batches = 2000});        // squared error
+///     Trainer trainer(net, task, CrossEntropy(), optimizer, {});       // or any other Loss
+///     Trainer trainer(objective, optimizer, {});                       // or any other Objective
+///     trainer.run(bar, log, best);
+///
+/// The same seed gives the same bits with any number of threads. After the first batch a training
+/// step allocates nothing.
+template <class ObjectiveType, class Optimizer>
+class Trainer final : public RunnableTrainer {
+  static_assert(Objective<ObjectiveType>,
+                "the objective lacks a member of Objective: see train/objective.hpp");
+  using Scalar = typename ObjectiveType::ScalarType;
 
  public:
-  /// `cell` and `optimizer` must outlive the trainer. Throws std::invalid_argument if task and cell
-  /// disagree on the number of inputs or outputs, and as the options' `validate` does.
-  Trainer(Cell& cell, TaskType task, Optimizer& optimizer, const TrainerOptions& options)
-      : cell_(&cell), task_(std::move(task)), optimizer_(&optimizer), options_(options) {
-    options.validate();
-    const auto check_size = [](std::string_view what, Index got, Index of_task) {
-      if (got != of_task) {
-        detail::reject("Trainer", what, std::to_string(of_task) + ", as many as the task has", got);
-      }
-    };
-    check_size("the number of the cell's inputs", cell.options().inputs, task_.inputs());
-    check_size("the number of the cell's outputs", cell.options().outputs, task_.outputs());
-    if (options_.threads == 0) options_.threads = available_threads();
-    if (options_.shard == 0) options_.shard = default_shard(cell, options_.batch);
-    options_.shard = std::min(options_.shard, options_.batch);
-    shards_ = Shards<Scalar>(options_.batch, options_.shard, options_.threads, cell.parameters());
-    for (int t = 0; t < options_.threads; ++t) workers_.push_back(std::make_unique<Worker>());
+  /// @{
+  /// For an objective, or for a cell that learns a task with a loss, by default SquaredError. Cell
+  /// and optimizer must outlive the trainer. Throws std::invalid_argument if task and cell do not
+  /// fit each other, if the optimizer is for other parameters, and as the options' `validate` does.
+  Trainer(ObjectiveType objective, Optimizer& optimizer, const TrainerOptions& options)
+      : objective_(std::move(objective)),
+        optimizer_(&optimizer),
+        options_(resolved(objective_, options)),
+        sets_(objective_.parameters()),
+        plan_(options_.batch, options_.shard),
+        lanes_(plan_, std::span(sets_).subspan(shared_sets())) {
+    check_optimizer();
+    if constexpr (requires { objective_.open(1); }) objective_.open(options_.threads);
+    for (const Parameters<Scalar>* set : sets_) {
+      gradients_.push_back(Vector<Scalar>::Zero(set->size()));
+    }
   }
+  template <class Cell, class TaskType>
+    requires std::constructible_from<ObjectiveType, Cell&, TaskType>
+  Trainer(Cell& cell, TaskType task, Optimizer& optimizer, const TrainerOptions& options)
+      : Trainer(ObjectiveType(cell, std::move(task)), optimizer, options) {}
+  template <class Cell, class TaskType, class LossType>
+  Trainer(Cell& cell, TaskType task, LossType loss, Optimizer& optimizer,
+          const TrainerOptions& options)
+      : Trainer(ObjectiveType(cell, std::move(task), std::move(loss)), optimizer, options) {}
+  /// @}
 
-  const TrainerOptions& options() const { return options_; }  ///< with what was to be chosen
+  const TrainerOptions& options() const { return options_; }  ///< with threads and shard resolved
+  /// @{
+  /// What is minimised.
+  ObjectiveType& objective() { return objective_; }
+  const ObjectiveType& objective() const { return objective_; }
+  /// @}
 
   /// One batch: forward, backward, clip, optimizer. Returns the batch's loss before the step.
-  /// Throws NonFiniteLoss, and changes nothing, if loss or gradient is not finite, and
+  /// Throws NonFiniteLoss, and changes no parameter, if loss or gradient is not finite, and
   /// std::invalid_argument as `gradient` does.
-  double step(Index batch) {
+  double step(Index batch) override {
     const double loss = gradient(batch);
-    const double norm = clip_gradient_norm(shards_.gradients(), options_.clip_norm);
+    const double norm = clip_gradient_norm(std::span(gradients_), options_.clip_norm);
     if (!std::isfinite(loss) || !std::isfinite(norm)) {
       const auto text = [](double x) {
         return std::isnan(x) ? std::string("nan") : std::to_string(x);
@@ -94,169 +109,233 @@ class Trainer {
                           text(loss) + " and gradient norm " + text(norm) +
                           "; the parameters are those before it");
     }
-    optimizer_->step(cell_->parameters(), shards_.gradients());
+    if (!options_.schedule.empty()) {
+      optimizer_->set_learning_rate(options_.schedule(batch, options_.batches));
+    }
+    optimizer_->step(sets_, gradients_);
     return loss;
   }
 
-  /// Loss of a training batch; leaves its gradient in `gradients()`. Throws std::invalid_argument
-  /// if `batch` is negative, or the task gives matrices of other shapes than it says or an episode
-  /// of which no step counts.
+  /// Loss of a training batch; leaves its gradient in `gradients`. Throws std::invalid_argument if
+  /// `batch` is negative, and as the objective does.
   double gradient(Index batch) {
     if (batch < 0) detail::reject("Trainer::gradient", "batch", "at least 0", batch);
-    return shards_.gradient([&](Index shard, int thread, Vector<Scalar>& total) {
-      return run_shard(*workers_[static_cast<std::size_t>(thread)], batch, shard, total);
-    });
+    const std::span<Vector<Scalar>> all(gradients_);
+    for (Vector<Scalar>& shared : all.first(shared_sets())) shared.setZero();
+    const BatchKey key = key_of({options_.seed, Random::Purpose::training}, batch);
+    prepare(key, all);
+    plan_.deal(lengths());
+    const double loss = lanes_.gradient(
+        plan_, options_.threads, all.subspan(shared_sets()),
+        [&](Index shard, int thread, std::span<Vector<Scalar>> total) {
+          return objective_.loss(shard_of(key, plan_, shard, thread), total, nullptr);
+        });
+    if constexpr (requires { objective_.finish(all); }) objective_.finish(all);
+    return loss;
   }
 
-  /// What `gradient` has left, of the layout of the cell's parameters; after `step`, clipped.
-  const Vector<Scalar>& gradients() const { return shards_.gradients(); }
+  /// What `gradient` has left for a set of parameters, of its layout; after `step`, clipped.
+  const Vector<Scalar>& gradients(std::size_t set = 0) const { return gradients_.at(set); }
 
   /// Mean loss over `batches` fresh batches of a stream, without derivatives. Throws
-  /// std::invalid_argument if there is none, and as `gradient` does for the task.
+  /// std::invalid_argument if there is none, and as the objective does.
   double evaluate(Random::Stream stream, Index batches) {
-    detail::check_positive("Trainer::evaluate", "batches", batches);
-    evaluation_losses_.assign(static_cast<std::size_t>(batches * shards_.count()), 0.0);
-    parallel_for(batches * shards_.count(), options_.threads, [&](Index item, int thread) {
-      evaluation_losses_[static_cast<std::size_t>(item)] =
-          evaluate_shard(*workers_[static_cast<std::size_t>(thread)], stream,
-                         item / shards_.count(), item % shards_.count());
-    });
-    double loss = 0;
-    for (const double part : evaluation_losses_) loss += part;
-    return loss / static_cast<double>(batches);
+    return evaluation(stream, batches, false).loss;
   }
 
-  /// The same in detail: queries alone, and the learning rate of every step. Allocates. Throws
-  /// std::invalid_argument if the task's queries are all 0.
+  /// The same with the measures of the objective and, for episodes, the learning rate of every
+  /// step. Throws std::invalid_argument likewise.
   Evaluation evaluate_in_detail(Random::Stream stream, Index batches) {
-    detail::check_positive("Trainer::evaluate_in_detail", "batches", batches);
-    std::vector<detail::EvaluationSums> parts(static_cast<std::size_t>(batches * shards_.count()));
-    parallel_for(batches * shards_.count(), options_.threads, [&](Index item, int thread) {
-      Worker& worker = *workers_[static_cast<std::size_t>(thread)];
-      detail::EvaluationSums& sums = parts[static_cast<std::size_t>(item)];
-      Matrix<Scalar> eta;
-      sums.loss =
-          evaluate_shard(worker, stream, item / shards_.count(), item % shards_.count(), &eta);
-      const Data& data = data_of(worker, item % shards_.count());
-      const Episodes<Scalar>& episodes = data.episodes;
-      sums.add(data.output, episodes.targets,
-               episodes.queries.size() > 0 ? episodes.queries : episodes.weights, eta,
-               shards_.samples(item % shards_.count()));
-    });
-    detail::EvaluationSums total;
-    for (const detail::EvaluationSums& part : parts) total.add(part);
-    if (!(total.queries > 0)) {
-      detail::reject("Trainer::evaluate_in_detail", "the sum of the task's queries", "positive",
-                     total.queries);
-    }
-    return total.means(batches);
+    return evaluation(stream, batches, true);
   }
 
-  /// Trains batches `first` .. options().batches - 1 and tells the callbacks. Ends early, after a
-  /// last validation, when `stop` returns true between two batches. Returns where it stands. A
-  /// validation is `evaluate` on the same batches of the seed's validation stream each time.
-  Progress run(std::span<TrainingCallback* const> callbacks, Index first = 0,
-               const std::function<bool()>& stop = {}) {
-    return run_loop(
-        options_.batches, options_.validation_every, [&](Index batch) { return step(batch); },
-        [&] {
-          return evaluate({options_.seed, Random::Purpose::validation},
-                          options_.validation_batches);
-        },
-        callbacks, first, stop);
+  using RunnableTrainer::run;
+
+  Index batches() const override { return options_.batches; }
+  Index validation_every() const override { return options_.validation_every; }
+
+  /// On the same batches of the seed's validation stream each time.
+  Evaluation validate() override {
+    return evaluation({options_.seed, Random::Purpose::validation}, options_.validation_batches,
+                      false);
+  }
+
+  /// All that changes the bits of a run but the number of its batches, where no schedule depends on
+  /// it: of objective, optimizer, schedule and trainer. The number of threads does not.
+  Settings settings() const override {
+    Settings all = optimizer_->settings();
+    if constexpr (requires { objective_.settings(); }) all.merge(Settings(objective_.settings()));
+    all["schedule"] = options_.schedule.rates(options_.batches);
+    using detail::number_text;
+    all["training.batch"] = number_text(options_.batch);
+    all["training.clip_norm"] = number_text(options_.clip_norm);
+    all["training.seed"] = number_text(options_.seed);
+    all["training.shard"] = number_text(options_.shard);
+    all["training.validation_batches"] = number_text(options_.validation_batches);
+    all["training.validation_every"] = number_text(options_.validation_every);
+    return all;
+  }
+
+  void save(TensorFile& file) const override {
+    const auto add = [&](const std::string& name, const Vector<Scalar>& values) {
+      file.tensors[name] = Tensor::from<Scalar>({values.size()}, values.data());
+    };
+    const std::vector<Vector<Scalar>*> state = state_vectors();
+    for (std::size_t k = 0; k < state.size(); ++k) add(state_name(k), *state[k]);
+    file.metadata["state.optimizer_steps"] = detail::number_text(optimizer_->steps());
+    file.metadata["state.learning_rate"] = detail::number_text(optimizer_->learning_rate());
+    for_each_moment([&](std::size_t set, std::size_t m, const std::string& name) {
+      add(name, optimizer_->moments(set)[m]);
+    });
+  }
+
+  std::function<void()> restore(const TensorFile& file) override {
+    std::vector<Vector<Scalar>> values;
+    for (const Vector<Scalar>* vector : state_vectors()) {
+      values.push_back(file.vector<Scalar>(state_name(values.size()), vector->size()));
+    }
+    std::vector<std::vector<Vector<Scalar>>> moments(sets_.size());
+    for_each_moment([&](std::size_t set, std::size_t, const std::string& name) {
+      moments[set].push_back(file.vector<Scalar>(name, sets_[set]->size()));
+    });
+    const auto steps = detail::number_setting<Index>(file.metadata, "state.optimizer_steps");
+    auto rate = detail::number_setting<double>(file.metadata, "state.learning_rate");
+    const std::string first_rate = optimizer_->settings().at("learning_rate");
+    if (setting(file.metadata, "learning_rate") != first_rate) {  // changed on purpose
+      rate = optimizer_->options().learning_rate;
+    }
+    return [this, values = std::move(values), moments = std::move(moments), steps, rate] {
+      optimizer_->restore(steps, rate, moments);
+      const std::vector<Vector<Scalar>*> state = state_vectors();
+      for (std::size_t k = 0; k < state.size(); ++k) *state[k] = values[k];
+    };
   }
 
  private:
-  /// A shard's episodes and what is computed from them.
-  struct Data {
-    Episodes<Scalar> episodes;
-    Matrix<Scalar> step_weights;
-    Matrix<Scalar> output;
-  };
-
-  /// What one thread works with. The last shard of a batch may be smaller than the others, and has
-  /// data of its own so that nothing changes its size.
-  struct Worker {
-    Tape<Scalar> tape;
-    CellState<Scalar> state;
-    Data whole;
-    Data last;
-  };
-
-  Data& data_of(Worker& worker, Index shard) const {
-    return shards_.samples(shard) == options_.shard ? worker.whole : worker.last;
+  static constexpr std::size_t shared_sets() {
+    if constexpr (requires { ObjectiveType::shared_sets; }) return ObjectiveType::shared_sets;
+    return 0;
   }
 
-  Data& generate(Worker& worker, Random::Stream stream, Index batch, Index shard) const {
-    const Index n = shards_.samples(shard);
-    Data& data = data_of(worker, shard);
-    task_.generate(stream, static_cast<std::uint64_t>(batch), shards_.first_sample(shard), n,
-                   data.episodes);
-    check_episodes(data.episodes, n);
-    // Each episode's weights are scaled to the sum 1 / batch: the loss is then one weighted sum.
-    const Matrix<Scalar>& weights = data.episodes.weights;
-    data.step_weights.resize(1, weights.cols());
-    const Index steps = weights.cols() / n;
-    for (Index s = 0; s < n; ++s) {
-      Scalar total = 0;
-      for (Index t = 0; t < steps; ++t) total += weights(0, t * n + s);
-      if (!(total > 0)) {
-        detail::reject("Trainer", "the sum of the task's weights of an episode", "positive", total);
-      }
-      const Scalar scale =
-          Scalar(1) / (total * static_cast<Scalar>(options_.batch * task_.outputs()));
-      for (Index t = 0; t < steps; ++t) {
-        data.step_weights(0, t * n + s) = weights(0, t * n + s) * scale;
+  static TrainerOptions resolved(const ObjectiveType& objective, TrainerOptions options) {
+    options.validate();
+    if (options.threads == 0) options.threads = available_threads();
+    if (options.shard == 0) {
+      if constexpr (requires { objective.default_shard(Index{1}); }) {
+        options.shard = objective.default_shard(options.batch);
+      } else {
+        options.shard = 1;
       }
     }
-    return data;
+    options.shard = std::min(options.shard, options.batch);
+    return options;
   }
 
-  void check_episodes(const Episodes<Scalar>& e, Index samples) const {
-    const Index columns = e.inputs.cols();
-    if (columns == 0 || columns % samples != 0) {
-      detail::reject("Trainer", "the columns of the task's inputs",
-                     "steps * " + std::to_string(samples), columns);
+  void check_optimizer() const {
+    if (optimizer_->sets() != sets_.size()) {
+      detail::reject("Trainer", "the optimizer",
+                     "for the " + std::to_string(sets_.size()) + " parameter sets of the objective",
+                     std::to_string(optimizer_->sets()));
     }
-    const auto check = [&](std::string_view what, const Matrix<Scalar>& m, Index rows) {
-      detail::check_shape("Trainer", what, m.rows(), m.cols(), rows, columns);
-    };
-    check("the task's inputs", e.inputs, task_.inputs());
-    check("the task's targets", e.targets, task_.outputs());
-    check("the task's weights", e.weights, 1);
-    if (e.queries.size() > 0) check("the task's queries", e.queries, 1);
+    for (std::size_t k = 0; k < sets_.size(); ++k) {
+      if (optimizer_->size(k) != sets_[k]->size()) {
+        detail::reject("Trainer", "the optimizer's parameters",
+                       "of length " + std::to_string(sets_[k]->size()) + ", that of the objective's",
+                       optimizer_->size(k));
+      }
+    }
   }
 
-  double run_shard(Worker& worker, Index batch, Index shard, Vector<Scalar>& total) const {
-    const Data& data = generate(worker, {options_.seed, Random::Purpose::training}, batch, shard);
-    Tape<Scalar>& tape = worker.tape;
-    tape.clear();
-    Episode<Scalar> episode = cell_->begin(tape, shards_.samples(shard), &total);
-    const auto result = cell_->run(episode, data.episodes.inputs, false);
-    const Var<Scalar> error = result.output - tape.constant(data.episodes.targets);
-    const Var<Scalar> loss = sum(sum_features(square(error)) * tape.constant(data.step_weights));
-    tape.backward(loss);
-    return static_cast<double>(loss.value()(0, 0));
+  BatchKey key_of(Random::Stream stream, Index batch) const {
+    return {stream, batch, options_.batch, options_.threads};
   }
 
-  double evaluate_shard(Worker& worker, Random::Stream stream, Index batch, Index shard,
-                        Matrix<Scalar>* eta = nullptr) const {
-    Data& data = generate(worker, stream, batch, shard);
-    cell_->reset(worker.state, shards_.samples(shard));
-    cell_->run(worker.state, data.episodes.inputs, data.output, eta);
-    return static_cast<double>(
-        ((data.output - data.episodes.targets).array().square().colwise().sum() *
-         data.step_weights.array())
-            .sum());
+  Shard shard_of(const BatchKey& key, const ShardPlan& plan, Index shard, int thread) const {
+    return {key, plan.samples(shard), thread, plan.count() == 1 ? options_.threads : 1};
   }
 
-  Cell* cell_;
-  TaskType task_;
+  void prepare(const BatchKey& key, std::span<Vector<Scalar>> gradients) {
+    if constexpr (has_prepare) objective_.prepare(key, gradients);
+  }
+
+  std::span<const Index> lengths() const {
+    if constexpr (requires { objective_.lengths(); }) return objective_.lengths();
+    return {};
+  }
+
+  Evaluation empty_evaluation(bool in_detail) const {
+    if constexpr (requires { objective_.measures(); }) {
+      return Evaluation(objective_.measures(), in_detail);
+    }
+    return Evaluation({}, in_detail);
+  }
+
+  Evaluation evaluation(Random::Stream stream, Index batches, bool in_detail) {
+    detail::check_positive("Trainer::evaluate", "batches", batches);
+    if constexpr (requires { objective_.evaluate(stream, batches, batches, 1); }) {
+      return objective_.evaluate(stream, batches, options_.batch, options_.threads);
+    } else {
+      // A batch that is prepared must be done before the next; others need not wait.
+      const Index together = has_prepare ? 1 : batches;
+      Evaluation total = empty_evaluation(in_detail);
+      parts_.resize(static_cast<std::size_t>(together * plan_.count()));
+      for (Index first = 0; first < batches; first += together) {
+        prepare(key_of(stream, first), {});
+        plan_.deal(lengths());
+        parallel_for(together * plan_.count(), options_.threads, [&](Index item, int thread) {
+          const BatchKey key = key_of(stream, first + item / plan_.count());
+          Evaluation& part = parts_[static_cast<std::size_t>(item)];
+          part = empty_evaluation(in_detail);
+          part.loss = objective_.loss(shard_of(key, plan_, item % plan_.count(), thread), {}, &part);
+        });
+        for (const Evaluation& part : parts_) total.add(part);
+      }
+      total.loss /= static_cast<double>(batches);
+      return total;
+    }
+  }
+
+  static std::string state_name(std::size_t k) { return "state." + std::to_string(k); }
+
+  std::vector<Vector<Scalar>*> state_vectors() const {
+    std::vector<Vector<Scalar>*> all;
+    for (Parameters<Scalar>* set : sets_) all.push_back(&set->values());
+    if constexpr (requires { objective_.state(); }) {
+      for (Vector<Scalar>* more : objective_.state()) all.push_back(more);
+    }
+    return all;
+  }
+
+  template <class F>
+  void for_each_moment(F&& f) const {
+    const auto names = optimizer_->moment_names();
+    for (std::size_t set = 0; set < sets_.size(); ++set) {
+      for (std::size_t m = 0; m < names.size(); ++m) {
+        f(set, m, "optimizer." + std::to_string(set) + "." + std::string(names[m]));
+      }
+    }
+  }
+
+  static constexpr bool has_prepare =
+      requires(ObjectiveType& o, const BatchKey& key) { o.prepare(key, std::span<Vector<Scalar>>()); };
+
+  ObjectiveType objective_;
   Optimizer* optimizer_;
   TrainerOptions options_;
-  Shards<Scalar> shards_;
-  std::vector<std::unique_ptr<Worker>> workers_;
-  std::vector<double> evaluation_losses_;
+  std::vector<Parameters<Scalar>*> sets_;
+  ShardPlan plan_;
+  Lanes<Scalar> lanes_;
+  std::vector<Vector<Scalar>> gradients_;  // of each set
+  std::vector<Evaluation> parts_;
 };
+
+template <class Cell, class TaskType, class Optimizer>
+Trainer(Cell&, TaskType, Optimizer&, TrainerOptions)
+    -> Trainer<EpisodeObjective<Cell, TaskType>, Optimizer>;
+template <class Cell, class TaskType, class LossType, class Optimizer>
+Trainer(Cell&, TaskType, LossType, Optimizer&, TrainerOptions)
+    -> Trainer<EpisodeObjective<Cell, TaskType, typename detail::LossOf<LossType>::type>, Optimizer>;
+template <class ObjectiveType, class Optimizer>
+Trainer(ObjectiveType, Optimizer&, TrainerOptions) -> Trainer<ObjectiveType, Optimizer>;
 
 }  // namespace plastic
