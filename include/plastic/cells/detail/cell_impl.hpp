@@ -1,0 +1,268 @@
+#pragma once
+
+/// The members of PlasticCell; cells/cell.hpp includes it at its end.
+
+#include "plastic/cells/cell.hpp"
+
+namespace plastic {
+
+template <class Dynamics, class Rule, class Scalar>
+PlasticCell<Dynamics, Rule, Scalar>::PlasticCell(const CellOptions& options) : options_(options) {
+  const std::vector<LayerShape> shapes = layer_shapes(options);
+  if (shapes.size() > max_layers) {
+    detail::reject("PlasticCell", "the number of layers", "at most " + std::to_string(max_layers),
+                   shapes.size());
+  }
+  for (const LayerShape& shape : shapes) {
+    layers_.emplace_back(parameters_, shape, options, Rule::plastic);
+    layer_names_.emplace_back(shape.name);
+  }
+  out_scale_ = parameters_.add("out_scale", options.all_outputs(), 1);
+  parameters_.matrix(out_scale_).setOnes();
+  if (options.layer_norm) {
+    norm_gain_ = parameters_.add("layer_norm.weight", Dynamics::features(options), 1);
+    norm_bias_ = parameters_.add("layer_norm.bias", Dynamics::features(options), 1);
+    parameters_.matrix(norm_gain_).setOnes();
+  }
+}
+
+template <class Dynamics, class Rule, class Scalar>
+std::vector<LayerShape> PlasticCell<Dynamics, Rule, Scalar>::layer_shapes(
+    const CellOptions& options) {
+  options.validate();
+  std::vector<LayerShape> shapes = Dynamics::layers(options);
+  shapes.push_back({"out_fc", Dynamics::features(options), options.all_outputs(), 1});
+  return shapes;
+}
+
+template <class Dynamics, class Rule, class Scalar>
+Episode<Scalar> PlasticCell<Dynamics, Rule, Scalar>::begin(Tape<Scalar>& tape,
+                                                           CellState<Scalar>& from,
+                                                           Vector<Scalar>* gradients) const {
+  check_owner("PlasticCell::begin", from.episode_);
+  follow_parameters(from.episode_);
+  Episode<Scalar> episode = begin(tape, from.samples(), gradients, true);
+  copy_state(from.episode_, episode);
+  return episode;
+}
+
+template <class Dynamics, class Rule, class Scalar>
+void PlasticCell<Dynamics, Rule, Scalar>::run(CellState<Scalar>& state,
+                                              const Matrix<Scalar>& inputs, Matrix<Scalar>& output,
+                                              Matrix<Scalar>* eta) const {
+  check_owner("PlasticCell::run", state.episode_);
+  if (&output == &inputs || &output == eta || eta == &inputs) {
+    detail::reject("PlasticCell::run", "inputs, output and eta", "different matrices", "one twice");
+  }
+  const Index samples = state.samples();
+  const Index steps = count_steps(inputs, samples);
+  follow_parameters(state.episode_);
+  output.resize(options_.outputs, inputs.cols());
+  if (eta != nullptr) eta->resize(1, inputs.cols());
+  for (Index t = 0; t < steps; ++t) {
+    const auto result = advance_present(state.episode_, inputs.middleCols(t * samples, samples));
+    output.middleCols(t * samples, samples) = result.output;
+    if (eta != nullptr) eta->middleCols(t * samples, samples) = result.eta;
+  }
+}
+
+template <class Dynamics, class Rule, class Scalar>
+CellState<Scalar> PlasticCell<Dynamics, Rule, Scalar>::state_of(Episode<Scalar>& episode) const {
+  check_owner("PlasticCell::state_of", episode);
+  CellState<Scalar> state = initial_state(episode.samples);
+  copy_state(episode, state.episode_);
+  return state;
+}
+
+template <class Dynamics, class Rule, class Scalar>
+Episode<Scalar> PlasticCell<Dynamics, Rule, Scalar>::begin(Tape<Scalar>& tape, Index samples,
+                                                           Vector<Scalar>* gradients,
+                                                           bool differentiable) const {
+  detail::check_positive("PlasticCell::begin", "samples", samples);
+  if (tape.swept()) {
+    detail::reject("PlasticCell::begin", "the tape",
+                   "cleared after its sweep (Tape::clear), or it would grow with every episode",
+                   "one with " + std::to_string(tape.size()) + " nodes from before");
+  }
+  if (gradients != nullptr && gradients->size() != parameters_.size()) {
+    detail::reject("PlasticCell::begin", "gradients",
+                   "a vector of " + std::to_string(parameters_.size()) + " (zero_gradients())",
+                   gradients->size());
+  }
+  Episode<Scalar> episode;
+  episode.tape = &tape;
+  episode.cell = this;
+  episode.parameters = parameters_.values().data();
+  episode.parameter_count = parameters_.size();
+  episode.samples = samples;
+  episode.differentiable = differentiable;
+  for (std::size_t l = 0; l < layers_.size(); ++l) {
+    episode.synapses[l] = Synapse<Scalar>(
+        tape, layers_[l].on(tape, parameters_, gradients),
+        {samples, Rule::plastic, differentiable, options_.weight_clip, options_.snapshot_interval});
+  }
+  for (std::size_t k = 0; k < Dynamics::states; ++k) {
+    episode.state[k] = tape.constant(Matrix<Scalar>::Zero(options_.hidden, samples));
+  }
+  episode.out_scale = borrow(tape, parameters_, out_scale_, gradients);
+  if (options_.layer_norm) {
+    episode.norm_gain = borrow(tape, parameters_, norm_gain_, gradients);
+    episode.norm_bias = borrow(tape, parameters_, norm_bias_, gradients);
+  }
+  if (!options_.modulation) {
+    const auto fixed = [&](double value) {
+      return tape.constant(Matrix<Scalar>::Constant(1, samples, static_cast<Scalar>(value)));
+    };
+    episode.fixed_eta = fixed(options_.eta0);
+    episode.fixed_decay = fixed(options_.decay0);
+  }
+  episode.step_begin = tape.position();
+  return episode;
+}
+
+template <class Dynamics, class Rule, class Scalar>
+CellOutput<Var<Scalar>> PlasticCell<Dynamics, Rule, Scalar>::run_borrowed(
+    Episode<Scalar>& episode, const ConstMatrixMap<Scalar>& inputs, bool last_update) const {
+  const Index steps = count_steps(inputs, episode.samples);
+  Tape<Scalar>& tape = *episode.tape;
+  using Vars = Var<Scalar>;
+  Vars* outputs = tape.arena().template allocate_array<Vars>(static_cast<std::size_t>(2 * steps));
+  Vars* etas = outputs + steps;
+  for (Index t = 0; t < steps; ++t) {
+    const Vars x =
+        tape.borrow(inputs.col(t * episode.samples).data(), options_.inputs, episode.samples);
+    const CellOutput<Vars> result = advance(episode, x, last_update || t + 1 < steps);
+    outputs[t] = result.output;
+    etas[t] = result.eta;
+  }
+  const auto count = static_cast<std::size_t>(steps);
+  return {concatenate_samples(std::span<const Vars>(outputs, count)),
+          concatenate_samples(std::span<const Vars>(etas, count))};
+}
+
+template <class Dynamics, class Rule, class Scalar>
+CellOutput<Var<Scalar>> PlasticCell<Dynamics, Rule, Scalar>::advance(Episode<Scalar>& episode,
+                                                                     const Var<Scalar>& x,
+                                                                     bool update) const {
+  Step<Scalar> step(episode);
+  Var<Scalar> hidden = Dynamics::advance(step, x);
+  check_advance(episode, hidden);
+  if (options_.layer_norm) hidden = layer_norm(hidden, episode.norm_gain, episode.norm_bias);
+  if constexpr (Dynamics::states > 0) step.set_state(0, hidden);
+  const std::size_t out_fc = layers_.size() - 1;
+  const Var<Scalar> all = step.layer(out_fc, hidden);
+  step.activity(out_fc, all);
+
+  Var<Scalar> eta = episode.fixed_eta;
+  Var<Scalar> decay = episode.fixed_decay;
+  if (options_.modulation) {
+    const Var<Scalar> half_m = sigmoid(rows(all, all.rows() - 1, 1));
+    eta = half_m * (2 * options_.eta0);
+    if (Rule::plastic && update) decay = half_m * (2 * options_.decay0);
+  }
+  if constexpr (Rule::plastic) {
+    if (update) change_weights(episode, step, all, eta, decay);
+  }
+  return {rows(all, 0, options_.outputs), eta};
+}
+
+template <class Dynamics, class Rule, class Scalar>
+void PlasticCell<Dynamics, Rule, Scalar>::change_weights(Episode<Scalar>& episode,
+                                                         Step<Scalar>& step, const Var<Scalar>& all,
+                                                         const Var<Scalar>& eta,
+                                                         const Var<Scalar>& decay) const {
+  const std::size_t count = layers_.size();
+  StepView<Scalar> view{*episode.tape,
+                        step.connections(count),
+                        all,
+                        episode.out_scale,
+                        static_cast<Scalar>(options_.inner_scale),
+                        std::span(episode.synapses.data(), count)};
+  for (std::size_t l = 0; l < count; ++l) check_applied(view.connections[l], l);
+  Rule::propose(view);
+  std::array<RankOne<Scalar>, max_layers> changes;
+  for (std::size_t l = 0; l < count; ++l) {
+    changes[l] = view.connections[l].change;
+    check_proposal(changes[l], l);
+  }
+  const Var<Scalar> rate =
+      clipped_rate(eta, std::span<const RankOne<Scalar>>(changes.data(), count), options_.max_norm);
+  for (std::size_t l = 0; l < count; ++l) episode.synapses[l].write(changes[l], rate, decay);
+}
+
+template <class Dynamics, class Rule, class Scalar>
+CellOutput<ConstMatrixMap<Scalar>> PlasticCell<Dynamics, Rule, Scalar>::advance_present(
+    Episode<Scalar>& episode, const Eigen::Ref<const Matrix<Scalar>>& x) const {
+  Tape<Scalar>& tape = *episode.tape;
+  tape.rewind(episode.step_begin);
+  const std::array<Var<Scalar>, max_states> places = episode.state;
+  const CellOutput<Var<Scalar>> result = advance(episode, tape.constant(x), true);
+  for (std::size_t k = 0; k < Dynamics::states; ++k) {
+    places[k].node().value_map() = episode.state[k].value();
+  }
+  episode.state = places;
+  return {result.output.value(), result.eta.value()};
+}
+
+template <class Dynamics, class Rule, class Scalar>
+void PlasticCell<Dynamics, Rule, Scalar>::follow_parameters(Episode<Scalar>& episode) const {
+  if (episode.parameters != parameters_.values().data()) {
+    episode.parameters = parameters_.values().data();
+    const auto follow = [&](const Var<Scalar>& v, Index number) {
+      if (!v.empty()) v.node().value = const_cast<Scalar*>(parameters_.matrix(number).data());
+    };
+    for (std::size_t l = 0; l < layers_.size(); ++l) {
+      layers_[l].follow(episode.synapses[l].slow_weights(), parameters_);
+    }
+    follow(episode.out_scale, out_scale_);
+    follow(episode.norm_gain, norm_gain_);
+    follow(episode.norm_bias, norm_bias_);
+  }
+  for (std::size_t l = 0; l < layers_.size(); ++l) episode.synapses[l].follow_slow_weights();
+}
+
+template <class Dynamics, class Rule, class Scalar>
+void PlasticCell<Dynamics, Rule, Scalar>::restart(CellState<Scalar>& state, Index samples) const {
+  if (state.tape_ == nullptr) state.tape_ = std::make_unique<Tape<Scalar>>();
+  state.tape_->clear();
+  state.episode_ = begin(*state.tape_, samples, nullptr, false);
+  state.layers_ = layers_.size();
+  state.states_ = Dynamics::states;
+}
+
+template <class Dynamics, class Rule, class Scalar>
+void PlasticCell<Dynamics, Rule, Scalar>::copy_state(Episode<Scalar>& from,
+                                                     Episode<Scalar>& to) const {
+  for (std::size_t k = 0; k < Dynamics::states; ++k) {
+    to.state[k].node().value_map() = from.state[k].value();
+  }
+  if constexpr (Rule::plastic) {
+    for (std::size_t l = 0; l < layers_.size(); ++l) {
+      for (Index s = 0; s < from.samples; ++s) {
+        to.synapses[l].fast_weight(s) = from.synapses[l].fast_weight(s);
+        to.synapses[l].fast_bias(s) = from.synapses[l].fast_bias(s);
+      }
+    }
+  }
+}
+
+template <class Dynamics, class Rule, class Scalar>
+void PlasticCell<Dynamics, Rule, Scalar>::check_owner(std::string_view function,
+                                                      const Episode<Scalar>& episode) const {
+  if (episode.cell != this) {
+    detail::reject(function, "the state or episode",
+                   "one that this cell began (initial_state or begin)",
+                   episode.cell == nullptr ? "an empty one" : "one of another cell");
+  }
+  if (!episode.out_scale.usable()) {
+    detail::reject(function, "the episode", "on its tape",
+                   "one whose tape has been cleared: begin a new one");
+  }
+  if (episode.parameter_count != parameters_.size() ||
+      (episode.differentiable && episode.parameters != parameters_.values().data())) {
+    detail::reject(function, "the cell's parameters", "those that the state or episode began with",
+                   "others: begin a new one");
+  }
+}
+
+}  // namespace plastic
