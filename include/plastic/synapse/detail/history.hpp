@@ -114,18 +114,12 @@ class History {
     while (pending_ != nullptr) apply_pending<false>(nullptr, nullptr);
   }
 
-  /// y = x (W + w) + b + beta of the newest version, in one pass with the last waiting update.
+  /// y = x (W + w) + b + beta of the newest version, in one pass with the last waiting update. Has
+  /// the same bits where that update has been carried out before.
   void read(const Scalar* x, Scalar* y) {
     std::fill_n(y, samples_ * outputs(), Scalar(0));
-    if (pending_ == nullptr) {
-      const Scalar one = 1;
-      for (Index s = 0; s < samples_; ++s) {
-        kernels::fast_product<Direction::down>(bias_, bias_part(latest_, s), &one,
-                                               y + s * outputs());
-      }
-      add_weight_product(latest_, x, y);
-      return;
-    }
+    if (pending_ == nullptr)
+      return across_ ? read_settled<Direction::across>(x, y) : read_settled<Direction::down>(x, y);
     while (pending_->next != nullptr) apply_pending<false>(nullptr, nullptr);
     apply_pending<true>(x, y);
   }
@@ -256,6 +250,22 @@ class History {
       kernels::fast_product<direction>(weights_, weight_part(state, s), from + s * from_size,
                                        to + s * to_size);
     }
+  }
+
+  /// `read` where no update waits: the sums in the order of the pass with the last update.
+  template <Direction direction>
+  void read_settled(const Scalar* x, Scalar* y) const {
+    const Scalar one = 1;
+    for (Index s = 0; s < samples_; ++s) {
+      kernels::fast_product<Direction::down>(bias_, bias_part(latest_, s), &one, y + s * outputs());
+    }
+    for_row_tiles(
+        newest_ == nullptr ? 0 : newest_->version, [&](Index first, Index count, Index s) {
+          kernels::fast_product<direction>(
+              weights_.part(first, count), weight_part(latest_, s) + first * weights_.cols,
+              x + s * inputs() + (direction == Direction::down ? first : 0),
+              y + s * outputs() + (direction == Direction::across ? first : 0));
+        });
   }
 
   template <bool Read>
