@@ -1,4 +1,3 @@
-#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -9,6 +8,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -216,14 +216,23 @@ TEST_CASE("A full disk leaves the old file and nothing else") {
 }
 
 TEST_CASE("A device that is full reports its reason") {
-  const int full = ::open("/dev/full", O_WRONLY | O_CLOEXEC);
-  if (full < 0) {
+  std::FILE* full = std::fopen("/dev/full", "wb");
+  if (full == nullptr) {
     WARN("not tested: there is no /dev/full");
     return;
   }
   CHECK(plastic::detail::write_all(full, "bytes") == ENOSPC);
-  CHECK(plastic::detail::write_all(full, "") == 0);
-  ::close(full);
+  std::fclose(full);
+}
+
+TEST_CASE("What cannot wait for a disk is written all the same") {
+  std::FILE* device = std::fopen("/dev/null", "wb");
+  REQUIRE(device != nullptr);
+  REQUIRE(::fsync(::fileno(device)) != 0);
+  CHECK(plastic::detail::wait_for_disk(device) == 0);
+  CHECK(plastic::detail::write_all(device, "bytes") == 0);
+  CHECK(plastic::detail::write_all(device, "") == 0);
+  std::fclose(device);
 }
 
 TEST_CASE("Threads that write the same file leave one of their contents") {

@@ -1,88 +1,106 @@
 #pragma once
 
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <atomic>
 #include <cerrno>
 #include <cstddef>
 #include <cstdio>
 #include <filesystem>
+#include <random>
 #include <string>
 #include <string_view>
 #include <system_error>
+#include <utility>
+
+#ifndef _WIN32
+#include <unistd.h>
+#endif
 
 namespace plastic {
 
 namespace detail {
+
+// A file that did not exist before, or nullptr and errno; and the wait until the disk has it, which
+// returns 0 or an errno.
+#ifdef _WIN32
+inline std::FILE* create_file(const std::filesystem::path& path) {
+  return ::_wfopen(path.c_str(), L"wbx");
+}
+inline int wait_for_disk(std::FILE*) { return 0; }
+#else
+inline std::FILE* create_file(const std::filesystem::path& path) {
+  return std::fopen(path.c_str(), "wbxe");
+}
+inline int wait_for_disk(std::FILE* file) {
+  // A file system that cannot sync has nothing to wait for.
+  const bool done = ::fsync(::fileno(file)) == 0 || errno == EINVAL || errno == ENOTSUP;
+  return done ? 0 : errno;
+}
+#endif
 
 [[noreturn]] inline void fail_to_write(const std::filesystem::path& path, std::error_code error) {
   throw std::system_error(error, "write_file_atomically: cannot write " + path.string());
 }
 
 // Returns 0, or the errno of the write that failed.
-inline int write_all(int file, std::string_view bytes) {
-  while (!bytes.empty()) {
-    const ::ssize_t written = ::write(file, bytes.data(), bytes.size());
-    if (written > 0) {
-      bytes.remove_prefix(static_cast<std::size_t>(written));
-    } else if (written == 0) {
-      return EIO;
-    } else if (errno != EINTR) {
-      return errno;
-    }
-  }
-  return 0;
+inline int write_all(std::FILE* file, std::string_view bytes) {
+  errno = 0;
+  const bool written =
+      std::fwrite(bytes.data(), 1, bytes.size(), file) == bytes.size() && std::fflush(file) == 0;
+  return written ? 0 : errno != 0 ? errno : EIO;
 }
 
 // A new file in the folder of `target`: it takes the target's place or is gone with this object.
 class Replacement {
  public:
   explicit Replacement(const std::filesystem::path& target) : target_(target) {
+    static const unsigned process = std::random_device()();
     static std::atomic<unsigned> count = 0;
-    // Another machine on the same file system may have a process of the same number.
+    // Another process may have drawn the same number, or have got it by fork.
     do {
       path_ = target.parent_path() /
-              (".plastic-" + std::to_string(::getpid()) + "-" + std::to_string(count++) + ".tmp");
-      file_ = ::open(path_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-    } while (file_ < 0 && (errno == EEXIST || errno == EINTR));
-    check(file_ < 0 ? errno : 0);
+              (".plastic-" + std::to_string(process) + "-" + std::to_string(count++) + ".tmp");
+      file_ = create_file(path_);
+    } while (file_ == nullptr && (errno == EEXIST || errno == EINTR));
+    if (file_ == nullptr) fail(errno);
   }
 
   ~Replacement() {
-    if (file_ >= 0) ::close(file_);
-    if (!path_.empty()) ::unlink(path_.c_str());
+    if (file_ != nullptr) std::fclose(file_);
+    std::error_code ignored;
+    if (!path_.empty()) std::filesystem::remove(path_, ignored);
   }
 
   Replacement(const Replacement&) = delete;
   Replacement& operator=(const Replacement&) = delete;
 
   void set_permissions(std::filesystem::perms permissions) {
-    check(::fchmod(file_, static_cast<::mode_t>(permissions)) == 0 ? 0 : errno);
+    std::error_code error;
+    std::filesystem::permissions(path_, permissions, error);
+    if (error) fail_to_write(target_, error);
   }
 
   void write(std::string_view bytes) {
-    check(write_all(file_, bytes));
-    check(::fsync(file_) == 0 ? 0 : errno);
+    if (const int error = write_all(file_, bytes)) fail(error);
+    if (const int error = wait_for_disk(file_)) fail(error);
   }
 
   void take_place() {
-    const int error = ::close(file_) == 0 ? 0 : errno;
-    file_ = -1;
-    check(error);
-    check(std::rename(path_.c_str(), target_.c_str()) == 0 ? 0 : errno);
+    const int closed = std::fclose(std::exchange(file_, nullptr));
+    if (closed != 0) fail(errno);
+    std::error_code error;
+    std::filesystem::rename(path_, target_, error);
+    if (error) fail_to_write(target_, error);
     path_.clear();
   }
 
  private:
-  void check(int error) const {
-    if (error != 0) fail_to_write(target_, {error, std::generic_category()});
+  [[noreturn]] void fail(int error) const {
+    fail_to_write(target_, {error, std::generic_category()});
   }
 
   std::filesystem::path target_;
   std::filesystem::path path_;
-  int file_ = -1;
+  std::FILE* file_ = nullptr;
 };
 
 }  // namespace detail
@@ -93,7 +111,7 @@ class Replacement {
 /// name `path`: whoever reads `path`, at any time and after a crash, finds the whole old content or
 /// the whole new one. A file that is replaced hands on its permissions; of a symbolic link, the
 /// file it points to is replaced. Safe from several threads and processes at once: the last one
-/// wins. POSIX only.
+/// wins. On Windows, and on a file system that cannot sync, a crash of the machine is not covered.
 ///
 /// Throws std::system_error, a std::runtime_error, naming the path and the system's reason: no such
 /// folder, no permission, a full disk, or a `path` that is a folder, a device or a broken link. The
