@@ -31,7 +31,9 @@ namespace {
 using namespace plastic::testing;
 using plastic::DType;
 using plastic::Index;
+using plastic::parse_safetensors;
 using plastic::read_safetensors;
+using plastic::safetensors_bytes;
 using plastic::Tensor;
 using plastic::TensorFile;
 using plastic::write_file_atomically;
@@ -62,6 +64,10 @@ std::string entry(const std::string& shape, const std::string& offsets,
                   const std::string& dtype = R"("F32")") {
   return R"({"x":{"dtype":)" + dtype + R"(,"shape":)" + shape + R"(,"data_offsets":)" + offsets +
          "}}";
+}
+
+std::span<const std::byte> as_bytes(const std::string& bytes) {
+  return std::as_bytes(std::span(bytes));
 }
 
 template <class Scalar>
@@ -300,6 +306,7 @@ TEST_CASE("Equal contents give equal bytes with all values at multiples of their
     write_safetensors(folder / "two", read_safetensors(folder / "one"));
     const std::string bytes = content(folder / "one");
     CHECK(bytes == content(folder / "two"));
+    CHECK(bytes == safetensors_bytes(file));
     const std::size_t header = bytes.size() - 8 - 32;
     CHECK(header % 8 == 0);
     CHECK(bytes.substr(0, 8) == little_endian(header));
@@ -318,6 +325,26 @@ TEST_CASE("A file without tensors is valid") {
   CHECK(back.tensors.empty());
   write_plainly(folder / "bare", with_header("{}"));
   CHECK(read_safetensors(folder / "bare").tensors.empty());
+}
+
+TEMPLATE_TEST_CASE("Tensors come back from memory at any address as they went in", "", float,
+                   double) {
+  const std::vector<TestType> values = awkward_values<TestType>();
+  TensorFile file;
+  file.metadata = {{"cell", "rnn"}};
+  file.tensors["matrix"] = Tensor::from({2, 5}, values.data());
+  file.tensors["empty"] = Tensor::from<TestType>({3, 0}, nullptr);
+  const std::string bytes = safetensors_bytes(file);
+  for (std::size_t shift = 0; shift < 8; ++shift) {
+    const std::string shifted = std::string(shift, 'x') + bytes;
+    const TensorFile back = parse_safetensors(as_bytes(shifted).subspan(shift));
+    CHECK(back.metadata == file.metadata);
+    CHECK(back.tensors.size() == 2);
+    CHECK(std::ranges::equal(back.tensor("matrix").bytes(), file.tensor("matrix").bytes()));
+    CHECK(safetensors_bytes(back) == bytes);
+  }
+  CHECK(error_of<std::runtime_error>([] { parse_safetensors({}); }) ==
+        "parse_safetensors: the file must be at least 8 bytes long, got 0");
 }
 
 TEST_CASE("Every parity case reads, and comes back from a copy of itself") {
@@ -461,6 +488,11 @@ TEST_CASE("A bad file is refused with its name and what is wrong") {
     CHECK(mentions(error, "read_safetensors: cannot read " + path.string() + ": "));
     CHECK(mentions(error, c.reason));
     CHECK(error.size() < 500);
+    CHECK("read_safetensors: cannot read " + path.string() +
+              error_of<std::runtime_error>([&] {
+                parse_safetensors(as_bytes(c.bytes));
+              }).substr(std::string("parse_safetensors").size()) ==
+          error);
   }
 }
 
@@ -477,6 +509,7 @@ TEST_CASE("A file cut anywhere is refused") {
     write_plainly(path, std::string_view(bytes).substr(0, size));
     CAPTURE(size);
     CHECK(mentions(error_of<std::runtime_error>([&] { read_safetensors(path); }), path.string()));
+    CHECK_THROWS_AS(parse_safetensors(as_bytes(bytes.substr(0, size))), std::runtime_error);
   }
 }
 
@@ -582,5 +615,7 @@ TEST_CASE("What the format cannot hold is refused before the file is touched") {
     CHECK(mentions(error, c.reason));
     CHECK(content(path) == "old");
     CHECK(files_in(folder.path()) == 1);
+    CHECK(mentions(error_of<std::invalid_argument>([&] { safetensors_bytes(c.file); }),
+                   "safetensors_bytes: "));
   }
 }

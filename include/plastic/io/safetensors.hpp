@@ -165,35 +165,20 @@ inline void order_tensor_entries(std::vector<TensorEntry>& entries, std::uint64_
   }
 }
 
-inline void read_bytes(std::ifstream& in, std::span<std::byte> bytes) {
-  in.read(reinterpret_cast<char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
-  if (!in) throw std::runtime_error("its bytes cannot be read to the end");
-}
-
-inline TensorFile read_tensor_file(const std::filesystem::path& path) {
-  namespace fs = std::filesystem;
-  const fs::file_status status = fs::status(path);
-  if (!fs::exists(status)) throw std::runtime_error("there is no such file");
-  if (fs::is_directory(status)) throw std::runtime_error("it is a directory");
-  if (!fs::is_regular_file(status)) throw std::runtime_error("it is not a regular file");
-  const std::uint64_t file_size = fs::file_size(path);
-  errno = 0;
-  std::ifstream in(path, std::ios::binary);
-  if (!in) throw std::runtime_error(std::generic_category().message(errno));
-
+// The file of `size` bytes that read(span) fills spans with, from the first byte on.
+template <class Read>
+TensorFile parse_tensor_file(std::uint64_t size, Read&& read) {
   std::uint64_t length = 0;
-  if (file_size < sizeof(length)) {
-    refuse("the file", "at least 8 bytes long", std::to_string(file_size));
-  }
-  read_bytes(in, std::as_writable_bytes(std::span(&length, 1)));
-  const std::uint64_t rest = file_size - sizeof(length);
+  if (size < sizeof(length)) refuse("the file", "at least 8 bytes long", std::to_string(size));
+  read(std::as_writable_bytes(std::span(&length, 1)));
+  const std::uint64_t rest = size - sizeof(length);
   if (length > rest || length > longest_tensor_header) {
     refuse("the header's length (its first 8 bytes, if this is a safetensors file)",
            "at most " + std::to_string(std::min(rest, longest_tensor_header)) + " bytes",
            std::to_string(length));
   }
   std::string text(length, ' ');
-  read_bytes(in, std::as_writable_bytes(std::span(text)));
+  read(std::as_writable_bytes(std::span(text)));
 
   TensorFile file;
   std::vector<TensorEntry> entries;
@@ -207,10 +192,69 @@ inline TensorFile read_tensor_file(const std::filesystem::path& path) {
   }
   order_tensor_entries(entries, rest - length);
   for (const TensorEntry& entry : entries) {
-    read_bytes(
-        in, file.tensors.try_emplace(entry.name, entry.dtype, entry.shape).first->second.bytes());
+    read(file.tensors.try_emplace(entry.name, entry.dtype, entry.shape).first->second.bytes());
   }
   return file;
+}
+
+inline TensorFile read_tensor_file(const std::filesystem::path& path) {
+  namespace fs = std::filesystem;
+  const fs::file_status status = fs::status(path);
+  if (!fs::exists(status)) throw std::runtime_error("there is no such file");
+  if (fs::is_directory(status)) throw std::runtime_error("it is a directory");
+  if (!fs::is_regular_file(status)) throw std::runtime_error("it is not a regular file");
+  const std::uint64_t size = fs::file_size(path);
+  errno = 0;
+  std::ifstream in(path, std::ios::binary);
+  if (!in) throw std::runtime_error(std::generic_category().message(errno));
+  return parse_tensor_file(size, [&in](std::span<std::byte> bytes) {
+    in.read(reinterpret_cast<char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
+    if (!in) throw std::runtime_error("its bytes cannot be read to the end");
+  });
+}
+
+// What a file holds, or std::invalid_argument in the name of `function`.
+inline std::string tensor_file_bytes(const std::string& function, const TensorFile& file) {
+  nlohmann::json header = nlohmann::json::object();
+  std::vector<const Tensor*> order;
+  std::uint64_t end = 0;
+  for (const DType dtype : {DType::F64, DType::F32}) {
+    for (const auto& [name, tensor] : file.tensors) {
+      if (tensor.dtype() != dtype) continue;
+      const std::uint64_t begin = end;
+      end += tensor.bytes().size();
+      header[name] = {{"dtype", dtype == DType::F64 ? "F64" : "F32"},
+                      {"shape", tensor.shape()},
+                      {"data_offsets", {begin, end}}};
+      order.push_back(&tensor);
+    }
+  }
+  if (header.contains("__metadata__")) {
+    reject(function, "the name of a tensor", "another than __metadata__", "__metadata__");
+  }
+  if (!file.metadata.empty()) header["__metadata__"] = file.metadata;
+
+  std::string text;
+  try {
+    text = header.dump();
+  } catch (const nlohmann::json::type_error& error) {
+    reject(function, "every name and text", "UTF-8", error.what());
+  }
+  text.append((8 - text.size() % 8) % 8, ' ');
+  const std::uint64_t length = text.size();
+  if (length > longest_tensor_header) {
+    reject(function, "the header", "at most 100 MB", std::to_string(length) + " bytes");
+  }
+
+  std::string bytes;
+  bytes.reserve(sizeof(length) + length + end);
+  const auto append = [&bytes](std::span<const std::byte> part) {
+    bytes.append(reinterpret_cast<const char*>(part.data()), part.size());
+  };
+  append(std::as_bytes(std::span(&length, 1)));
+  append(std::as_bytes(std::span(text)));
+  for (const Tensor* tensor : order) append(tensor->bytes());
+  return bytes;
 }
 
 }  // namespace detail
@@ -231,55 +275,32 @@ inline TensorFile read_safetensors(const std::filesystem::path& path) {
   }
 }
 
-/// Writes a safetensors file through write_file_atomically. Equal contents give equal bytes, on any
-/// machine: F64 tensors come first, then by name, so that every value lies at a multiple of its
-/// size.
-///
-/// Throws std::invalid_argument, touching no file, if a tensor is called __metadata__, a name or
-/// text is not UTF-8, or the header would be above 100 MB; and as write_file_atomically does. Needs
-/// memory for a copy of all values.
-inline void write_safetensors(const std::filesystem::path& path, const TensorFile& file) {
-  const std::string function = "write_safetensors: cannot write " + path.string();
-  nlohmann::json header = nlohmann::json::object();
-  std::vector<const Tensor*> order;
-  std::uint64_t end = 0;
-  for (const DType dtype : {DType::F64, DType::F32}) {
-    for (const auto& [name, tensor] : file.tensors) {
-      if (tensor.dtype() != dtype) continue;
-      const std::uint64_t begin = end;
-      end += tensor.bytes().size();
-      header[name] = {{"dtype", dtype == DType::F64 ? "F64" : "F32"},
-                      {"shape", tensor.shape()},
-                      {"data_offsets", {begin, end}}};
-      order.push_back(&tensor);
-    }
-  }
-  if (header.contains("__metadata__")) {
-    detail::reject(function, "the name of a tensor", "another than __metadata__", "__metadata__");
-  }
-  if (!file.metadata.empty()) header["__metadata__"] = file.metadata;
-
-  std::string text;
+/// The same from the bytes of a file in memory, at any address; copies the values.
+inline TensorFile parse_safetensors(std::span<const std::byte> bytes) {
   try {
-    text = header.dump();
-  } catch (const nlohmann::json::type_error& error) {
-    detail::reject(function, "every name and text", "UTF-8", error.what());
+    return detail::parse_tensor_file(bytes.size(), [rest = bytes](std::span<std::byte> to) mutable {
+      std::ranges::copy(rest.first(to.size()), to.begin());
+      rest = rest.subspan(to.size());
+    });
+  } catch (const std::runtime_error& error) {
+    throw std::runtime_error(std::string("parse_safetensors: ") + error.what());
   }
-  text.append((8 - text.size() % 8) % 8, ' ');
-  const std::uint64_t length = text.size();
-  if (length > detail::longest_tensor_header) {
-    detail::reject(function, "the header", "at most 100 MB", std::to_string(length) + " bytes");
-  }
+}
 
-  std::string bytes;
-  bytes.reserve(sizeof(length) + length + end);
-  const auto append = [&bytes](std::span<const std::byte> part) {
-    bytes.append(reinterpret_cast<const char*>(part.data()), part.size());
-  };
-  append(std::as_bytes(std::span(&length, 1)));
-  append(std::as_bytes(std::span(text)));
-  for (const Tensor* tensor : order) append(tensor->bytes());
-  write_file_atomically(path, bytes);
+/// The bytes of a safetensors file. Equal contents give equal bytes, on any machine: F64 tensors
+/// come first, then by name, so that every value lies at a multiple of its size.
+///
+/// Throws std::invalid_argument if a tensor is called __metadata__, a name or text is not UTF-8, or
+/// the header would be above 100 MB. Needs memory for a copy of all values.
+inline std::string safetensors_bytes(const TensorFile& file) {
+  return detail::tensor_file_bytes("safetensors_bytes", file);
+}
+
+/// Writes safetensors_bytes(file) through write_file_atomically. Throws what either does, and
+/// touches no file where it throws std::invalid_argument.
+inline void write_safetensors(const std::filesystem::path& path, const TensorFile& file) {
+  write_file_atomically(
+      path, detail::tensor_file_bytes("write_safetensors: cannot write " + path.string(), file));
 }
 
 }  // namespace plastic
