@@ -1,5 +1,7 @@
 #pragma once
 
+#include <cmath>
+
 #include "plastic/tape/elementwise.hpp"
 #include "plastic/tape/linear.hpp"
 
