@@ -17,6 +17,7 @@
 #include "plastic/tasks/sequence_reproduction.hpp"
 #include "plastic/tasks/task_mix.hpp"
 #include "plastic/train/csv_log.hpp"
+#include "plastic/train/early_stopping.hpp"
 #include "plastic/train/keep_best.hpp"
 #include "plastic/train/progress_bar.hpp"
 #include "plastic/train/trainer.hpp"

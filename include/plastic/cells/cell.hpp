@@ -1,7 +1,9 @@
 #pragma once
 
+#include <algorithm>
 #include <concepts>
 #include <memory>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -9,6 +11,7 @@
 #include "plastic/cells/layer.hpp"
 #include "plastic/cells/state.hpp"
 #include "plastic/synapse/clipped_rate.hpp"
+#include "plastic/tape/select.hpp"
 
 namespace plastic {
 
@@ -104,7 +107,7 @@ class PlasticCell {
     check_owner("PlasticCell::step", episode);
     detail::check_shape("PlasticCell::step", "x (inputs x samples)", x.rows(), x.cols(),
                         options_.inputs, episode.samples);
-    return advance(episode, x, update);
+    return advance(episode, x, update, {}, 0);
   }
 
   /// @{
@@ -114,15 +117,24 @@ class PlasticCell {
   CellOutput<Var<Scalar>> run(Episode<Scalar>& episode, const Matrix<Scalar>& inputs,
                               bool last_update = true) const {
     check_owner("PlasticCell::run", episode);
-    return run_borrowed(
-        episode, ConstMatrixMap<Scalar>(inputs.data(), inputs.rows(), inputs.cols()), last_update);
+    return run_borrowed(episode,
+                        ConstMatrixMap<Scalar>(inputs.data(), inputs.rows(), inputs.cols()), {},
+                        last_update);
   }
   CellOutput<Var<Scalar>> run(Episode<Scalar>& episode, Matrix<Scalar>&& inputs,
                               bool last_update = true) const {
     check_owner("PlasticCell::run", episode);
-    return run_borrowed(episode, episode.tape->constant(inputs).value(), last_update);
+    return run_borrowed(episode, episode.tape->constant(inputs).value(), {}, last_update);
   }
   /// @}
+  /// The same for samples that end before the others: after `lengths[s]` steps of this part, in 0
+  /// .. steps, sample s keeps its states and fast weights, its outputs and eta are 0, and what
+  /// `inputs` holds for it does not matter. Empty lengths: none ends early.
+  CellOutput<Var<Scalar>> run(Episode<Scalar>& episode, const ConstMatrixMap<Scalar>& inputs,
+                              std::span<const Index> lengths, bool last_update = true) const {
+    check_owner("PlasticCell::run", episode);
+    return run_borrowed(episode, inputs, lengths, last_update);
+  }
 
   /// State for stepping without derivatives, all zero. Allocates; throws std::invalid_argument if
   /// `samples` is not positive.
@@ -144,7 +156,7 @@ class PlasticCell {
     detail::check_shape("PlasticCell::step", "x (inputs x samples)", x.rows(), x.cols(),
                         options_.inputs, state.samples());
     follow_parameters(state.episode_);
-    return advance_present(state.episode_, x);
+    return advance_present(state.episode_, x, {}, 0);
   }
 
   /// Steps through inputs (inputs x (steps * samples)) and writes output and eta of every step to
@@ -152,6 +164,10 @@ class PlasticCell {
   /// std::invalid_argument if two of the matrices are the same.
   void run(CellState<Scalar>& state, const Matrix<Scalar>& inputs, Matrix<Scalar>& output,
            Matrix<Scalar>* eta = nullptr) const;
+  /// The same into memory that fits, for samples that may end before the others: see `run` of an
+  /// episode. output: outputs x (steps * samples); eta: 1 x (steps * samples).
+  void run(CellState<Scalar>& state, const ConstMatrixMap<Scalar>& inputs, MatrixMap<Scalar> output,
+           MatrixMap<Scalar> eta, std::span<const Index> lengths = {}) const;
 
   /// A copy of the state an episode has come to, to go on from without derivatives or on another
   /// tape.
@@ -164,17 +180,23 @@ class PlasticCell {
   /// `inputs` must outlive the sweep.
   CellOutput<Var<Scalar>> run_borrowed(Episode<Scalar>& episode,
                                        const ConstMatrixMap<Scalar>& inputs,
-                                       bool last_update) const;
+                                       std::span<const Index> lengths, bool last_update) const;
 
-  CellOutput<Var<Scalar>> advance(Episode<Scalar>& episode, const Var<Scalar>& x,
-                                  bool update) const;
+  /// Step t of a part of an episode in which sample s has `lengths[s]` steps.
+  CellOutput<Var<Scalar>> advance(Episode<Scalar>& episode, Var<Scalar> x, bool update,
+                                  std::span<const Index> lengths, Index t) const;
+
+  /// 1 x samples: 1 where a sample has step t, else 0; empty where all have it.
+  static Var<Scalar> going_on(const Episode<Scalar>& episode, std::span<const Index> lengths,
+                              Index t);
 
   void change_weights(Episode<Scalar>& episode, Step<Scalar>& step, const Var<Scalar>& all,
                       const Var<Scalar>& eta, const Var<Scalar>& decay) const;
 
   /// A step whose operations are forgotten before the next; the states stay in memory of their own.
-  CellOutput<ConstMatrixMap<Scalar>> advance_present(
-      Episode<Scalar>& episode, const Eigen::Ref<const Matrix<Scalar>>& x) const;
+  CellOutput<ConstMatrixMap<Scalar>> advance_present(Episode<Scalar>& episode,
+                                                     const Eigen::Ref<const Matrix<Scalar>>& x,
+                                                     std::span<const Index> lengths, Index t) const;
 
   /// A state lives across changes of the parameters, also to another place.
   void follow_parameters(Episode<Scalar>& episode) const;
@@ -212,6 +234,17 @@ class PlasticCell {
     if (change.pre.empty() || change.post.empty()) {
       detail::reject(Rule::name, "the change of layer " + layer_names_[l], "set by propose",
                      "an empty one");
+    }
+  }
+
+  void check_lengths(std::span<const Index> lengths, Index samples, Index steps) const {
+    const auto fits = [&](Index length) { return length >= 0 && length <= steps; };
+    if (!lengths.empty() &&
+        (static_cast<Index>(lengths.size()) != samples || !std::ranges::all_of(lengths, fits))) {
+      detail::reject("PlasticCell::run", "lengths",
+                     "empty or one for each of " + std::to_string(samples) + " samples, in 0 .. " +
+                         std::to_string(steps),
+                     std::to_string(lengths.size()) + " of them");
     }
   }
 

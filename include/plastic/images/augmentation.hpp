@@ -8,6 +8,7 @@
 
 #include "plastic/core/check.hpp"
 #include "plastic/core/random.hpp"
+#include "plastic/core/settings.hpp"
 #include "plastic/images/image_set.hpp"
 
 namespace plastic {
@@ -55,6 +56,20 @@ struct Augmentation {
   bool any() const {
     return padding > 0 || resized_crop > 0 || flip || jitters() || grey_chance > 0 ||
            blur_chance > 0;
+  }
+  /// All of it as texts, for a checkpoint.
+  Settings settings() const {
+    using detail::number_text;
+    return {{"augmentation.padding", number_text(padding)},
+            {"augmentation.resized_crop", number_text(resized_crop)},
+            {"augmentation.flip", detail::bool_text(flip)},
+            {"augmentation.brightness", number_text(brightness)},
+            {"augmentation.contrast", number_text(contrast)},
+            {"augmentation.saturation", number_text(saturation)},
+            {"augmentation.hue", number_text(hue)},
+            {"augmentation.jitter_chance", number_text(jitter_chance)},
+            {"augmentation.grey_chance", number_text(grey_chance)},
+            {"augmentation.blur_chance", number_text(blur_chance)}};
   }
   /// Throws std::invalid_argument on the first setting out of its range.
   void validate() const {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "plastic/images/augmentation.hpp"
@@ -45,7 +46,9 @@ class DrawnEpisodes {
     parallel_for(batches * batch, threads, [&](Index e, int) {
       Random random(stream, static_cast<std::uint64_t>(e / batch),
                     static_cast<std::uint64_t>(e % batch));
-      shown_[static_cast<std::size_t>(e)] = episodes.draw(random);
+      DrawnEpisode episode;
+      episodes.draw(random, episode);
+      shown_[static_cast<std::size_t>(e)] = std::move(episode.steps);
     });
     for (const std::vector<ShownImage>& steps : shown_) {
       for (const ShownImage& one : steps) {

@@ -1,12 +1,14 @@
 #pragma once
 
 #include <algorithm>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "plastic/core/check.hpp"
 #include "plastic/core/random.hpp"
+#include "plastic/core/settings.hpp"
 #include "plastic/images/image_set.hpp"
 
 namespace plastic {
@@ -22,6 +24,12 @@ struct FewShotImagesOptions {
 struct ShownImage {
   Index image = 0;  ///< number in the set
   Index label = 0;  ///< in 0 .. way - 1
+};
+
+/// One episode, and the memory that drawing it takes.
+struct DrawnEpisode {
+  std::vector<ShownImage> steps;               ///< support, then queries
+  std::vector<Index> classes, labels, images;  ///< what was chosen: for FewShotImages::draw alone
 };
 
 /// N-way K-shot episodes of a set of images.
@@ -57,39 +65,47 @@ class FewShotImages {
   /// Of an episode: support and queries.
   Index steps() const { return options_.way * (options_.shot + options_.queries); }
 
-  /// The steps of one episode, a function of the random numbers alone. Allocates.
-  std::vector<ShownImage> draw(Random& random) const {
-    std::vector<ShownImage> support, queries;
-    const std::vector<Index> classes =
-        choose(static_cast<Index>(set_->classes.size()), options_.way, random);
-    const std::vector<Index> labels = choose(options_.way, options_.way, random);
-    for (std::size_t k = 0; k < classes.size(); ++k) {
-      const ImageClass& c = set_->classes[static_cast<std::size_t>(classes[k])];
-      const std::vector<Index> images = choose(c.count, options_.shot + options_.queries, random);
-      for (std::size_t i = 0; i < images.size(); ++i) {
-        auto& part = static_cast<Index>(i) < options_.shot ? support : queries;
-        part.push_back({c.first + images[i], labels[k]});
+  /// Writes the steps of one episode, a function of the random numbers alone. Allocates nothing
+  /// where `episode` has held one before.
+  void draw(Random& random, DrawnEpisode& episode) const {
+    choose(static_cast<Index>(set_->classes.size()), options_.way, random, episode.classes);
+    choose(options_.way, options_.way, random, episode.labels);
+    episode.steps.resize(static_cast<std::size_t>(steps()));
+    const auto support = std::span(episode.steps).first(static_cast<std::size_t>(support_steps()));
+    const auto queries = std::span(episode.steps).subspan(support.size());
+    auto next_support = support.begin(), next_query = queries.begin();
+    for (std::size_t k = 0; k < episode.classes.size(); ++k) {
+      const ImageClass& c = set_->classes[static_cast<std::size_t>(episode.classes[k])];
+      choose(c.count, options_.shot + options_.queries, random, episode.images);
+      for (std::size_t i = 0; i < episode.images.size(); ++i) {
+        auto& next = static_cast<Index>(i) < options_.shot ? next_support : next_query;
+        *next++ = {c.first + episode.images[i], episode.labels[k]};
       }
     }
     shuffle(support, random);
     shuffle(queries, random);
-    support.insert(support.end(), queries.begin(), queries.end());
-    return support;
+  }
+
+  /// The options and a fingerprint of the images, for a checkpoint.
+  Settings settings() const {
+    using detail::number_text;
+    return {{"episodes.way", number_text(options_.way)},
+            {"episodes.shot", number_text(options_.shot)},
+            {"episodes.queries", number_text(options_.queries)},
+            {"images", fingerprint(*set_)}};
   }
 
  private:
   /// `count` different numbers of 0 .. n - 1 in random order.
-  static std::vector<Index> choose(Index n, Index count, Random& random) {
-    std::vector<Index> chosen;
+  static void choose(Index n, Index count, Random& random, std::vector<Index>& chosen) {
+    chosen.clear();
     while (static_cast<Index>(chosen.size()) < count) {
       const auto next = static_cast<Index>(random.below(static_cast<std::uint32_t>(n)));
       if (std::find(chosen.begin(), chosen.end(), next) == chosen.end()) chosen.push_back(next);
     }
-    return chosen;
   }
 
-  template <class T>
-  static void shuffle(std::vector<T>& items, Random& random) {
+  static void shuffle(std::span<ShownImage> items, Random& random) {
     for (std::size_t k = items.size(); k > 1; --k) {
       std::swap(items[k - 1], items[random.below(static_cast<std::uint32_t>(k))]);
     }

@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <cstdint>
+#include <cstring>
 #include <string>
 #include <vector>
 
@@ -48,6 +49,25 @@ struct ImageSet {
   /// The shape.size() bytes of an image.
   const std::uint8_t* image(Index number) const { return pixels.data() + number * shape.size(); }
 };
+
+/// Tells a set from others: 64 bits of its shape, classes and pixels (FNV-1a over words of eight
+/// bytes), as a text. One pass over the pixels.
+inline std::string fingerprint(const ImageSet& set) {
+  std::uint64_t hash = 14695981039346656037u;
+  const auto add = [&hash](std::uint64_t word) { hash = (hash ^ word) * 1099511628211u; };
+  add(static_cast<std::uint64_t>(set.shape.channels));
+  add(static_cast<std::uint64_t>(set.shape.height));
+  add(static_cast<std::uint64_t>(set.shape.width));
+  for (const ImageClass& c : set.classes) add(static_cast<std::uint64_t>(c.count));
+  std::size_t i = 0;
+  for (; i + 8 <= set.pixels.size(); i += 8) {
+    std::uint64_t word = 0;
+    std::memcpy(&word, set.pixels.data() + i, 8);
+    add(word);
+  }
+  for (; i < set.pixels.size(); ++i) add(set.pixels[i]);
+  return std::to_string(hash);
+}
 
 /// Three sets without a common class.
 struct ImageSplits {

@@ -21,11 +21,11 @@ struct CheckpointOptions {
 ///     Checkpoint checkpoint("run/checkpoint.safetensors");
 ///     trainer.run(bar, log, best, checkpoint);   // goes on from the file, if there is one
 ///
-/// The file holds all that the run's future depends on: parameters, optimizer with the learning rate
-/// in force, the state of the other callbacks (best weights, rows of logs, patience) and the number
-/// of batches done. It is replaced whole (write_file_atomically): a process may be killed at any
-/// moment. A run that goes on has the bits of one that was never cut off, on the same machine and
-/// with any number of threads; the validation with which a callback ended it early stays.
+/// The file holds all that the run's future depends on: parameters, optimizer with the learning
+/// rate in force, the state of the other callbacks (best weights, rows of logs, patience) and the
+/// number of batches done. It is replaced whole (write_file_atomically): a process may be killed at
+/// any moment. A run that goes on has the bits of one that was never cut off, on the same machine
+/// and with any number of threads; the validation with which a callback ended it early stays.
 ///
 /// A file of a run with other settings (of optimizer, schedule, trainer, network, task, loss or
 /// callbacks) is refused with std::invalid_argument, naming the first that differs, unless `allow`

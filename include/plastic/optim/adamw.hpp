@@ -30,7 +30,8 @@ struct AdamWMethod {
         root(std::sqrt(1 - std::pow(o.beta2, static_cast<double>(steps)))) {}
 
   static std::span<const std::string_view> moment_names(const AdamWOptions& o) {
-    static constexpr std::array<std::string_view, 3> names{"mean", "mean_square", "largest_mean_square"};
+    static constexpr std::array<std::string_view, 3> names{"mean", "mean_square",
+                                                           "largest_mean_square"};
     return std::span(names).first(o.amsgrad ? 3 : 2);
   }
 
@@ -63,10 +64,9 @@ struct AdamWMethod {
     m += (g - m) * rest1;
     v = v * static_cast<Scalar>(options.beta2) + g.square() * rest2;
     if (options.amsgrad) u = u.max(v);
-    p = p * static_cast<Scalar>(decay) - m /
-                                             (u.sqrt() / static_cast<Scalar>(root) +
-                                              static_cast<Scalar>(options.epsilon)) *
-                                             static_cast<Scalar>(rate_in_force);
+    p = p * static_cast<Scalar>(decay) -
+        m / (u.sqrt() / static_cast<Scalar>(root) + static_cast<Scalar>(options.epsilon)) *
+            static_cast<Scalar>(rate_in_force);
   }
 
   AdamWOptions options;

@@ -39,8 +39,8 @@ double gradient_norm(std::span<const Vector<Scalar>> gradients) {
 }
 
 /// @{
-/// Scales the gradients of a list of parameter sets, or of one, by max_norm / n if their common norm
-/// n exceeds `max_norm`, and returns n.
+/// Scales the gradients of a list of parameter sets, or of one, by max_norm / n if their common
+/// norm n exceeds `max_norm`, and returns n.
 ///
 /// Squares are summed in double, so that no float overflows on the way. If n is not finite the
 /// gradients stay as they are: the caller sees it in the result and can stop. An infinite

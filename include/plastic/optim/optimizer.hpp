@@ -74,9 +74,8 @@ class Optimizer {
         for (Index i = block.offset; i < end; i += piece) {
           const Index count = std::min(piece, end - i);
           method.update(sets[k]->values().segment(i, count).array(),
-                        gradients[k].segment(i, count).array(), [&](std::size_t m) {
-                          return moments_[k][m].segment(i, count).array();
-                        });
+                        gradients[k].segment(i, count).array(),
+                        [&](std::size_t m) { return moments_[k][m].segment(i, count).array(); });
         }
       }
     }

@@ -31,18 +31,18 @@ class Schedule {
   /// @{
   /// Holds a copy of the function.
   template <class F>
-    requires std::is_invocable_r_v<double, const F&, Index, Index>
-  Schedule(F f) : rate_(std::move(f)) {}
+  requires std::is_invocable_r_v<double, const F&, Index, Index> Schedule(F f)
+      : rate_(std::move(f)) {}
   template <class F>
-    requires(std::is_invocable_r_v<double, const F&, Index> &&
-             !std::is_invocable_v<const F&, Index, Index>)
-  Schedule(F f) : rate_([f = std::move(f)](Index batch, Index) { return f(batch); }) {}
+  requires(std::is_invocable_r_v<double, const F&, Index> &&
+           !std::is_invocable_v<const F&, Index, Index>) Schedule(F f)
+      : rate_([f = std::move(f)](Index batch, Index) { return f(batch); }) {}
   /// @}
 
   bool empty() const { return rate_ == nullptr; }  ///< whether it leaves the rate alone
 
-  /// The rate of a batch. Throws std::invalid_argument if the schedule is empty or gives a rate that
-  /// is negative or not finite, and whatever the function throws.
+  /// The rate of a batch. Throws std::invalid_argument if the schedule is empty or gives a rate
+  /// that is negative or not finite, and whatever the function throws.
   double operator()(Index batch, Index batches) const {
     if (empty()) detail::reject("Schedule", "the schedule", "one with a function", "an empty one");
     const double rate = rate_(batch, batches);

@@ -12,15 +12,15 @@
 
 namespace plastic {
 
-/// Episodes of some samples. Column t * samples + s is step t of sample s; the matrices have the steps
-/// of the longest.
+/// Episodes of some samples. Column t * samples + s is step t of sample s; the matrices have the
+/// steps of the longest.
 template <class Scalar>
 struct Episodes {
   Matrix<Scalar> inputs;   ///< inputs x (steps * samples)
   Matrix<Scalar> targets;  ///< outputs x (steps * samples)
-  Matrix<Scalar> weights;  ///< 1 x (steps * samples): how much the step counts in the loss, relative
-                           ///< to the other steps of its sample; not negative, 0 where it does not
-                           ///< count, and positive at one step of each sample at least
+  Matrix<Scalar> weights;  ///< 1 x (steps * samples): how much the step counts in the loss,
+                           ///< relative to the other steps of its sample; not negative, 0 where it
+                           ///< does not count, and positive at one step of each sample at least
   Matrix<Scalar> queries;  ///< 1 x (steps * samples): 1 where the step asks for what the episode
                            ///< has taught, else 0; for evaluation. Empty: as `weights`.
   std::vector<Index> lengths;  ///< steps of each sample, at least 1; what the matrices hold behind
@@ -59,7 +59,9 @@ concept Task = requires(const T& task, const Random::Stream& stream, std::uint64
 
 /// Whether a task's episodes differ in length; see Task.
 template <class T>
-inline constexpr bool is_ragged = requires { requires T::ragged; };
+inline constexpr bool is_ragged = requires {
+  requires T::ragged;
+};
 
 namespace detail {
 

@@ -59,7 +59,8 @@ class TaskMix {
       std::visit(
           [&](const auto& task) {
             if constexpr (requires { task.settings(); }) {
-              for (const auto& [name, value] : Settings(task.settings())) all[prefix + name] = value;
+              for (const auto& [name, value] : Settings(task.settings()))
+                all[prefix + name] = value;
             }
           },
           parts_[k].task);
@@ -107,7 +108,8 @@ class TaskMix {
                parts_[chosen].task);
     if constexpr (ragged) {
       const Index steps = episodes.inputs.cols() / samples;
-      if (episodes.lengths.empty()) episodes.lengths.assign(static_cast<std::size_t>(samples), steps);
+      if (episodes.lengths.empty())
+        episodes.lengths.assign(static_cast<std::size_t>(samples), steps);
     }
     if (parts_.size() == 1) return;
     const Index used = episodes.inputs.rows();

@@ -61,13 +61,15 @@ class TrainingCallback {
 
   /// @{
   /// What a checkpoint keeps of the callback, under this name; none if the name is empty.
-  /// `settings` are those that a run may only go on with. `save` adds texts and tensors whose names begin with `prefix`. `restore` reads them, throws
-  /// std::invalid_argument if one does not fit, and returns what puts them in force: nothing changes
-  /// before all of a checkpoint has been read.
+  /// `settings` are those that a run may only go on with. `save` adds texts and tensors whose names
+  /// begin with `prefix`. `restore` reads them, throws std::invalid_argument if one does not fit,
+  /// and returns what puts them in force: nothing changes before all of a checkpoint has been read.
   virtual std::string_view name() const { return {}; }
   virtual Settings settings() const { return {}; }
   virtual void save(TensorFile&, const std::string&) const {}
-  virtual std::function<void()> restore(const TensorFile&, const std::string&) { return [] {}; }
+  virtual std::function<void()> restore(const TensorFile&, const std::string&) {
+    return [] {};
+  }
   /// @}
 };
 

@@ -20,8 +20,8 @@ namespace plastic {
 /// validation's measures, and one row per validation; what does not exist is `nan`.
 ///
 /// The file is complete after every row, also if the process is killed: write_file_atomically
-/// replaces it. An existing file is replaced by the first row of a run, not before, or at its end if
-/// it has none. A run that a Checkpoint brings back has the rows up to there, whatever the file
+/// replaces it. An existing file is replaced by the first row of a run, not before, or at its end
+/// if it has none. A run that a Checkpoint brings back has the rows up to there, whatever the file
 /// holds. Any failure throws std::runtime_error naming the path and the reason, and leaves the last
 /// complete file. After `on_end` the object serves another run. A row costs a rewrite of all rows.
 class CsvLog : public TrainingCallback {
@@ -36,7 +36,8 @@ class CsvLog : public TrainingCallback {
         path.empty() || error ? fs::file_type::none : fs::status(path_, error).type();
     if (type != fs::file_type::regular && type != fs::file_type::not_found) {
       detail::reject("CsvLog", "path", "a regular file or the name of a new one", path.string());
-    }  }
+    }
+  }
 
   void on_validation(const Progress& progress) override {
     std::ostringstream row;

@@ -36,8 +36,8 @@ class EpisodeObjective {
   static_assert(Loss<LossType>, "the loss lacks a member of Loss: see train/losses.hpp");
 
  public:
-  /// `cell` must outlive it. Throws std::invalid_argument if task and cell disagree on the number of
-  /// inputs or outputs.
+  /// `cell` must outlive it. Throws std::invalid_argument if task and cell disagree on the number
+  /// of inputs or outputs.
   EpisodeObjective(Cell& cell, TaskType task, LossType loss = {})
       : cell_(&cell), task_(std::move(task)), loss_(std::move(loss)) {
     const auto check_size = [](std::string_view what, Index got, Index of_task) {
@@ -49,8 +49,10 @@ class EpisodeObjective {
     check_size("the number of the cell's outputs", cell.options().outputs, task_.outputs());
   }
 
-  std::vector<Parameters<Scalar>*> parameters() { return {&cell_->parameters()}; }  ///< see Objective
-  std::span<const Measure> measures() const { return LossType::measures; }          ///< see Objective
+  std::vector<Parameters<Scalar>*> parameters() {
+    return {&cell_->parameters()};
+  }                                                                         ///< see Objective
+  std::span<const Measure> measures() const { return LossType::measures; }  ///< see Objective
   /// See Objective.
   Index default_shard(Index batch) const { return plastic::default_shard(*cell_, batch); }
   /// See Objective.
@@ -59,9 +61,7 @@ class EpisodeObjective {
   }
 
   /// Draws the episodes of a batch whose lengths differ; see Objective.
-  void prepare(const BatchKey& key, std::span<Vector<Scalar>>)
-    requires(is_ragged<TaskType>)
-  {
+  void prepare(const BatchKey& key, std::span<Vector<Scalar>>) requires(is_ragged<TaskType>) {
     drawn_.resize(static_cast<std::size_t>(key.samples));
     lengths_.resize(drawn_.size());
     parallel_for(key.samples, key.threads, [&](Index sample, int) {
@@ -73,11 +73,7 @@ class EpisodeObjective {
     });
   }
   /// See Objective.
-  std::span<const Index> lengths() const
-    requires(is_ragged<TaskType>)
-  {
-    return lengths_;
-  }
+  std::span<const Index> lengths() const requires(is_ragged<TaskType>) { return lengths_; }
 
   /// See Objective. Throws std::invalid_argument if the task gives matrices of other shapes than it
   /// says, a length that the episode does not have, or an episode of which no step counts.
@@ -86,7 +82,7 @@ class EpisodeObjective {
     const bool is_first_size = shard.size() == worker.first_size || worker.first_size == 0;
     if (worker.first_size == 0) worker.first_size = shard.size();
     Data& data = is_first_size ? worker.first : worker.other;
-    fill(worker, data, shard);
+    fill(data, shard);
     return gradients.empty() ? evaluate(worker, data, shard, evaluation)
                              : differentiate(worker, data, shard, gradients.front());
   }
@@ -160,7 +156,7 @@ class EpisodeObjective {
     }
   }
 
-  void fill(Worker& worker, Data& data, const Shard& shard) const {
+  void fill(Data& data, const Shard& shard) const {
     if constexpr (is_ragged<TaskType>) {
       gather(data, shard);
     } else {
@@ -184,7 +180,8 @@ class EpisodeObjective {
       to.queries.resize(1, data.columns);
     }
     for (Index s = 0; s < n; ++s) {
-      const Episodes<Scalar>& one = drawn_[static_cast<std::size_t>(shard.samples[static_cast<std::size_t>(s)])];
+      const Episodes<Scalar>& one =
+          drawn_[static_cast<std::size_t>(shard.samples[static_cast<std::size_t>(s)])];
       const Matrix<Scalar>& queries = one.queries.size() > 0 ? one.queries : one.weights;
       const Index length = data.lengths[static_cast<std::size_t>(s)];
       for (Index t = 0; t * n < data.columns; ++t) {

@@ -13,8 +13,8 @@
 
 namespace plastic {
 
-/// Remembers the values of the lowest validation loss, and calls `on_best` (if any) whenever the loss
-/// improves. A loss that is NaN is never the lowest.
+/// Remembers the values of the lowest validation loss, and calls `on_best` (if any) whenever the
+/// loss improves. A loss that is NaN is never the lowest.
 template <class Scalar>
 class KeepBest : public TrainingCallback {
  public:

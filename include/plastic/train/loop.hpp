@@ -36,13 +36,13 @@ class RunnableTrainer {
   /// @{
   /// Trains batches 0 .. batches() - 1 and tells the callbacks; their order does not matter. A
   /// Checkpoint among them brings the run to where an earlier one stood. After every
-  /// `validation_every` batches and after the last one the network is validated. Ends early, after a
-  /// last validation, when a callback wants to. Returns where the run stands. What a step or a
+  /// `validation_every` batches and after the last one the network is validated. Ends early, after
+  /// a last validation, when a callback wants to. Returns where the run stands. What a step or a
   /// callback throws ends the run, without `on_end`.
   Progress run(std::span<TrainingCallback* const> callbacks);
   template <class... Callbacks>
-    requires(std::derived_from<std::remove_cvref_t<Callbacks>, TrainingCallback> && ...)
-  Progress run(Callbacks&&... callbacks) {
+  requires(std::derived_from<std::remove_cvref_t<Callbacks>, TrainingCallback>&&...) Progress
+      run(Callbacks&&... callbacks) {
     const std::array<TrainingCallback*, sizeof...(Callbacks)> all{&callbacks...};
     return run(std::span<TrainingCallback* const>(all));
   }

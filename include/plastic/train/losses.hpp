@@ -27,8 +27,8 @@ namespace plastic {
 /// - `measures`: what an evaluation counts; `measure(output, target, evaluation)` counts one column
 ///   that asks for what the episode has taught.
 template <class L>
-concept Loss = requires(const L& loss, Tape<float>& tape, const Var<float>& x, const Matrix<float>& m,
-                        Evaluation& evaluation) {
+concept Loss = requires(const L& loss, Tape<float>& tape, const Var<float>& x,
+                        const Matrix<float>& m, Evaluation& evaluation) {
   { L::measures } -> std::convertible_to<std::span<const Measure>>;
   { loss.settings() } -> std::convertible_to<Settings>;
   { L::terms(Index{1}) } -> std::convertible_to<Index>;
@@ -43,8 +43,8 @@ struct SquaredError {
 
   static constexpr std::array<Measure, 2> measures{{{"query_error"}, {"within_bound", true}}};
 
-  Settings settings() const { return {{"loss", "squared_error"}}; }   ///< see Loss
-  static constexpr Index terms(Index outputs) { return outputs; }     ///< see Loss
+  Settings settings() const { return {{"loss", "squared_error"}}; }  ///< see Loss
+  static constexpr Index terms(Index outputs) { return outputs; }    ///< see Loss
   /// sum_j weight_j |output_j - target_j|^2.
   template <class Scalar>
   Var<Scalar> operator()(Tape<Scalar>&, const Var<Scalar>& output, const Var<Scalar>& target,
@@ -61,8 +61,8 @@ struct SquaredError {
 };
 
 /// Cross-entropy of the softmax over the outputs, the logits of as many classes; a target is a
-/// column of probabilities, most often 1 for the class and 0 elsewhere. Measure: accuracy, the share
-/// of query steps whose largest logit is that of the largest target.
+/// column of probabilities, most often 1 for the class and 0 elsewhere. Measure: accuracy, the
+/// share of query steps whose largest logit is that of the largest target.
 struct CrossEntropy {
   double smoothing = 0;  ///< of targets, in [0, 1]: see cross_entropy
 
@@ -162,8 +162,9 @@ std::string loss_fingerprint(const L& loss, Index outputs) {
   constexpr Index columns = 8;
   Random random({0, Random::Purpose::test}, 0, 0);
   const auto numbers = [&](Index rows, double low, double high) {
-    return Matrix<Scalar>::NullaryExpr(
-        rows, columns, [&](Index, Index) { return static_cast<Scalar>(random.uniform(low, high)); });
+    return Matrix<Scalar>::NullaryExpr(rows, columns, [&](Index, Index) {
+      return static_cast<Scalar>(random.uniform(low, high));
+    });
   };
   Tape<Scalar> tape;
   const Matrix<Scalar> output = numbers(outputs, -3, 3), target = numbers(outputs, 0, 1),

@@ -20,10 +20,10 @@ struct BatchKey {
 
 /// Some samples of a batch that go through the network together, on one thread.
 struct Shard {
-  BatchKey key;                        ///< the whole batch; the samples alone say nothing of it
-  std::span<const Index> samples;      ///< their numbers in the batch
-  int thread = 0;                      ///< in 0 .. key.threads - 1; no other shard has it meanwhile
-  int threads = 1;                     ///< that the shard may use itself
+  BatchKey key;                    ///< the whole batch; the samples alone say nothing of it
+  std::span<const Index> samples;  ///< their numbers in the batch
+  int thread = 0;                  ///< in 0 .. key.threads - 1; no other shard has it meanwhile
+  int threads = 1;                 ///< that the shard may use itself
 
   /// Number of samples.
   Index size() const { return static_cast<Index>(samples.size()); }
@@ -51,10 +51,12 @@ struct Shard {
 ///   `gradients` as for `loss`, all zero.
 /// - `lengths()`: of the samples of the prepared batch, in time steps, if they differ: longer ones
 ///   begin earlier, and samples of one length share a shard. Empty: all alike.
-/// - `shared_sets`: how many of the sets, from the first, have a gradient that `prepare` and `finish`
+/// - `shared_sets`: how many of the sets, from the first, have a gradient that `prepare` and
+/// `finish`
 ///   alone give; `loss` sees the gradients of the others. 0 without it.
 /// - `finish(gradients)`: after the shards, with all gradients.
-/// - `evaluate(stream, batches, samples, threads)`: an Evaluation of its own making, the loss a mean
+/// - `evaluate(stream, batches, samples, threads)`: an Evaluation of its own making, the loss a
+/// mean
 ///   over the batches. Without it the trainer calls `loss` for shards of them.
 /// - `state()`: vectors that training changes beside the parameters (std::vector<Vector<Scalar>*>).
 /// - `settings()`: what a run may only go on with, as texts.

@@ -132,7 +132,8 @@ class Lanes {
 
   /// Calls f(shard, thread, gradients) for every shard of the plan, which adds to the gradients and
   /// returns its loss. Returns the sum of the losses and writes that of the gradients to `sum`.
-  /// Calls with different `thread`, from 0 to threads - 1, run at once. Throws as parallel_for does.
+  /// Calls with different `thread`, from 0 to threads - 1, run at once. Throws as parallel_for
+  /// does.
   template <class F>
   double gradient(const ShardPlan& plan, int threads, std::span<Vector<Scalar>> sum, F&& f) {
     parallel_for(plan.lanes(), threads, [&](Index lane, int thread) {

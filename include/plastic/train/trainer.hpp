@@ -52,21 +52,23 @@ struct TrainerOptions {
 ///     Trainer trainer(objective, optimizer, {});                       // or any other Objective
 ///     trainer.run(bar, log, best);
 ///
-/// The same seed gives the same bits with any number of threads. After the first batch a training
-/// step allocates nothing.
+/// An objective that is given by name is referred to and must outlive the trainer; one that is made
+/// in place is kept. The same seed gives the same bits with any number of threads. After the first
+/// batch a training step allocates nothing.
 template <class ObjectiveType, class Optimizer>
 class Trainer final : public RunnableTrainer {
-  static_assert(Objective<ObjectiveType>,
+  using Goal = std::remove_reference_t<ObjectiveType>;
+  static_assert(Objective<Goal>,
                 "the objective lacks a member of Objective: see train/objective.hpp");
-  using Scalar = typename ObjectiveType::ScalarType;
+  using Scalar = typename Goal::ScalarType;
 
  public:
   /// @{
   /// For an objective, or for a cell that learns a task with a loss, by default SquaredError. Cell
   /// and optimizer must outlive the trainer. Throws std::invalid_argument if task and cell do not
   /// fit each other, if the optimizer is for other parameters, and as the options' `validate` does.
-  Trainer(ObjectiveType objective, Optimizer& optimizer, const TrainerOptions& options)
-      : objective_(std::move(objective)),
+  Trainer(ObjectiveType&& objective, Optimizer& optimizer, const TrainerOptions& options)
+      : objective_(std::forward<ObjectiveType>(objective)),
         optimizer_(&optimizer),
         options_(resolved(objective_, options)),
         sets_(objective_.parameters()),
@@ -79,8 +81,8 @@ class Trainer final : public RunnableTrainer {
     }
   }
   template <class Cell, class TaskType>
-    requires std::constructible_from<ObjectiveType, Cell&, TaskType>
-  Trainer(Cell& cell, TaskType task, Optimizer& optimizer, const TrainerOptions& options)
+  requires std::constructible_from<ObjectiveType, Cell&, TaskType> Trainer(
+      Cell& cell, TaskType task, Optimizer& optimizer, const TrainerOptions& options)
       : Trainer(ObjectiveType(cell, std::move(task)), optimizer, options) {}
   template <class Cell, class TaskType, class LossType>
   Trainer(Cell& cell, TaskType task, LossType loss, Optimizer& optimizer,
@@ -91,8 +93,8 @@ class Trainer final : public RunnableTrainer {
   const TrainerOptions& options() const { return options_; }  ///< with threads and shard resolved
   /// @{
   /// What is minimised.
-  ObjectiveType& objective() { return objective_; }
-  const ObjectiveType& objective() const { return objective_; }
+  Goal& objective() { return objective_; }
+  const Goal& objective() const { return objective_; }
   /// @}
 
   /// One batch: forward, backward, clip, optimizer. Returns the batch's loss before the step.
@@ -213,11 +215,11 @@ class Trainer final : public RunnableTrainer {
 
  private:
   static constexpr std::size_t shared_sets() {
-    if constexpr (requires { ObjectiveType::shared_sets; }) return ObjectiveType::shared_sets;
+    if constexpr (requires { Goal::shared_sets; }) return Goal::shared_sets;
     return 0;
   }
 
-  static TrainerOptions resolved(const ObjectiveType& objective, TrainerOptions options) {
+  static TrainerOptions resolved(const Goal& objective, TrainerOptions options) {
     options.validate();
     if (options.threads == 0) options.threads = available_threads();
     if (options.shard == 0) {
@@ -239,9 +241,10 @@ class Trainer final : public RunnableTrainer {
     }
     for (std::size_t k = 0; k < sets_.size(); ++k) {
       if (optimizer_->size(k) != sets_[k]->size()) {
-        detail::reject("Trainer", "the optimizer's parameters",
-                       "of length " + std::to_string(sets_[k]->size()) + ", that of the objective's",
-                       optimizer_->size(k));
+        detail::reject(
+            "Trainer", "the optimizer's parameters",
+            "of length " + std::to_string(sets_[k]->size()) + ", that of the objective's",
+            optimizer_->size(k));
       }
     }
   }
@@ -286,7 +289,8 @@ class Trainer final : public RunnableTrainer {
           const BatchKey key = key_of(stream, first + item / plan_.count());
           Evaluation& part = parts_[static_cast<std::size_t>(item)];
           part = empty_evaluation(in_detail);
-          part.loss = objective_.loss(shard_of(key, plan_, item % plan_.count(), thread), {}, &part);
+          part.loss =
+              objective_.loss(shard_of(key, plan_, item % plan_.count(), thread), {}, &part);
         });
         for (const Evaluation& part : parts_) total.add(part);
       }
@@ -316,8 +320,9 @@ class Trainer final : public RunnableTrainer {
     }
   }
 
-  static constexpr bool has_prepare =
-      requires(ObjectiveType& o, const BatchKey& key) { o.prepare(key, std::span<Vector<Scalar>>()); };
+  static constexpr bool has_prepare = requires(ObjectiveType & o, const BatchKey& key) {
+    o.prepare(key, std::span<Vector<Scalar>>());
+  };
 
   ObjectiveType objective_;
   Optimizer* optimizer_;
@@ -334,8 +339,9 @@ Trainer(Cell&, TaskType, Optimizer&, TrainerOptions)
     -> Trainer<EpisodeObjective<Cell, TaskType>, Optimizer>;
 template <class Cell, class TaskType, class LossType, class Optimizer>
 Trainer(Cell&, TaskType, LossType, Optimizer&, TrainerOptions)
-    -> Trainer<EpisodeObjective<Cell, TaskType, typename detail::LossOf<LossType>::type>, Optimizer>;
+    -> Trainer<EpisodeObjective<Cell, TaskType, typename detail::LossOf<LossType>::type>,
+               Optimizer>;
 template <class ObjectiveType, class Optimizer>
-Trainer(ObjectiveType, Optimizer&, TrainerOptions) -> Trainer<ObjectiveType, Optimizer>;
+Trainer(ObjectiveType&&, Optimizer&, TrainerOptions) -> Trainer<ObjectiveType, Optimizer>;
 
 }  // namespace plastic

@@ -54,15 +54,31 @@ void PlasticCell<Dynamics, Rule, Scalar>::run(CellState<Scalar>& state,
   if (&output == &inputs || &output == eta || eta == &inputs) {
     detail::reject("PlasticCell::run", "inputs, output and eta", "different matrices", "one twice");
   }
-  const Index samples = state.samples();
-  const Index steps = count_steps(inputs, samples);
-  follow_parameters(state.episode_);
   output.resize(options_.outputs, inputs.cols());
   if (eta != nullptr) eta->resize(1, inputs.cols());
+  run(state, {inputs.data(), inputs.rows(), inputs.cols()},
+      {output.data(), output.rows(), output.cols()},
+      {eta == nullptr ? nullptr : eta->data(), 1, inputs.cols()});
+}
+
+template <class Dynamics, class Rule, class Scalar>
+void PlasticCell<Dynamics, Rule, Scalar>::run(CellState<Scalar>& state,
+                                              const ConstMatrixMap<Scalar>& inputs,
+                                              MatrixMap<Scalar> output, MatrixMap<Scalar> eta,
+                                              std::span<const Index> lengths) const {
+  check_owner("PlasticCell::run", state.episode_);
+  const Index samples = state.samples();
+  const Index steps = count_steps(inputs, samples);
+  detail::check_shape("PlasticCell::run", "output", output.rows(), output.cols(), options_.outputs,
+                      inputs.cols());
+  detail::check_shape("PlasticCell::run", "eta", eta.rows(), eta.cols(), 1, inputs.cols());
+  check_lengths(lengths, samples, steps);
+  follow_parameters(state.episode_);
   for (Index t = 0; t < steps; ++t) {
-    const auto result = advance_present(state.episode_, inputs.middleCols(t * samples, samples));
+    const auto result =
+        advance_present(state.episode_, inputs.middleCols(t * samples, samples), lengths, t);
     output.middleCols(t * samples, samples) = result.output;
-    if (eta != nullptr) eta->middleCols(t * samples, samples) = result.eta;
+    if (eta.data() != nullptr) eta.middleCols(t * samples, samples) = result.eta;
   }
 }
 
@@ -122,8 +138,10 @@ Episode<Scalar> PlasticCell<Dynamics, Rule, Scalar>::begin(Tape<Scalar>& tape, I
 
 template <class Dynamics, class Rule, class Scalar>
 CellOutput<Var<Scalar>> PlasticCell<Dynamics, Rule, Scalar>::run_borrowed(
-    Episode<Scalar>& episode, const ConstMatrixMap<Scalar>& inputs, bool last_update) const {
+    Episode<Scalar>& episode, const ConstMatrixMap<Scalar>& inputs, std::span<const Index> lengths,
+    bool last_update) const {
   const Index steps = count_steps(inputs, episode.samples);
+  check_lengths(lengths, episode.samples, steps);
   Tape<Scalar>& tape = *episode.tape;
   using Vars = Var<Scalar>;
   Vars* outputs = tape.arena().template allocate_array<Vars>(static_cast<std::size_t>(2 * steps));
@@ -131,7 +149,7 @@ CellOutput<Var<Scalar>> PlasticCell<Dynamics, Rule, Scalar>::run_borrowed(
   for (Index t = 0; t < steps; ++t) {
     const Vars x =
         tape.borrow(inputs.col(t * episode.samples).data(), options_.inputs, episode.samples);
-    const CellOutput<Vars> result = advance(episode, x, last_update || t + 1 < steps);
+    const CellOutput<Vars> result = advance(episode, x, last_update || t + 1 < steps, lengths, t);
     outputs[t] = result.output;
     etas[t] = result.eta;
   }
@@ -141,9 +159,29 @@ CellOutput<Var<Scalar>> PlasticCell<Dynamics, Rule, Scalar>::run_borrowed(
 }
 
 template <class Dynamics, class Rule, class Scalar>
+Var<Scalar> PlasticCell<Dynamics, Rule, Scalar>::going_on(const Episode<Scalar>& episode,
+                                                          std::span<const Index> lengths, Index t) {
+  if (std::ranges::none_of(lengths, [t](Index length) { return length <= t; })) return {};
+  return episode.tape->constant(Matrix<Scalar>::NullaryExpr(
+      1, episode.samples,
+      [&](Index, Index s) -> Scalar { return lengths[static_cast<std::size_t>(s)] > t ? 1 : 0; }));
+}
+
+template <class Dynamics, class Rule, class Scalar>
 CellOutput<Var<Scalar>> PlasticCell<Dynamics, Rule, Scalar>::advance(Episode<Scalar>& episode,
-                                                                     const Var<Scalar>& x,
-                                                                     bool update) const {
+                                                                     Var<Scalar> x, bool update,
+                                                                     std::span<const Index> lengths,
+                                                                     Index t) const {
+  // A sample that has ended takes the step from nothing, so that all stays finite, with a learning
+  // rate and decay of zero, and gets its states back.
+  const Var<Scalar> goes_on = going_on(episode, lengths, t);
+  const auto or_zero = [&](const Var<Scalar>& v) {
+    if (goes_on.empty()) return v;
+    return select(goes_on, v, episode.tape->constant(Matrix<Scalar>::Zero(v.rows(), v.cols())));
+  };
+  const std::array<Var<Scalar>, max_states> held = episode.state;
+  x = or_zero(x);
+  for (std::size_t k = 0; k < Dynamics::states; ++k) episode.state[k] = or_zero(held[k]);
   Step<Scalar> step(episode);
   Var<Scalar> hidden = Dynamics::advance(step, x);
   check_advance(episode, hidden);
@@ -160,10 +198,16 @@ CellOutput<Var<Scalar>> PlasticCell<Dynamics, Rule, Scalar>::advance(Episode<Sca
     eta = half_m * (2 * options_.eta0);
     if (Rule::plastic && update) decay = half_m * (2 * options_.decay0);
   }
+  eta = or_zero(eta);
   if constexpr (Rule::plastic) {
-    if (update) change_weights(episode, step, all, eta, decay);
+    if (update) change_weights(episode, step, all, eta, or_zero(decay));
   }
-  return {rows(all, 0, options_.outputs), eta};
+  if (!goes_on.empty()) {
+    for (std::size_t k = 0; k < Dynamics::states; ++k) {
+      episode.state[k] = select(goes_on, episode.state[k], held[k]);
+    }
+  }
+  return {or_zero(rows(all, 0, options_.outputs)), eta};
 }
 
 template <class Dynamics, class Rule, class Scalar>
@@ -192,11 +236,12 @@ void PlasticCell<Dynamics, Rule, Scalar>::change_weights(Episode<Scalar>& episod
 
 template <class Dynamics, class Rule, class Scalar>
 CellOutput<ConstMatrixMap<Scalar>> PlasticCell<Dynamics, Rule, Scalar>::advance_present(
-    Episode<Scalar>& episode, const Eigen::Ref<const Matrix<Scalar>>& x) const {
+    Episode<Scalar>& episode, const Eigen::Ref<const Matrix<Scalar>>& x,
+    std::span<const Index> lengths, Index t) const {
   Tape<Scalar>& tape = *episode.tape;
   tape.rewind(episode.step_begin);
   const std::array<Var<Scalar>, max_states> places = episode.state;
-  const CellOutput<Var<Scalar>> result = advance(episode, tape.constant(x), true);
+  const CellOutput<Var<Scalar>> result = advance(episode, tape.constant(x), true, lengths, t);
   for (std::size_t k = 0; k < Dynamics::states; ++k) {
     places[k].node().value_map() = episode.state[k].value();
   }

@@ -1,0 +1,100 @@
+#pragma once
+
+#include "plastic/tape/operation.hpp"
+
+/// @file
+/// A choice between two matrices, entry by entry.
+namespace plastic {
+namespace detail {
+
+/// Which entries are not 0, of a matrix on the tape or of one row that counts for every feature.
+template <class Scalar>
+struct Mask {
+  Node<Scalar>* node;
+  bool operator()(Index i, Index j) const {
+    return node->value[node->rows == 1 ? j : j * node->rows + i] != 0;
+  }
+};
+
+template <class A, class B>
+struct Selected {
+  using Scalar = typename A::Scalar;
+  Mask<Scalar> mask;
+  A a;
+  B b;
+  Scalar operator()(Index i, Index j) const { return mask(i, j) ? a(i, j) : b(i, j); }
+};
+
+template <class X>
+struct Kept {
+  using Scalar = typename X::Scalar;
+  Mask<Scalar> mask;
+  bool at;
+  X x;
+  Scalar operator()(Index i, Index j) const { return mask(i, j) == at ? x(i, j) : Scalar(0); }
+};
+
+/// x where the mask is not 0 (`at`) or where it is, else 0.
+template <class Derived, class Scalar>
+auto keep(const Eigen::ArrayBase<Derived>& x, const Mask<Scalar>& mask, bool at) {
+  return Eigen::Array<Scalar, Eigen::Dynamic, Eigen::Dynamic>::NullaryExpr(
+      x.rows(), x.cols(), Kept<Derived>{mask, at, x.derived()});
+}
+
+template <class Scalar>
+Var<Scalar> keep(const Var<Scalar>& x, const Mask<Scalar>& mask, bool at);
+
+template <class Scalar>
+struct Keep {
+  static constexpr std::string_view name = "select";
+  static constexpr bool elementwise = true;
+  Mask<Scalar> mask;
+  bool at;
+  auto value(const auto& x) const { return keep(x, mask, at); }
+  auto adjoint(At<0>, const auto& dy, const auto&, const auto&) const { return keep(dy, mask, at); }
+};
+
+template <class Scalar>
+Var<Scalar> keep(const Var<Scalar>& x, const Mask<Scalar>& mask, bool at) {
+  return apply(Keep<Scalar>{mask, at}, x);
+}
+
+/// The mask is no argument: a sweep does not come to it.
+template <class Scalar>
+struct Select {
+  static constexpr std::string_view name = "select";
+  static constexpr bool elementwise = true;
+  Mask<Scalar> mask;
+  template <class A, class B>
+  auto value(const A& a, const B& b) const {
+    return Eigen::Array<Scalar, Eigen::Dynamic, Eigen::Dynamic>::NullaryExpr(
+        a.rows(), a.cols(), Selected<A, B>{mask, a, b});
+  }
+  template <std::size_t I>
+  auto adjoint(At<I>, const auto& dy, const auto&, const auto&, const auto&) const {
+    return keep(dy, mask, I == 0);
+  }
+};
+
+}  // namespace detail
+
+/// a where the mask is not 0, else b, entry by entry: features x samples. a and b: of one shape;
+/// mask: of that shape, or a row 1 x samples that repeats over the features. Differentiable any
+/// number of times in a and b, not in the mask. An entry that is not taken, be it infinite or no
+/// number, changes nothing and has the adjoint 0. The operation that made it may still multiply
+/// that 0 by infinity: write log(select(mask, x, one)), not select(mask, log(x), zero). Throws
+/// std::invalid_argument if the shapes do not fit.
+template <class Scalar>
+Var<Scalar> select(const Var<Scalar>& mask, const Var<Scalar>& a, const Var<Scalar>& b) {
+  detail::check_shape("select", "b", b.rows(), b.cols(), a.rows(), a.cols());
+  if ((mask.rows() != a.rows() && mask.rows() != 1) || mask.cols() != a.cols()) {
+    detail::reject(
+        "select", "the mask",
+        detail::shape_text(a.rows(), a.cols()) + " or " + detail::shape_text(1, a.cols()),
+        detail::shape_text(mask.rows(), mask.cols()));
+  }
+  a.tape().check_mine("select", mask);
+  return apply(detail::Select<Scalar>{{&mask.node()}}, a, b);
+}
+
+}  // namespace plastic
