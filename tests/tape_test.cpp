@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <array>
 #include <catch2/catch.hpp>
 #include <cmath>
@@ -5,8 +6,10 @@
 #include <functional>
 #include <limits>
 #include <new>
+#include <span>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "allocation_counter.hpp"
@@ -260,6 +263,63 @@ TEST_CASE("Sums, broadcasts and rearrangements are differentiable twice", "[tape
   both([&](auto a, auto b) { return bent(matmul(a, b)); }, x, random_matrix(3, 1, 3));
   both([&](auto a, auto b) { return bent(matmul(a, b)); }, random_matrix(1, 4, 4), x);
   both([&](auto v) { return bent(matmul(v, transpose(v))); }, x);
+}
+
+TEMPLATE_TEST_CASE("Columns and steps are copies of those of the matrix", "[tape]", float, double) {
+  using Plain = Matrix<TestType>;
+  for (const Index features : {1, 3, 8, 17}) {
+    const Plain m = random_matrix<TestType>(features, 6, 1);
+    Tape<TestType> tape;
+    const auto x = tape.constant(m);
+    CHECK(columns(x, 0, 1).value() == m.leftCols(1));
+    CHECK(columns(x, 2, 3).value() == m.middleCols(2, 3));
+    CHECK(columns(x, 5, 1).value() == m.rightCols(1));
+    CHECK(&columns(x, 0, 6).node() == &x.node());
+    CHECK(steps(x, 2, 1, 2).value() == m.middleCols(2, 4));
+    CHECK(steps(x, 3, 1, 1).value() == m.rightCols(3));
+    CHECK(steps(x, 1, 4, 2).value() == m.rightCols(2));
+    CHECK(&steps(x, 6, 0, 1).node() == &x.node());
+    std::vector<Index> which{5, 0, 3, 3, 1, 5, 5, 2};
+    const auto picked = columns(x, which);
+    const Plain expected = m(Eigen::all, which);
+    CHECK(picked.value() == expected);
+    CHECK(columns(x, std::array<Index, 1>{4}).value() == m.col(4));
+
+    // The list is copied: what becomes of the caller's does not matter to the sweep.
+    const auto v = tape.variable(m);
+    const auto loss = sum(columns(v, which));
+    std::fill(which.begin(), which.end(), 0);
+    const auto recorded = tape.gradient(loss, v);
+    tape.backward(loss);
+    Plain times(features, 6);
+    times.rowwise() = Eigen::RowVector<TestType, 6>(1, 1, 1, 2, 0, 3);
+    CHECK(v.adjoint() == times);
+    CHECK(recorded.value() == times);
+  }
+}
+
+TEST_CASE("Columns and steps are differentiable any number of times", "[tape]") {
+  const auto both = [](auto f, const auto&... inputs) {
+    check_gradient(f, inputs...);
+    check_second_order(f, inputs...);
+  };
+  const Matrix<double> x = random_matrix(3, 6, 1);
+  const auto bent = [](const auto& v) { return v * sin(v); };
+  const std::array<Index, 7> which{5, 0, 3, 3, 1, 5, 5};
+  both([&](auto v) { return bent(columns(v, 2, 3)); }, x);
+  both([&](auto v) { return bent(columns(v, 0, 6)); }, x);
+  both([&](auto v) { return bent(columns(v, which)); }, x);
+  both([&](auto v) { return bent(steps(v, 2, 1, 2)); }, x);
+  // Parts that meet in one matrix, and a part of a part.
+  both([&](auto v) { return bent(columns(v, 0, 4)) * bent(columns(v, 2, 4)) + steps(v, 2, 0, 2); },
+       x);
+  both([&](auto v) { return bent(columns(bent(columns(v, which)), 1, 5)) + sum(v); }, x);
+  // Third order: the gradient of an inner loss, recorded and differentiated.
+  const auto inner_step = [&](auto v) {
+    const auto inner = sum(exp(columns(v, which)) * sin(columns(v, which)));
+    return columns(v, which) - columns(v.tape().gradient(inner, v), which) * 0.3;
+  };
+  check_second_order([&](auto v) { return bent(inner_step(v)); }, x);
 }
 
 TEST_CASE("Matrices side by side pass their columns' adjoints back", "[tape]") {
@@ -651,7 +711,8 @@ TEMPLATE_TEST_CASE("A cleared tape repeats a program without allocating", "[tape
     const auto input = tape.variable(x);
     const auto bias = tape.variable(b);
     const auto inner = small_network(weight, input, bias);
-    const std::array parts{tape.gradient(inner, input), rows(input, 0, 7)};
+    const std::array parts{tape.gradient(inner, input), rows(input, 0, 7),
+                           columns(input, std::array<Index, 3>{4, 0, 4}), columns(input, 1, 2)};
     tape.backward(sum(square(concatenate_samples<TestType>(parts))));
   };
   round();
@@ -768,6 +829,29 @@ TEST_CASE("Operations that do not fit throw and say why", "[tape]") {
   constexpr Index most = std::numeric_limits<Index>::max();
   CHECK(rejection([&] { rows(a, most, 2); }).starts_with("rows: the range"));
   CHECK(rejection([&] { rows(a, 1, most); }).starts_with("rows: the range"));
+  for (const auto& [first, count] :
+       {std::pair<Index, Index>{-1, 1}, {0, 0}, {0, -1}, {3, 1}, {0, 4}, {most, 2}, {1, most}}) {
+    const std::string range = std::to_string(count) + " from " + std::to_string(first) + " on";
+    CHECK(rejection([&, f = first, n = count] { columns(a, f, n); }) ==
+          "columns: the range must be inside 0 .. 3, got " + range);
+    CHECK(rejection([&, f = first, n = count] { steps(a, 1, f, n); }) ==
+          "steps: the range must be inside 0 .. 3, got " + range);
+  }
+  CHECK(rejection([&] { steps(a, 3, 1, 1); }) ==
+        "steps: the range must be inside 0 .. 1, got 1 from 1 on");
+  CHECK(rejection([&] { steps(a, 2, 0, 1); }) ==
+        "steps: x must be features x (steps * 2), got 2 x 3");
+  CHECK(rejection([&] { steps(a, 0, 0, 1); }) == "steps: samples must be at least 1, got 0");
+  CHECK(rejection([&] { steps(a, -3, 0, 1); }) == "steps: samples must be at least 1, got -3");
+  CHECK(rejection([&] { steps(a, most, 0, 1); }).starts_with("steps: x must be"));
+  CHECK(rejection([&] { columns(a, std::span<const Index>{}); }) ==
+        "columns: which must be at least one column, got 0");
+  CHECK(rejection([&] {
+          columns(a, std::array<Index, 2>{0, 3});
+        }) == "columns: which must be in 0 .. 2, got 3");
+  CHECK(rejection([&] {
+          columns(a, std::array<Index, 2>{-1, 0});
+        }) == "columns: which must be in 0 .. 2, got -1");
   CHECK(rejection([&] { pad_rows(a, most, 4); }).starts_with("pad_rows: first"));
   CHECK(rejection([&] { rows(a, 0, 0); }).starts_with("rows: the range"));
   CHECK(rejection([&] { pad_rows(a, 2, 3); }) == "pad_rows: first must be in 0 .. 1, got 2");
@@ -853,6 +937,7 @@ TEST_CASE("A tape that is misused throws and says why", "[tape]") {
   for (const auto& misuse : {std::function<void()>([&] { x* empty; }),
                              {[&] { empty + x; }},
                              {[&] { tanh(empty); }},
+                             {[&] { columns(empty, std::array<Index, 1>{0}); }},
                              {[&] { empty.value(); }}}) {
     CHECK(rejection(misuse) == "Var: the variable must be on a tape, got an empty one");
   }

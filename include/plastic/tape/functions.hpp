@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "plastic/tape/columns.hpp"
 #include "plastic/tape/elementwise.hpp"
 #include "plastic/tape/linear.hpp"
 

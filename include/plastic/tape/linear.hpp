@@ -29,6 +29,14 @@ auto rows(const Eigen::MatrixBase<Derived>& x, Index first, Index count) {
   return x.derived().middleRows(first, count);
 }
 
+/// Throws unless `count` > 0 of `total` rows, columns or steps are there from `first` on.
+inline void check_part(std::string_view function, Index first, Index count, Index total) {
+  if (first < 0 || count <= 0 || count > total || first > total - count) {
+    reject(function, "the range", "inside 0 .. " + std::to_string(total),
+           std::to_string(count) + " from " + std::to_string(first) + " on");
+  }
+}
+
 struct MatrixOperation {
   static constexpr bool elementwise = false;
 };
@@ -121,10 +129,7 @@ Var<Scalar> transpose(const Var<Scalar>& x) {
 /// std::invalid_argument if count is not positive or x lacks one of them.
 template <class Scalar>
 Var<Scalar> rows(const Var<Scalar>& x, Index first, Index count) {
-  if (first < 0 || count <= 0 || count > x.rows() || first > x.rows() - count) {
-    detail::reject("rows", "the range", "inside 0 .. " + std::to_string(x.rows()),
-                   std::to_string(count) + " from " + std::to_string(first) + " on");
-  }
+  detail::check_part("rows", first, count, x.rows());
   return first == 0 && count == x.rows() ? x : apply(detail::Rows(first, count), x);
 }
 

@@ -47,10 +47,9 @@ void assign(MatrixMap<Scalar> to, const Expression& expression) {
   to.noalias() = expression;
 }
 
-template <class Scalar, class X>
-void assign(MatrixMap<Scalar> to, const PaddedRows<X>& padded) {
-  to.setZero();
-  to.middleRows(padded.first, padded.x.rows()) = padded.x;
+template <class Scalar, Rearranged Expression>
+void assign(MatrixMap<Scalar> to, const Expression& expression) {
+  expression.assign_to(to);
 }
 
 /// Adds a term to a parent's recorded adjoint.

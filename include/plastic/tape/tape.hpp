@@ -8,27 +8,13 @@
 #include "plastic/core/check.hpp"
 #include "plastic/core/types.hpp"
 #include "plastic/tape/arena.hpp"
+#include "plastic/tape/detail/rearranged.hpp"
 #include "plastic/tape/node.hpp"
 
 namespace plastic {
 
 template <class Scalar>
 class Tape;
-
-namespace detail {
-
-/// x from row `first` on, zeros above and below: an expression that is assigned and added without a
-/// look at the zeros.
-template <class X>
-struct PaddedRows {
-  X x;
-  Index first;
-  Index total;
-  Index rows() const { return total; }
-  Index cols() const { return x.cols(); }
-};
-
-}  // namespace detail
 
 /// Handle of a matrix on a tape: cheap to copy, immutable, valid until the tape is cleared or
 /// rewound before it. Whatever is asked of an empty one (made without a tape), or of one that its
@@ -315,10 +301,12 @@ class Tape {
     }
   }
 
-  /// The same for rows with zeros around them.
-  template <class X>
-  void accumulate(Node<Scalar>& node, const detail::PaddedRows<X>& adjoint) {
-    open_adjoint(node).middleRows(adjoint.first, adjoint.x.rows()) += adjoint.x;
+  /// The same for a rearrangement of another matrix.
+  template <detail::Rearranged Expression>
+  void accumulate(Node<Scalar>& node, const Expression& adjoint) {
+    if (node.adjoint != nullptr) return adjoint.add_to(node.adjoint_map());
+    node.adjoint = allocate(node.rows * node.cols);
+    adjoint.assign_to(node.adjoint_map());
   }
 
   /// The node's adjoint, zero where nothing has come yet, to be added to in place.
