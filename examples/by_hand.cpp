@@ -42,8 +42,8 @@ int main() {
     if (batch % 100 == 0) std::cout << "batch " << batch << "  loss " << loss.value() << "\n";
   }
 
-  write_safetensors("by_hand.safetensors", to_file(net));
-  auto same = from_file<PlasticRNN<Hebbian, float>>(read_safetensors("by_hand.safetensors"));
+  save("by_hand.safetensors", net);
+  auto same = load<PlasticRNN<Hebbian, float>>("by_hand.safetensors");
   auto state = same.initial_state(1);
   for (Index t = 0; t < steps; ++t) {
     same.step(state, Matrix<float>::Constant(1, 1, wave(1, 0.5, t)));

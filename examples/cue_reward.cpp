@@ -94,7 +94,7 @@ void train(const RunSettings& settings) {
     for (const fs::path& old : {test, curve}) {  // of an older run
       if (fs::is_regular_file(old)) fs::remove(old);
     }
-    write_model(best, cell, task);
+    save(best, cell, task);
   });
   TrainingCallback* callbacks[] = {&keep, &log, &bar};
 

@@ -27,7 +27,7 @@ class Replay {
   using Scalar = typename Cell::ScalarType;
 
  public:
-  explicit Replay(const TensorFile& in) : cell_(from_file<Cell>(in)) {
+  explicit Replay(const TensorFile& in) : cell_(from_tensors<Cell>(in)) {
     const Tensor& input = in.tensor("input");
     input.expect_type<Scalar>("input");
     if (input.shape().size() != 3 || input.shape()[0] < 1 || input.shape()[1] < 1) {
@@ -48,7 +48,7 @@ class Replay {
     const auto blocks = static_cast<Index>(cell_.parameters().blocks().size());
     for (Index number = 0; number < blocks; ++number) cell_.parameters().unfreeze(number);
 
-    out_ = to_file(cell_);
+    out_ = to_tensors(cell_);
     out_.metadata["batch"] = std::to_string(batch_);
     out_.metadata["steps"] = std::to_string(steps_);
     for (const char* given : {"input", "target"}) {

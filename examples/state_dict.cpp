@@ -24,8 +24,8 @@ TensorFile convert(const TensorFile& in) {
   return with_cell_type<Scalar>(
       setting(in.metadata, "cell"), setting(in.metadata, "rule"),
       [&]<class Cell>(std::type_identity<Cell>) {
-        return is_model(in) ? to_state_dict(from_file<Cell>(in))
-                            : to_file(from_state_dict<Cell>(in, from_settings(in.metadata)));
+        return is_model(in) ? to_state_dict(from_tensors<Cell>(in))
+                            : to_tensors(from_state_dict<Cell>(in, from_settings(in.metadata)));
       });
 }
 

@@ -125,7 +125,7 @@ TEST_CASE("A checkpoint is refused where it does not fit, and nothing changes", 
   }
   SECTION("a model file without an optimizer") {
     Run<AdamW<float>> run(folder.path(), 5);
-    write_safetensors(path, to_file(run.cell));
+    save(path, run.cell);
     check_refused(run, "optimizer");
   }
 }

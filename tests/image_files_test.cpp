@@ -321,25 +321,31 @@ TEST_CASE("Encoders come back from their files with all their bits", "[image_fil
 
   TensorFile changed = file;
   changed.tensors.erase("encoder.block3.1.norm.running_mean");
-  CHECK(mentions(rejection([&] { encoder_from_file<float>(changed); }),
+  CHECK(mentions(rejection([&] { encoder_from_tensors<float>(changed); }),
                  "encoder.block3.1.norm.running_mean"));
   changed = file;
   changed.tensors["encoder.more"] = Tensor();
-  CHECK(mentions(rejection([&] { encoder_from_file<float>(changed); }), "the tensors encoder.*"));
+  CHECK(
+      mentions(rejection([&] { encoder_from_tensors<float>(changed); }), "the tensors encoder.*"));
   changed = file;
   changed.metadata["encoder"] = "vgg";
-  CHECK(mentions(rejection([&] { encoder_from_file<float>(changed); }), "conv4, resnet12 or r2d2"));
+  CHECK(mentions(rejection([&] { encoder_from_tensors<float>(changed); }),
+                 "conv4, resnet12 or r2d2"));
 }
 
 TEST_CASE("A classifier comes back from its file with all its bits", "[image_files]") {
   Classifier model = small_classifier(3);
-  const TensorFile file = to_file(model);
-  Classifier read = classifier_from_file<PlasticFeatureRNN<Hebbian, float>>(file);
+  const TensorFile file = to_tensors(model);
+  Classifier read = classifier_from_tensors<PlasticFeatureRNN<Hebbian, float>>(file);
   const auto expected = model.state(), got = read.state();
   REQUIRE(got.size() == expected.size());
   for (std::size_t k = 0; k < got.size(); ++k) CHECK(*got[k] == *expected[k]);
-  CHECK(mentions(rejection([&] { classifier_from_file<PlasticFeatureLSTM<Hebbian, float>>(file); }),
-                 "\"cell\" of the file must be feature_lstm, got feature_rnn"));
+  CHECK(mentions(
+      rejection([&] { classifier_from_tensors<PlasticFeatureLSTM<Hebbian, float>>(file); }),
+      "\"cell\" of the file must be feature_lstm, got feature_rnn"));
+  const Folder folder;
+  save(folder / "model.safetensors", model);
+  CHECK(content(folder / "model.safetensors") == safetensors_bytes(file));
 }
 
 TEST_CASE("A run on images goes on from its checkpoint with the bits of one never cut off",

@@ -156,15 +156,15 @@ TEST_CASE("Variables of two tapes do not mix", "[mistakes]") {
 }
 
 TEST_CASE("A file is read into the type and the cell that it has", "[mistakes]") {
-  const TensorFile file = to_file(PlasticRNN<Hebbian, float>(small));
+  const TensorFile file = to_tensors(PlasticRNN<Hebbian, float>(small));
   check_message(
       "Tensor: the type of tensor \"param.in_fc.weight\" must be F64 (double), got F32 (float): "
       "read it into the type that it has",
-      [&] { from_file<PlasticRNN<Hebbian, double>>(file); });
+      [&] { from_tensors<PlasticRNN<Hebbian, double>>(file); });
   check_message(
-      "from_file: \"rule\" of the file must be gradient, got hebbian: with_cell_type makes the "
+      "from_tensors: \"rule\" of the file must be gradient, got hebbian: with_cell_type makes the "
       "cell that a file names",
-      [&] { from_file<PlasticRNN<Gradient, float>>(file); });
+      [&] { from_tensors<PlasticRNN<Gradient, float>>(file); });
 }
 
 TEST_CASE("Gradients have the length of the parameters", "[mistakes]") {

@@ -65,7 +65,7 @@ class Computation {
 
  public:
   Computation(const TensorFile& in, Path path, Index samples)
-      : cell_(from_file<Cell>(in)), path_(path), gradients_(cell_.zero_gradients()) {
+      : cell_(from_tensors<Cell>(in)), path_(path), gradients_(cell_.zero_gradients()) {
     const Index batch = in.tensor("input").shape()[0];
     const CellOptions& o = cell_.options();
     steps_ = in.tensor("input").shape()[1];

@@ -194,7 +194,7 @@ TEST_CASE("The parity cases go through state dictionaries unchanged", "[state_di
     const TensorFile file = read_safetensors(entry.path());
     with_cell_type<double>(setting(file.metadata, "cell"), setting(file.metadata, "rule"),
                            [&]<class Cell>(std::type_identity<Cell>) {
-                             const Cell cell = from_file<Cell>(file);
+                             const Cell cell = from_tensors<Cell>(file);
                              const Cell read =
                                  from_state_dict<Cell>(to_state_dict(cell), cell.options());
                              CHECK(read.parameters().values() == cell.parameters().values());

@@ -107,7 +107,7 @@ void train_classifier(const RunSettings& settings, const fs::path& folder, int t
                               .seed = settings.seed,
                               .threads = threads,
                               .shard = Cell::plastic ? 2 : 8});
-  const auto write = [&] { write_safetensors(folder / "best.safetensors", to_file(model)); };
+  const auto write = [&] { save(folder / "best.safetensors", model); };
   KeepBest<float> keep(model.state(), write);
   CsvLog log(folder / "progress.csv");
   JointCheckpoint<float> checkpoint(folder / "checkpoint.safetensors",

@@ -145,8 +145,7 @@ void train_cell(const RunSettings& settings, const fs::path& folder, int threads
                    .threads = threads,
                    // Not by the machine's cache: a run may go on elsewhere.
                    .shard = Cell::plastic ? 2 : 8});
-  KeepBest<float> keep(cell.parameters(),
-                       [&] { write_model(folder / "best.safetensors", cell, task); });
+  KeepBest<float> keep(cell.parameters(), [&] { save(folder / "best.safetensors", cell, task); });
   CsvLog log(folder / "progress.csv");
   Checkpoint checkpoint(folder / "checkpoint.safetensors", cell, optimizer, keep);
   const Index first = checkpoint.exists() ? checkpoint.resume() : 0;
@@ -156,7 +155,7 @@ void train_cell(const RunSettings& settings, const fs::path& folder, int threads
 
   if (!keep.found()) throw std::runtime_error("no validation loss was finite");
   keep.restore();
-  write_model(folder / "best.safetensors", cell, task);
+  save(folder / "best.safetensors", cell, task);
   const Evaluation test = trainer.evaluate_in_detail({0, Random::Purpose::test}, 100);
   if constexpr (Cell::plastic) {
     write_eta(test, folder / "eta.csv");

@@ -39,10 +39,12 @@ void add_encoder(TensorFile& file, const Encoder<Scalar>& encoder) {
 /// The encoder that a file describes. Throws std::invalid_argument naming a setting or tensor that
 /// is missing, unknown, or of another type or shape.
 template <class Scalar>
-std::unique_ptr<Encoder<Scalar>> encoder_from_file(const TensorFile& file) {
+std::unique_ptr<Encoder<Scalar>> encoder_from_tensors(const TensorFile& file) {
   const auto side = [&](const std::string& name) {
     const auto value = detail::number_setting<Index>(file.metadata, name);
-    if (value < 1 || value > 4096) detail::reject("encoder_from_file", name, "in 1 .. 4096", value);
+    if (value < 1 || value > 4096) {
+      detail::reject("encoder_from_tensors", name, "in 1 .. 4096", value);
+    }
     return value;
   };
   const ImageShape shape{side("image_channels"), side("image_height"), side("image_width")};
@@ -64,14 +66,15 @@ std::unique_ptr<Encoder<Scalar>> encoder_from_file(const TensorFile& file) {
       std::count_if(file.tensors.begin(), file.tensors.end(),
                     [](const auto& entry) { return entry.first.starts_with("encoder."); }));
   if (found != expected) {
-    detail::reject("encoder_from_file", "the tensors encoder.*", std::to_string(expected), found);
+    detail::reject("encoder_from_tensors", "the tensors encoder.*", std::to_string(expected),
+                   found);
   }
   return encoder;
 }
 
 /// @{
-/// An encoder alone, for other networks to begin with. Errors as of add_encoder, encoder_from_file
-/// and the functions on safetensors files.
+/// An encoder alone, for other networks to begin with. Errors as of add_encoder,
+/// encoder_from_tensors and the functions on safetensors files.
 template <class Scalar>
 void write_encoder(const std::filesystem::path& path, const Encoder<Scalar>& encoder) {
   TensorFile file;
@@ -80,26 +83,34 @@ void write_encoder(const std::filesystem::path& path, const Encoder<Scalar>& enc
 }
 template <class Scalar>
 std::unique_ptr<Encoder<Scalar>> read_encoder(const std::filesystem::path& path) {
-  return encoder_from_file<Scalar>(read_safetensors(path));
+  return encoder_from_tensors<Scalar>(read_safetensors(path));
 }
 /// @}
 
-/// A whole classifier: the cell as `to_file` has it, the encoder, and classifier.head.weight
+/// A whole classifier: the cell as `to_tensors` has it, the encoder, and classifier.head.weight
 /// [embedding, features] and .bias.
 template <class Cell>
-TensorFile to_file(const ImageClassifier<Cell>& model) {
-  TensorFile file = to_file(model.cell());
+TensorFile to_tensors(const ImageClassifier<Cell>& model) {
+  TensorFile file = to_tensors(model.cell());
   add_encoder(file, model.encoder());
   add_tensors(file, "classifier", model.head(), model.head().values());
   return file;
 }
 
-/// The classifier that a file describes. Throws std::invalid_argument as `from_file` and
-/// `encoder_from_file` do.
+/// Writes a classifier to a file, whole or not at all: `classifier_from_tensors` of what
+/// `read_safetensors` reads has the same bits. Throws as write_safetensors does.
 template <class Cell>
-ImageClassifier<Cell> classifier_from_file(const TensorFile& file) {
-  const Cell cell = from_file<Cell>(file);
-  ImageClassifier<Cell> model(encoder_from_file<typename Cell::ScalarType>(file), cell.options());
+void save(const std::filesystem::path& path, const ImageClassifier<Cell>& model) {
+  write_safetensors(path, to_tensors(model));
+}
+
+/// The classifier that a file describes. Throws std::invalid_argument as `from_tensors` and
+/// `encoder_from_tensors` do.
+template <class Cell>
+ImageClassifier<Cell> classifier_from_tensors(const TensorFile& file) {
+  const Cell cell = from_tensors<Cell>(file);
+  ImageClassifier<Cell> model(encoder_from_tensors<typename Cell::ScalarType>(file),
+                              cell.options());
   model.head().values() = read_tensors(file, "classifier", model.head());
   model.cell().parameters().values() = cell.parameters().values();
   return model;

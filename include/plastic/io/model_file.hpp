@@ -1,9 +1,11 @@
 #pragma once
 
 #include <algorithm>
+#include <cstddef>
 #include <filesystem>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "plastic/cells/cell.hpp"
@@ -52,8 +54,8 @@ Vector<Scalar> read_tensors(const TensorFile& file, const std::string& prefix,
 }
 
 /// A cell's settings and parameters (param.LAYER.weight and so on), as files hold them.
-template <class Cell>
-TensorFile to_file(const Cell& cell) {
+template <class Dynamics, class Rule, class Scalar>
+TensorFile to_tensors(const PlasticCell<Dynamics, Rule, Scalar>& cell) {
   TensorFile file;
   file.metadata = settings_of(cell);
   add_tensors(file, "param", cell.parameters(), cell.parameters().values());
@@ -64,12 +66,12 @@ TensorFile to_file(const Cell& cell) {
 /// rule or number type, or if a tensor param.* is missing, unknown or of another shape than the
 /// settings say. The file's other tensors are the caller's business.
 template <class Cell>
-Cell from_file(const TensorFile& file) {
+Cell from_tensors(const TensorFile& file) {
   using Scalar = typename Cell::ScalarType;
   const auto expect = [&](const std::string& name, std::string_view expected) {
     const std::string& got = setting(file.metadata, name);
     if (got != expected) {
-      detail::reject("from_file", "\"" + name + "\" of the file", expected,
+      detail::reject("from_tensors", "\"" + name + "\" of the file", expected,
                      got + ": with_cell_type makes the cell that a file names");
     }
   };
@@ -86,10 +88,45 @@ Cell from_file(const TensorFile& file) {
   parameters.values() = read_tensors(file, "param", parameters);
   for (const auto& [name, tensor] : file.tensors) {
     if (name.starts_with("param.") && !parameters.contains(name.substr(6))) {
-      detail::reject("from_file", "every tensor param.*", "a parameter of the cell", name);
+      detail::reject("from_tensors", "every tensor param.*", "a parameter of the cell", name);
     }
   }
   return cell;
+}
+
+/// Writes a cell to a file, whole or not at all; `load` reads it. Throws as write_safetensors does.
+///
+///     save("net.safetensors", net);
+///     auto same = load<PlasticRNN<Hebbian, float>>("net.safetensors");
+template <class Dynamics, class Rule, class Scalar>
+void save(const std::filesystem::path& path, const PlasticCell<Dynamics, Rule, Scalar>& cell) {
+  write_safetensors(path, to_tensors(cell));
+}
+
+/// The cell that is in a file, with all its bits. Throws std::runtime_error if the file cannot be
+/// read, and std::invalid_argument as from_tensors does.
+template <class Cell>
+Cell load(const std::filesystem::path& path) {
+  return from_tensors<Cell>(read_safetensors(path));
+}
+
+/// What `save` writes, in memory.
+template <class Dynamics, class Rule, class Scalar>
+std::string to_bytes(const PlasticCell<Dynamics, Rule, Scalar>& cell) {
+  return safetensors_bytes(to_tensors(cell));
+}
+
+/// The cell in the bytes of a file, which may lie at any address: a program can have its weights
+/// compiled in. Throws std::runtime_error if the bytes are no safetensors file, and
+/// std::invalid_argument as from_tensors does.
+///
+///     // xxd -i net.safetensors > net.inc     (unsigned char net_safetensors[] = {0x98, ...};)
+///     #include "net.inc"
+///     auto net = from_bytes<PlasticRNN<Hebbian,
+///     float>>(std::as_bytes(std::span(net_safetensors)));
+template <class Cell>
+Cell from_bytes(std::span<const std::byte> bytes) {
+  return from_tensors<Cell>(parse_safetensors(bytes));
 }
 
 /// Sequences [samples, steps, features] of a file as a matrix features x (steps * samples), column
@@ -136,22 +173,21 @@ void add_episodes(TensorFile& file, const Episodes<Scalar>& episodes, Index samp
   file.tensors["target"] = sequences_to(episodes.targets, samples);
 }
 
-/// Writes a cell with the first `samples` episodes of its task's test set, which `replay` can run
-/// where it is an RNN or an LSTM with a rule of the library. Throws std::invalid_argument if task
-/// and cell disagree on the number of inputs or outputs, and as write_safetensors does.
-template <class Cell, class TaskType>
-void write_model(const std::filesystem::path& path, const Cell& cell, const TaskType& task,
-                 Index samples = 8) {
-  detail::check_positive("write_model", "samples", samples);
-  Episodes<typename Cell::ScalarType> episodes;
+/// `save` with the first `samples` episodes of the task's test set, so that the program `replay`
+/// can run the file, where the cell is an RNN or an LSTM with a rule of the library. Throws
+/// std::invalid_argument if task and cell disagree on the number of inputs or outputs, too.
+template <class Dynamics, class Rule, class Scalar, class TaskType>
+void save(const std::filesystem::path& path, const PlasticCell<Dynamics, Rule, Scalar>& cell,
+          const TaskType& task, Index samples = 8) {
+  detail::check_positive("save", "samples", samples);
+  Episodes<Scalar> episodes;
   task.generate({0, Random::Purpose::test}, 0, 0, samples, episodes);
   const auto check = [&](std::string_view what, const auto& matrix, Index rows) {
-    detail::check_shape("write_model", what, matrix.rows(), matrix.cols(), rows,
-                        episodes.inputs.cols());
+    detail::check_shape("save", what, matrix.rows(), matrix.cols(), rows, episodes.inputs.cols());
   };
   check("the task's inputs", episodes.inputs, cell.options().inputs);
   check("the task's targets", episodes.targets, cell.options().outputs);
-  TensorFile file = to_file(cell);
+  TensorFile file = to_tensors(cell);
   add_episodes(file, episodes, samples);
   write_safetensors(path, file);
 }
