@@ -119,7 +119,7 @@ struct Training {
   Data data;
   Cell cell;
   plastic::AdamW<float> adamw;
-  plastic::Trainer<Cell, Prepared, plastic::AdamW<float>> trainer;
+  plastic::Trainer<plastic::EpisodeObjective<Cell, Prepared>, plastic::AdamW<float>> trainer;
 };
 
 template <class Cell>

@@ -17,6 +17,7 @@
 #include "plastic/io/model_file.hpp"
 #include "plastic/optim/adamw.hpp"
 #include "plastic/train/csv_log.hpp"
+#include "plastic/train/early_stopping.hpp"
 #include "plastic/train/keep_best.hpp"
 #include "plastic/train/progress_bar.hpp"
 #include "plastic/train/trainer.hpp"
@@ -79,7 +80,7 @@ void train(const RunSettings& settings) {
   Cell cell(settings.cell_options);
   const CueReward task;
   AdamW<float> optimizer(cell.parameters(), {.learning_rate = settings.learning_rate});
-  Trainer<Cell, CueReward, AdamW<float>> trainer(cell, task, optimizer, settings.training);
+  Trainer trainer(cell, task, optimizer, settings.training);
 
   std::signal(SIGINT, on_interrupt);
   fs::create_directories(settings.out);
@@ -96,9 +97,8 @@ void train(const RunSettings& settings) {
     }
     save(best, cell, task);
   });
-  TrainingCallback* callbacks[] = {&keep, &log, &bar};
 
-  const Progress end = trainer.run(callbacks, 0, [] { return interrupted.load(); });
+  const Progress end = trainer.run(keep, log, bar, StopWhen([] { return interrupted.load(); }));
   if (end.batch < end.batches) std::cout << "Stopped after " << end.batch << " batches.\n";
 
   if (!keep.found()) throw std::runtime_error("no validation loss was finite");

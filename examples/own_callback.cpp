@@ -18,7 +18,7 @@ class Patience : public plastic::TrainingCallback {
   void on_end(const plastic::Progress& progress) override {
     std::cout << "ended after " << progress.batch << " batches at " << best_ << "\n";
   }
-  bool is_over() const { return waited_ >= most_; }
+  bool wants_stop() const override { return waited_ >= most_; }
 
  private:
   int most_, waited_ = 0;
@@ -33,7 +33,6 @@ int main(int argc, char** argv) {
   plastic::Trainer trainer(net, task, optimizer,
                            {.batches = batches, .validation_every = 10, .validation_batches = 10});
   Patience patience(3);
-  plastic::TrainingCallback* callbacks[] = {&patience};
-  const plastic::Progress end = trainer.run(callbacks, 0, [&] { return patience.is_over(); });
+  const plastic::Progress end = trainer.run(patience);
   return end.batch < end.batches || batches < 100 ? 0 : 1;
 }

@@ -51,8 +51,7 @@ int main(int argc, char** argv) {
   plastic::AdamW<float> optimizer(net.parameters());
   plastic::Trainer trainer(net, task, optimizer, {.batches = batches});
   plastic::ProgressBar bar(std::cout, "gru", false);
-  plastic::TrainingCallback* callbacks[] = {&bar};
-  trainer.run(callbacks);
+  trainer.run(bar);
   std::cout << "test loss " << trainer.evaluate({0, plastic::Random::Purpose::test}, 20)
             << " (best without looking at the cue: 0.137)\n";
 }

@@ -65,9 +65,9 @@ int main(int argc, char** argv) {
   plastic::AdamW<float> optimizer(net.parameters());
   plastic::Trainer trainer(net, task, optimizer, {.batches = batches});
   plastic::ProgressBar bar(std::cout, "recall", false);
-  plastic::TrainingCallback* callbacks[] = {&bar};
-  trainer.run(callbacks);
+  trainer.run(bar);
   const auto test = trainer.evaluate_in_detail({0, Random::Purpose::test}, 20);
-  std::cout << "error on queries " << test.query_loss << " (predicting zero leaves 0.333), "
-            << 100 * test.query_share << "% within 0.05\n";
+  std::cout << "error on queries " << test.measure("query_error").mean()
+            << " (predicting zero leaves 0.333), " << 100 * test.measure("within_bound").mean()
+            << "% within 0.05\n";
 }

@@ -9,17 +9,22 @@
 #include "episode_picture.hpp"
 #include "plastic/cells/dispatch.hpp"
 #include "plastic/image_files/image_data.hpp"
-#include "plastic/images/encoder_trainer.hpp"
-#include "plastic/images/image_trainer.hpp"
+#include "plastic/images/encoder_objective.hpp"
+#include "plastic/images/few_shot_objective.hpp"
+#include "plastic/io/checkpoint.hpp"
 #include "plastic/io/image_model_file.hpp"
-#include "plastic/io/joint_checkpoint.hpp"
+#include "plastic/optim/adamw.hpp"
 #include "plastic/train/csv_log.hpp"
+#include "plastic/train/keep_best.hpp"
+#include "plastic/train/trainer.hpp"
 
 namespace experiments {
 namespace {
 
 using namespace plastic;
 namespace fs = std::filesystem;
+
+constexpr double weight_decay = 5e-4;  // the paper's, for images
 
 // Runs of one process share what they read.
 std::shared_ptr<const ImageSplits> shared_data(const std::string& name, int threads,
@@ -49,18 +54,25 @@ void pretrain(const RunSettings& settings, Encoder<float>& encoder, const ImageS
     detail::reject("one_shot_images", "pretraining", "none, classification or contrast",
                    settings.pretraining);
   }
-  EncoderTrainer<float> trainer(
+  EncoderObjective<float> objective(
       encoder, data.train,
       {.goal = contrast ? Pretraining::contrast : Pretraining::classification,
-       .batches = settings.pretraining_batches,
        .augmentation =
            contrast ? Augmentation::for_contrast() : augmentation_of(settings, data.train.shape),
        .seed = settings.seed,
-       .threads = threads});
+       .validation = &validation});
+  AdamW<float> optimizer(objective.parameters(), {.weight_decay = weight_decay});
+  Trainer trainer(objective, optimizer,
+                  {.batch = 128,
+                   .batches = settings.pretraining_batches,
+                   .schedule = CosineSchedule({.floor = 1e-5}),
+                   .validation_batches = 10,
+                   .seed = settings.seed,
+                   .threads = threads});
   KeepBest<float> keep(encoder.state());
   std::vector<TrainingCallback*> callbacks{&keep};
   if (observer != nullptr) callbacks.push_back(observer);
-  trainer.run(validation, callbacks);
+  trainer.run(callbacks);
   keep.restore();
 }
 
@@ -93,35 +105,40 @@ void train_classifier(const RunSettings& settings, const fs::path& folder, int t
       make_cell_options(settings, settings.hidden, settings.way));
   const double encoder_alone = nearest_support(model.encoder(), test, {0, Random::Purpose::test},
                                                100, settings.batch, threads)
-                                   .accuracy;
-  ImageTrainer<Cell> trainer(model, train,
-                             {.batch = settings.batch,
-                              .batches = settings.batches,
-                              .learning_rate = settings.learning_rate,
-                              .rate_every = std::clamp<Index>(settings.batches / 40, 1, 1000),
-                              .clip_norm = settings.clip_norm,
-                              .smoothing = settings.smoothing,
-                              .augmentation = augmentation_of(settings, data->train.shape),
-                              .frozen = !settings.joint,
-                              .validation_every = settings.validate_every,
-                              .seed = settings.seed,
-                              .threads = threads,
-                              .shard = Cell::plastic ? 2 : 8});
+                                   .measure("first_query")
+                                   .mean();
+  FewShotObjective<Cell> objective(model,
+                                   {.train = &train, .validation = &validation, .test = &test},
+                                   {.smoothing = settings.smoothing,
+                                    .augmentation = augmentation_of(settings, data->train.shape),
+                                    .frozen = !settings.joint,
+                                    .seed = settings.seed});
+  AdamW<float> optimizer(objective.parameters(),
+                         {.learning_rate = settings.learning_rate, .weight_decay = weight_decay});
+  Trainer trainer(
+      objective, optimizer,
+      {.batch = settings.batch,
+       .batches = settings.batches,
+       .clip_norm = settings.clip_norm,
+       .schedule = CosineSchedule({.learning_rate = settings.learning_rate,
+                                   .floor = settings.learning_rate / 10,
+                                   .every = std::clamp<Index>(settings.batches / 40, 1, 1000)}),
+       .validation_every = settings.validate_every,
+       .validation_batches = 20,
+       .seed = settings.seed,
+       .threads = threads,
+       .shard = Cell::plastic ? 2 : 8});
   const auto write = [&] { save(folder / "best.safetensors", model); };
   KeepBest<float> keep(model.state(), write);
   CsvLog log(folder / "progress.csv");
-  JointCheckpoint<float> checkpoint(folder / "checkpoint.safetensors",
-                                    to_settings(model.cell().options()), model.state(),
-                                    trainer.optimizer(), keep);
-  const Index first = checkpoint.exists() ? checkpoint.resume() : 0;
-  if (first > 0) log.resume(first);
-  TrainingCallback* callbacks[] = {&keep, &log, &checkpoint, &observers.training};
-  trainer.run(validation, callbacks, first);
+  Checkpoint checkpoint(folder / "checkpoint.safetensors");
+  trainer.run(keep, log, checkpoint, observers.training);
 
   if (!keep.found()) throw std::runtime_error("no validation loss was finite");
   keep.restore();
   write();
-  const ImageEvaluation result = trainer.evaluate(test, {0, Random::Purpose::test}, 100);
+  const Evaluation result = trainer.evaluate_in_detail({0, Random::Purpose::test}, 100);
+  const Measure &first = result.measure("first_query"), &all = result.measure("accuracy");
   draw_episodes(model, test, 4, folder / "episode.svg");
   Csv csv;
   for (const char* name : {"test_loss", "query_loss", "query_share", "first_query_share",
@@ -129,7 +146,7 @@ void train_classifier(const RunSettings& settings, const fs::path& folder, int t
     csv << name;
   }
   csv.end_row();
-  csv << result.loss << result.loss << result.all_accuracy << result.accuracy << result.half_width
+  csv << result.loss << result.loss << all.mean() << first.mean() << first.half_width()
       << encoder_alone;
   csv.end_row();
   csv.write(folder / "test.csv");

@@ -20,8 +20,10 @@
 #include "image_run.hpp"
 #include "plastic/cells/dispatch.hpp"
 #include "plastic/io/checkpoint.hpp"
+#include "plastic/io/model_file.hpp"
 #include "plastic/optim/adamw.hpp"
 #include "plastic/train/csv_log.hpp"
+#include "plastic/train/keep_best.hpp"
 #include "plastic/train/trainer.hpp"
 
 namespace experiments {
@@ -83,8 +85,9 @@ void write_eta(const Evaluation& test, const fs::path& path) {
       << "mean"
       << "sd";
   csv.end_row();
-  for (std::size_t t = 0; t < test.eta_mean.size(); ++t) {
-    csv << t << test.eta_mean[t] << test.eta_deviation[t];
+  const std::vector<double> mean = test.eta_mean(), deviation = test.eta_deviation();
+  for (std::size_t t = 0; t < mean.size(); ++t) {
+    csv << t << mean[t] << deviation[t];
     csv.end_row();
   }
   csv.write(path);
@@ -147,11 +150,8 @@ void train_cell(const RunSettings& settings, const fs::path& folder, int threads
                    .shard = Cell::plastic ? 2 : 8});
   KeepBest<float> keep(cell.parameters(), [&] { save(folder / "best.safetensors", cell, task); });
   CsvLog log(folder / "progress.csv");
-  Checkpoint checkpoint(folder / "checkpoint.safetensors", cell, optimizer, keep);
-  const Index first = checkpoint.exists() ? checkpoint.resume() : 0;
-  if (first > 0) log.resume(first);
-  TrainingCallback* callbacks[] = {&keep, &log, &checkpoint, &observer};
-  trainer.run(callbacks, first);
+  Checkpoint checkpoint(folder / "checkpoint.safetensors");
+  trainer.run(keep, log, checkpoint, observer);
 
   if (!keep.found()) throw std::runtime_error("no validation loss was finite");
   keep.restore();
@@ -166,7 +166,7 @@ void train_cell(const RunSettings& settings, const fs::path& folder, int threads
       << "query_loss"
       << "query_share";
   csv.end_row();
-  csv << test.loss << test.query_loss << test.query_share;
+  csv << test.loss << test.measure("query_error").mean() << test.measure("within_bound").mean();
   csv.end_row();
   csv.write(folder / "test.csv");
 }
