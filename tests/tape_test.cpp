@@ -322,6 +322,87 @@ TEST_CASE("Columns and steps are differentiable any number of times", "[tape]") 
   check_second_order([&](auto v) { return bent(inner_step(v)); }, x);
 }
 
+TEMPLATE_TEST_CASE("A selection takes entries from one of two matrices", "[tape]", float, double) {
+  using Plain = Matrix<TestType>;
+  constexpr TestType zero = 0;
+  for (const Shape& shape : {Shape{1, 1}, Shape{1, 5}, Shape{3, 7}, Shape{8, 4}, Shape{17, 3}}) {
+    INFO(shape.rows << " x " << shape.cols);
+    Plain m = random_matrix<TestType>(shape.rows, shape.cols, 1);
+    m = (m.array() > zero).select(m, -zero).eval();
+    const Plain a = random_matrix<TestType>(shape.rows, shape.cols, 2);
+    const Plain b = random_matrix<TestType>(shape.rows, shape.cols, 3);
+    Tape<TestType> tape;
+    const auto x = tape.constant(a), y = tape.constant(b);
+    CHECK(select(tape.constant(m), x, y).value() == (m.array() != zero).select(a, b));
+    const Plain row_mask = m.topRows(1);
+    const Plain repeated = row_mask.replicate(shape.rows, 1);
+    CHECK(select(tape.constant(row_mask), x, y).value() == (repeated.array() != zero).select(a, b));
+  }
+  Tape<TestType> tape;
+  const auto minus_zero = select(row(tape, {1, 0}), row(tape, {-0.0, 1}), row(tape, {1, -0.0}));
+  CHECK(std::signbit(minus_zero.value()(0, 0)));
+  CHECK(std::signbit(minus_zero.value()(0, 1)));
+}
+
+TEST_CASE("Selections are differentiable any number of times", "[tape]") {
+  const Matrix<double> a = random_matrix(3, 4, 1), b = random_matrix(3, 4, 2);
+  Matrix<double> all(3, 4), per_sample(1, 4);
+  all << 1, 0, 2, 0, 0, 0, -1, 1, 1, 0.5, 0, 0;
+  per_sample << 0, 1, 0, 3;
+  for (const Matrix<double>& m : {all, per_sample}) {
+    const auto select_bent = [&](auto v, auto w) {
+      return sin(select(v.tape().constant(m), v * w, square(w)));
+    };
+    check_gradient(select_bent, a, b);
+    check_second_order(select_bent, a, b);
+    // Both from one matrix, and third order.
+    check_second_order([&](auto v) { return select(v.tape().constant(m), exp(v), v * v); }, a);
+    check_second_order(
+        [&](auto v, auto w) { return v - v.tape().gradient(sum(exp(select_bent(v, w))), v) * 0.3; },
+        a, b);
+  }
+}
+
+TEMPLATE_TEST_CASE("What a selection does not take changes neither value nor adjoint", "[tape]",
+                   float, double) {
+  constexpr double nan = std::numeric_limits<double>::quiet_NaN();
+  constexpr double infinity = std::numeric_limits<double>::infinity();
+  Tape<TestType> tape;
+  const auto mask = row(tape, {1, 0, 1, 0, 1, 0});
+  const auto a = row(tape, {1, nan, 2, infinity, 3, -infinity});
+  const auto b = row(tape, {nan, 4, infinity, 5, -infinity, 6});
+  const auto y = select(mask, a, b);
+  CHECK(y.value() == row(tape, {1, 4, 2, 5, 3, 6}).value());
+  const auto loss = sum(y * y * y);
+  const std::array wrt{a, b, mask};
+  std::array<Var<TestType>, 3> first, second;
+  tape.gradient(loss, wrt, first);
+  tape.gradient(sum(first[0] + first[1]), wrt, second);
+  tape.backward(loss);
+  const auto da = row(tape, {3, 0, 12, 0, 27, 0}), db = row(tape, {0, 48, 0, 75, 0, 108});
+  CHECK(a.adjoint() == da.value());
+  CHECK(b.adjoint() == db.value());
+  CHECK(first[0].value() == da.value());
+  CHECK(first[1].value() == db.value());
+  CHECK(second[0].value() == row(tape, {6, 0, 12, 0, 18, 0}).value());
+  CHECK(second[1].value() == row(tape, {0, 24, 0, 30, 0, 36}).value());
+
+  // An adjoint that is no number stays on the side that was taken.
+  tape.forget_adjoints();
+  tape.seed(y, row(tape, {nan, nan, infinity, infinity, 1, 1}).value());
+  tape.sweep(tape.position(), {});
+  CHECK(a.adjoint()(0, 1) == 0);
+  CHECK(a.adjoint()(0, 3) == 0);
+  CHECK(b.adjoint()(0, 0) == 0);
+  CHECK(b.adjoint()(0, 2) == 0);
+  CHECK(std::isnan(a.adjoint()(0, 0)));
+  CHECK(b.adjoint()(0, 3) == std::numeric_limits<TestType>::infinity());
+
+  // No derivative goes to the mask.
+  CHECK(first[2].value().isZero(0));
+  CHECK_THROWS_AS(mask.adjoint(), std::invalid_argument);
+}
+
 TEST_CASE("Matrices side by side pass their columns' adjoints back", "[tape]") {
   check_gradient(
       [](auto a, auto b) {
@@ -852,6 +933,18 @@ TEST_CASE("Operations that do not fit throw and say why", "[tape]") {
   CHECK(rejection([&] {
           columns(a, std::array<Index, 2>{-1, 0});
         }) == "columns: which must be in 0 .. 2, got -1");
+  CHECK(rejection([&] { select(a, a, b); }) == "select: b must be 2 x 3, got 2 x 2");
+  CHECK(rejection([&] { select(b, a, a); }) ==
+        "select: the mask must be 2 x 3 or 1 x 3, got 2 x 2");
+  CHECK(rejection([&] { select(rows(b, 0, 1), a, a); }) ==
+        "select: the mask must be 2 x 3 or 1 x 3, got 1 x 2");
+  CHECK(rejection([&] { select(columns(a, 0, 1), a, a); }) ==
+        "select: the mask must be 2 x 3 or 1 x 3, got 2 x 1");
+  for (const auto& [m, x, y] : {std::array{foreign, a, a}, {a, foreign, a}, {a, a, foreign}}) {
+    CHECK(rejection([&, mask = m, left = x, right = y] {
+            select(mask, left, right);
+          }).starts_with("select: the variable must be on this tape, got one of another tape"));
+  }
   CHECK(rejection([&] { pad_rows(a, most, 4); }).starts_with("pad_rows: first"));
   CHECK(rejection([&] { rows(a, 0, 0); }).starts_with("rows: the range"));
   CHECK(rejection([&] { pad_rows(a, 2, 3); }) == "pad_rows: first must be in 0 .. 1, got 2");
@@ -938,6 +1031,8 @@ TEST_CASE("A tape that is misused throws and says why", "[tape]") {
                              {[&] { empty + x; }},
                              {[&] { tanh(empty); }},
                              {[&] { columns(empty, std::array<Index, 1>{0}); }},
+                             {[&] { select(empty, x, x); }},
+                             {[&] { select(x, x, empty); }},
                              {[&] { empty.value(); }}}) {
     CHECK(rejection(misuse) == "Var: the variable must be on a tape, got an empty one");
   }

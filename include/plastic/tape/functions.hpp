@@ -5,6 +5,7 @@
 #include "plastic/tape/columns.hpp"
 #include "plastic/tape/elementwise.hpp"
 #include "plastic/tape/linear.hpp"
+#include "plastic/tape/select.hpp"
 
 /// @file
 /// Functions composed of operations: differentiable any number of times, as those are.
