@@ -432,6 +432,7 @@ TEST_CASE("Composed functions are differentiable twice", "[tape]") {
   probabilities.array().rowwise() /= probabilities.colwise().sum().array().eval();
   both([](auto v) { return log_sum_exp(v); }, x);
   both([](auto v) { return softmax(v); }, x);
+  both([](auto v) { return log_softmax(v); }, x);
   both([](auto v, auto gain, auto bias) { return layer_norm(v, gain, bias); }, x,
        random_matrix(4, 1, 5), random_matrix(4, 1, 6));
   both([](auto a, auto b) { return mean_squared_error(a, b); }, x, y);
@@ -439,6 +440,10 @@ TEST_CASE("Composed functions are differentiable twice", "[tape]") {
        per_sample);
   both([&](auto v) { return cross_entropy(v, v.tape().constant(probabilities)); }, x);
   both([&](auto v) { return cross_entropy(v, v.tape().constant(probabilities), 0.3); }, x);
+  for (const double smoothing : {0.0, 0.3, 1.0}) {  // columns of any sum
+    both([=](auto a, auto b) { return cross_entropy(a, b, smoothing); }, x, y);
+  }
+  both([](auto a, auto b) { return binary_cross_entropy(a, b); }, x, y);
 }
 
 TEMPLATE_TEST_CASE("Layer norm follows its definition", "[tape]", float, double) {
@@ -485,6 +490,15 @@ TEMPLATE_TEST_CASE("Losses follow their definitions", "[tape]", float, double) {
   check_close(softmax(v), p);
   check_close(log_sum_exp(v), e.colwise().sum().array().log().matrix().eval());
 
+  check_close(log_softmax(v), p.array().log().matrix().eval());
+
+  const Matrix<double> yes = (y.array() + 1) / 2, sigmoid = e.array() / (1 + e.array());
+  const double binary =
+      -(yes.array() * sigmoid.array().log() + (1 - yes.array()) * (1 - sigmoid.array()).log())
+           .mean();
+  check_close(binary_cross_entropy(v, tape.constant(yes.cast<TestType>())),
+              Matrix<double>::Constant(1, 1, binary));
+
   Matrix<double> one_hot = Matrix<double>::Zero(5, 4);
   for (Index s = 0; s < 4; ++s) one_hot((3 * s) % 5, s) = 1;
   for (const double smoothing : {0.0, 0.1, 1.0}) {
@@ -498,6 +512,84 @@ TEMPLATE_TEST_CASE("Losses follow their definitions", "[tape]", float, double) {
     check_close(cross_entropy(v, tape.constant(one_hot.cast<TestType>()), smoothing),
                 Matrix<double>::Constant(1, 1, expected));
   }
+}
+
+TEMPLATE_TEST_CASE("Cross entropy weighs each sample by the sum of its target", "[tape]", float,
+                   double) {
+  constexpr Index classes = 5, samples = 4;
+  const Matrix<double> x =
+      random_matrix<TestType>(classes, samples, 1, -2, 2).template cast<double>();
+  const Matrix<double> e = x.array().exp();
+  const Matrix<double> p = e.array().rowwise() / e.colwise().sum().array();
+  const std::array<double, 4> advantage{1.5, -2, 0, 0.25};
+  const std::array<Index, 4> action{0, 3, 1, 3};
+  Matrix<double> target = Matrix<double>::Zero(classes, samples);
+  for (std::size_t s = 0; s < 4; ++s) {
+    target(action[s], static_cast<Index>(s)) = advantage[s];
+  }
+  Tape<TestType> tape;
+  const auto v = tape.variable(x.cast<TestType>());
+  const auto q = tape.constant(target.cast<TestType>());
+  for (const double smoothing : {0.0, 0.1, 1.0}) {
+    INFO("smoothing " << smoothing);
+    double expected = 0;
+    Matrix<double> slope(classes, samples);
+    for (std::size_t s = 0; s < 4; ++s) {
+      const auto column = static_cast<Index>(s);
+      expected -= advantage[s] * (1 - smoothing) * std::log(p(action[s], column)) / samples;
+      expected -= advantage[s] * smoothing / classes * p.col(column).array().log().sum() / samples;
+      slope.col(column) = advantage[s] * (p.col(column).array() - smoothing / classes) / samples;
+      slope(action[s], column) -= advantage[s] * (1 - smoothing) / samples;
+    }
+    const auto loss = cross_entropy(v, q, smoothing);
+    check_close(loss, Matrix<double>::Constant(1, 1, expected));
+    const auto recorded = tape.gradient(loss, v);
+    check_close(recorded, slope);
+    tape.backward(loss);
+    CHECK(v.adjoint().isApprox(recorded.value()));
+    CHECK(v.adjoint().col(2).isZero(0));  // a weight of 0 leaves its sample out
+
+    // A one-hot target has the bits of the formula for columns that sum to 1.
+    const auto one_hot = tape.constant(Matrix<TestType>::Identity(classes, samples));
+    const auto smoothed = one_hot * (1 - smoothing) + smoothing / classes;
+    CHECK(cross_entropy(v, one_hot, smoothing).value() ==
+          mean(log_sum_exp(v) - sum_features(smoothed * v)).value());
+  }
+}
+
+TEMPLATE_TEST_CASE("Logarithms of probabilities that are too small stay finite", "[tape]", float,
+                   double) {
+  const double far = std::is_same_v<TestType, float> ? 200 : 2000;         // exp(far) is infinite
+  const double large = std::is_same_v<TestType, float> ? 0x1p25 : 0x1p54;  // has no digit for log 2
+  Matrix<double> logits(2, 4);
+  logits << 0, far, large, -large, -far, -far, large, -large;
+  Tape<TestType> tape;
+  const auto x = tape.variable(logits.cast<TestType>());
+  const auto y = log_softmax(x);
+  Matrix<double> expected(2, 4);
+  const double half = -std::log(2.0);
+  expected << 0, 0, half, half, -far, -2 * far, half, half;
+  check_close(y, expected, 1);
+  const auto recorded = tape.gradient(rows(y, 1, 1), x);
+  tape.backward(rows(y, 1, 1));
+  Matrix<TestType> slope(2, 4);
+  slope << TestType(-1), TestType(-1), TestType(-0.5), TestType(-0.5), TestType(1), TestType(1),
+      TestType(0.5), TestType(0.5);
+  CHECK(x.adjoint().isApprox(slope));
+  CHECK(recorded.value().isApprox(slope));
+}
+
+TEMPLATE_TEST_CASE("Binary cross entropy of extreme logits is finite", "[tape]", float, double) {
+  const double far = std::is_same_v<TestType, float> ? 200 : 2000;
+  Tape<TestType> tape;
+  const auto x = row(tape, {-1e30, -far, 0, far, 1e30, -1e30, -far, 0, far, 1e30});
+  const auto right = row(tape, {0, 0, 0.5, 1, 1, 0, 0, 0.5, 1, 1});
+  const auto loss = binary_cross_entropy(x, right);
+  CHECK(static_cast<double>(loss.value()(0, 0)) == Approx(std::log(2.0) / 5));
+  tape.backward(loss);
+  CHECK(x.adjoint().isZero(TestType(1e-30)));
+  const auto wrong = binary_cross_entropy(row(tape, {-far, far}), row(tape, {1, 0}));
+  CHECK(static_cast<double>(wrong.value()(0, 0)) == Approx(far));
 }
 
 TEMPLATE_TEST_CASE("Extreme inputs do not overflow", "[tape]", float, double) {
@@ -794,7 +886,9 @@ TEMPLATE_TEST_CASE("A cleared tape repeats a program without allocating", "[tape
     const auto inner = small_network(weight, input, bias);
     const std::array parts{tape.gradient(inner, input), rows(input, 0, 7),
                            columns(input, std::array<Index, 3>{4, 0, 4}), columns(input, 1, 2)};
-    tape.backward(sum(square(concatenate_samples<TestType>(parts))));
+    const auto chosen = select(step(input), log_softmax(input), input);
+    tape.backward(sum(square(concatenate_samples<TestType>(parts))) +
+                  cross_entropy(chosen, input, 0.1) + binary_cross_entropy(chosen, step(input)));
   };
   round();
   const std::size_t memory = tape.memory();
@@ -987,6 +1081,8 @@ TEST_CASE("Composed functions that do not fit throw and say why", "[tape]") {
   CHECK(rejection([&] { cross_entropy(x, x, 1.5); }) ==
         "cross_entropy: smoothing must be a finite number in [0, 1], got 1.5");
   CHECK(rejection([&] { cross_entropy(x, x, -0.1); }).starts_with("cross_entropy: smoothing"));
+  CHECK(rejection([&] { binary_cross_entropy(x, column); }) ==
+        "binary_cross_entropy: target must be 2 x 3, got 2 x 1");
 }
 
 TEST_CASE("A tape that is misused throws and says why", "[tape]") {
@@ -1033,6 +1129,7 @@ TEST_CASE("A tape that is misused throws and says why", "[tape]") {
                              {[&] { columns(empty, std::array<Index, 1>{0}); }},
                              {[&] { select(empty, x, x); }},
                              {[&] { select(x, x, empty); }},
+                             {[&] { log_softmax(empty); }},
                              {[&] { empty.value(); }}}) {
     CHECK(rejection(misuse) == "Var: the variable must be on a tape, got an empty one");
   }

@@ -71,6 +71,15 @@ Var<Scalar> softmax(const Var<Scalar>& x) {
   return exp(x - log_sum_exp(x));
 }
 
+/// Logarithms of softmax(x), x - log(sum(exp(x))) over the features of each sample: features x
+/// samples. Without overflow, and exact where a probability is too small for its type.
+template <class Scalar>
+Var<Scalar> log_softmax(const Var<Scalar>& x) {
+  // The same for any shift, so that the largest entry may be one that no derivative reaches.
+  const Var<Scalar> shifted = x - x.tape().constant(x.value().colwise().maxCoeff());
+  return shifted - log_sum_exp(shifted);
+}
+
 /// Weighted mean of squared errors, 1 x 1: sum(weights * (x - target)^2) / (features *
 /// sum(weights)). x, target: features x samples; weights: 1 x samples, >= 0, or empty for all 1.
 /// Throws std::invalid_argument if the shapes do not fit.
@@ -84,16 +93,29 @@ Var<Scalar> mean_squared_error(const Var<Scalar>& x, const Var<Scalar>& target,
   return sum(sum_features(square(x - target)) * weights) / (sum(weights) * x.rows());
 }
 
-/// Mean over samples of -sum_k q_k log softmax(x)_k, q = (1 - smoothing) target + smoothing / K,
-/// 1 x 1. x: K logits x samples; target: K x samples, columns that sum to 1 (one-hot or
-/// probabilities); smoothing in [0, 1]. Throws std::invalid_argument if the shapes differ or the
+/// Mean over samples of -sum_k q_k log softmax(x)_k, 1 x 1, where q = (1 - smoothing) target +
+/// smoothing sum_k(target_k) / K. x: K logits x samples; target: K x samples of any numbers: a
+/// column is one-hot, probabilities, or such times a weight of its sample, as the advantage in a
+/// policy gradient; smoothing in [0, 1]. Throws std::invalid_argument if the shapes differ or the
 /// smoothing is out of its range.
 template <class Scalar>
 Var<Scalar> cross_entropy(const Var<Scalar>& x, const Var<Scalar>& target, double smoothing = 0) {
   detail::check_shape("cross_entropy", "target", target.rows(), target.cols(), x.rows(), x.cols());
   detail::check_range("cross_entropy", "smoothing", smoothing, 0.0, 1.0);
-  const Var<Scalar> q = target * (1 - smoothing) + smoothing / static_cast<double>(x.rows());
-  return mean(log_sum_exp(x) - sum_features(q * x));
+  const Var<Scalar> weight = sum_features(target);  // smoothing leaves it
+  const Var<Scalar> q =
+      target * (1 - smoothing) + weight * (smoothing / static_cast<double>(x.rows()));
+  return mean(log_sum_exp(x) * weight - sum_features(q * x));
+}
+
+/// Mean over all entries of -(target log sigmoid(x) + (1 - target) log(1 - sigmoid(x))), computed
+/// as softplus(x) - x target, 1 x 1. Without overflow. x: logits, features x samples; target: of
+/// that shape, in [0, 1]. Throws std::invalid_argument if the shapes differ.
+template <class Scalar>
+Var<Scalar> binary_cross_entropy(const Var<Scalar>& x, const Var<Scalar>& target) {
+  detail::check_shape("binary_cross_entropy", "target", target.rows(), target.cols(), x.rows(),
+                      x.cols());
+  return mean(softplus(x) - x * target);
 }
 
 }  // namespace plastic
