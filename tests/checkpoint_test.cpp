@@ -2,62 +2,111 @@
 
 #include <catch2/catch.hpp>
 #include <memory>
+#include <optional>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
+#include "plastic/cells/lstm.hpp"
 #include "plastic/cells/rnn.hpp"
+#include "plastic/io/model_file.hpp"
 #include "plastic/optim/adamw.hpp"
 #include "plastic/optim/sgd.hpp"
 #include "plastic/rules/gradient.hpp"
 #include "plastic/rules/hebbian.hpp"
 #include "plastic/tasks/cue_reward.hpp"
+#include "plastic/tasks/sampled_task.hpp"
 #include "plastic/train/csv_log.hpp"
+#include "plastic/train/early_stopping.hpp"
+#include "plastic/train/keep_best.hpp"
 #include "plastic/train/trainer.hpp"
 #include "process.hpp"
 
 using namespace plastic;
+using Catch::Matchers::Contains;
 using plastic::testing::content;
 using plastic::testing::Folder;
 using plastic::testing::rows_of;
 
 namespace {
 
+CueReward small_task(double noise = 0.1) {
+  return CueReward(
+      {.cues = 2, .features = 3, .storage_steps = 3, .recall_steps = 2, .noise = noise});
+}
+
+TrainerOptions small_run(Index batches = 20) {
+  return {.batch = 4,
+          .batches = batches,
+          .validation_every = 5,
+          .validation_batches = 2,
+          .threads = 1,
+          .shard = 2};
+}
+
+CellOptions small_cell(Index hidden = 7) { return {.inputs = 5, .hidden = hidden, .seed = 3}; }
+
+/// Ends a run at a batch as a kill would: nothing more is written.
+struct Killer : TrainingCallback {
+  explicit Killer(Index batch) : at(batch) {}
+  void on_batch(const Progress& p) override {
+    if (p.batch == at) throw std::runtime_error("killed");
+  }
+  Index at;
+};
+
 // A training run with all that is written beside it.
-template <class Optimizer>
+template <class Optimizer, class LossType = SquaredError>
 struct Run {
   using Cell = PlasticRNN<Hebbian, float>;
 
-  Run(const std::filesystem::path& folder, Index batches, Index hidden = 7)
-      : cell({.inputs = 16, .hidden = hidden, .seed = 3}),
-        optimizer(cell.parameters()),
-        trainer(cell, CueReward(), optimizer,
-                {.batch = 4, .batches = batches, .validation_every = 5, .validation_batches = 2}),
+  Run(const std::filesystem::path& folder, const TrainerOptions& options,
+      const CueReward& task = small_task(), Index hidden = 7, CheckpointOptions kept = {},
+      std::optional<Optimizer> other = {})
+      : cell(small_cell(hidden)),
+        optimizer(other ? *other : Optimizer(cell.parameters())),
+        trainer(cell, task, LossType(), optimizer, options),
         keep(cell.parameters()),
         log(folder / "progress.csv"),
-        checkpoint(folder / "checkpoint.safetensors", cell, optimizer, keep) {}
+        stop({.patience = 3}),
+        checkpoint(folder / "checkpoint.safetensors", kept) {}
 
-  void go() {
-    const Index first = checkpoint.exists() ? checkpoint.resume() : 0;
-    if (first > 0) log.resume(first);
-    TrainingCallback* callbacks[] = {&keep, &log, &checkpoint};
-    trainer.run(callbacks, first);
+  void go() { trainer.run(checkpoint, log, keep, stop); }
+  void go_until(Index batch) {
+    CHECK_THROWS_WITH(trainer.run(checkpoint, log, Killer(batch), keep, stop), "killed");
   }
 
   Cell cell;
   Optimizer optimizer;
-  Trainer<Cell, CueReward, Optimizer> trainer;
+  Trainer<EpisodeObjective<Cell, CueReward, LossType>, Optimizer> trainer;
   KeepBest<float> keep;
   CsvLog log;
-  Checkpoint<Cell, Optimizer> checkpoint;
+  EarlyStopping stop;
+  Checkpoint checkpoint;
 };
 
 // The rows without the seconds, which differ from run to run.
 std::vector<std::string> losses(const std::filesystem::path& csv) {
   std::vector<std::string> rows;
   std::istringstream lines(content(csv));
-  for (std::string line; std::getline(lines, line);)
-    rows.push_back(line.substr(0, line.rfind(',')));
+  for (std::string line; std::getline(lines, line);) {
+    std::istringstream cells(line);
+    std::string row;
+    int column = 0;
+    for (std::string cell; std::getline(cells, cell, ','); ++column) {
+      if (column != 3) row += cell + ",";
+    }
+    rows.push_back(row);
+  }
   return rows;
+}
+
+// A checkpoint without what differs from run to run.
+TensorFile timeless(const std::filesystem::path& path) {
+  TensorFile file = read_safetensors(path);
+  file.metadata.erase("state.seconds");
+  file.metadata.erase("state.csv_log.text");
+  return file;
 }
 
 }  // namespace
@@ -65,90 +114,272 @@ std::vector<std::string> losses(const std::filesystem::path& csv) {
 TEMPLATE_TEST_CASE("A run that goes on from a checkpoint has the bits of one never cut off",
                    "[checkpoint]", AdamW<float>, SGD<float>) {
   const Folder whole, parts;
-  Run<TestType> expected(whole.path(), 20);
+  TrainerOptions options = small_run();
+  options.schedule = CosineSchedule({.learning_rate = 1e-2, .floor = 1e-4, .warm_up = 3});
+  Run<TestType> expected(whole.path(), options);
   expected.go();
-  for (const Index batches : {5, 10, 20}) {
-    Run<TestType> run(parts.path(), batches);
+  for (const Index until : {3, 7, 12, 18, 0}) {
+    Run<TestType> run(parts.path(), options);
+    if (until > 0) {
+      run.go_until(until);
+      continue;
+    }
     run.go();
-    if (batches < 20) continue;
     CHECK(run.cell.parameters().values() == expected.cell.parameters().values());
     CHECK(run.keep.best() == expected.keep.best());
     CHECK(run.keep.loss() == expected.keep.loss());
     CHECK(run.keep.batch() == expected.keep.batch());
   }
-  CHECK(content(parts / "checkpoint.safetensors") == content(whole / "checkpoint.safetensors"));
+  const TensorFile a = timeless(whole / "checkpoint.safetensors"),
+                   b = timeless(parts / "checkpoint.safetensors");
+  CHECK(a.metadata == b.metadata);
+  for (const auto& [name, tensor] : a.tensors) {
+    CHECK(std::ranges::equal(tensor.bytes(), b.tensor(name).bytes()));
+  }
   CHECK(losses(parts / "progress.csv") == losses(whole / "progress.csv"));
   const auto rows = rows_of(content(parts / "progress.csv"));
   REQUIRE(rows.size() == 4);
   for (std::size_t i = 1; i < rows.size(); ++i) CHECK(rows[i].seconds >= rows[i - 1].seconds);
 }
 
-TEST_CASE("A checkpoint is refused where it does not fit, and nothing changes", "[checkpoint]") {
+TEST_CASE("A checkpoint between two validations keeps the losses since the last one",
+          "[checkpoint]") {
+  const Folder whole, parts;
+  Run<AdamW<float>>(whole.path(), small_run()).go();
+  const CheckpointOptions often{.every = 1};
+  for (const Index until : {4, 8, 13}) {
+    Run<AdamW<float>>(parts.path(), small_run(), small_task(), 7, often).go_until(until);
+  }
+  Run<AdamW<float>>(parts.path(), small_run(), small_task(), 7, often).go();
+  CHECK(losses(parts / "progress.csv") == losses(whole / "progress.csv"));
+}
+
+TEST_CASE("A learning rate that a callback changes is in force after a resume", "[checkpoint]") {
+  struct Falling : TrainingCallback {
+    explicit Falling(AdamW<float>& o) : optimizer(&o) {}
+    void on_validation(const Progress&) override {
+      optimizer->set_learning_rate(optimizer->learning_rate() / 2);
+    }
+    AdamW<float>* optimizer;
+  };
+  const auto train = [](const std::filesystem::path& folder, Index until) {
+    Run<AdamW<float>> run(folder, small_run());
+    Falling falling(run.optimizer);
+    Killer killer(until);
+    if (until > 0) {
+      CHECK_THROWS(run.trainer.run(falling, run.checkpoint, killer));
+    } else {
+      run.trainer.run(run.checkpoint, falling);
+    }
+    return run.cell.parameters().values();
+  };
+  const Folder whole, parts;
+  const Vector<float> expected = train(whole.path(), 0);
+  train(parts.path(), 12);
+  CHECK(train(parts.path(), 0) == expected);
+}
+
+TEST_CASE("Early stopping goes on with the patience that it had, and has stopped for good",
+          "[checkpoint]") {
+  const Folder folder, whole;
+  TrainerOptions options = small_run(200);
+  Run<SGD<float>> expected(
+      whole.path(), options, small_task(), 7, {},
+      SGD<float>(PlasticRNN<Hebbian, float>(small_cell()).parameters(), {.learning_rate = 0}));
+  expected.go();  // a loss that never improves: one validation and three more
+  CHECK(rows_of(content(whole / "progress.csv")).size() == 4);
+  const auto run = [&](Index until) {
+    Run<SGD<float>> part(
+        folder.path(), options, small_task(), 7, {},
+        SGD<float>(PlasticRNN<Hebbian, float>(small_cell()).parameters(), {.learning_rate = 0}));
+    until > 0 ? part.go_until(until) : part.go();
+  };
+  run(7);
+  run(13);
+  run(0);
+  CHECK(losses(folder / "progress.csv") == losses(whole / "progress.csv"));
+  run(0);
+  CHECK(losses(folder / "progress.csv") == losses(whole / "progress.csv"));
+}
+
+TEST_CASE("A log that is gone, behind or ahead of its checkpoint is as the checkpoint has it",
+          "[checkpoint]") {
+  const Folder whole, folder;
+  Run<AdamW<float>>(whole.path(), small_run()).go();
+  const std::string left = GENERATE("gone", "behind", "ahead", "strange");
+  Run<AdamW<float>>(folder.path(), small_run()).go_until(12);
+  const auto path = folder / "progress.csv";
+  const std::string text = content(path);
+  if (left == "gone") std::filesystem::remove(path);
+  if (left == "behind") plastic::testing::write_plainly(path, text.substr(0, text.find('\n') + 1));
+  if (left == "ahead") plastic::testing::write_plainly(path, text + "15,1,1,1,1,1\n");
+  if (left == "strange") plastic::testing::write_plainly(path, "something else\n");
+  Run<AdamW<float>>(folder.path(), small_run()).go();
+  CHECK(losses(path) == losses(whole / "progress.csv"));
+}
+
+TEST_CASE("A run with other settings is refused by the name of the first that differs",
+          "[checkpoint]") {
   const Folder folder;
   const auto path = folder / "checkpoint.safetensors";
-  Run<AdamW<float>>(folder.path(), 5).go();
+  Run<AdamW<float>>(folder.path(), small_run(5)).go();
+  const std::string before = content(path);
 
-  const auto check_refused = [&](auto& run, const std::string& word) {
+  const auto check_refused = [&](auto& run, const std::string& name) {
+    const Vector<float> weights = run.cell.parameters().values();
+    CHECK_THROWS_WITH(run.go(),
+                      Contains("Checkpoint: \"" + name + "\" in " + path.string() + " must be "));
+    CHECK(run.cell.parameters().values() == weights);
+    CHECK(run.optimizer.steps() == 0);
+    CHECK_FALSE(run.keep.found());
+    CHECK(content(path) == before);
+  };
+  const auto with = [&](auto&& change, const std::string& name) {
+    TrainerOptions options = small_run(5);
+    change(options);
+    Run<AdamW<float>> run(folder.path(), options);
+    check_refused(run, name);
+  };
+  with([](TrainerOptions& o) { o.seed = 1; }, "training.seed");
+  with([](TrainerOptions& o) { o.batch = 6; }, "training.batch");
+  with([](TrainerOptions& o) { o.clip_norm = 4; }, "training.clip_norm");
+  with([](TrainerOptions& o) { o.shard = 1; }, "training.shard");
+  with([](TrainerOptions& o) { o.validation_every = 1; }, "training.validation_every");
+  with([](TrainerOptions& o) { o.validation_batches = 3; }, "training.validation_batches");
+  with([](TrainerOptions& o) { o.schedule = CosineSchedule({}); }, "schedule");
+  with([](TrainerOptions& o) { o.schedule = [](Index) { return 1e-3; }; }, "schedule");
+
+  const auto with_optimizer = [&](const AdamWOptions& o, const std::string& name) {
+    const PlasticRNN<Hebbian, float> cell(small_cell());
+    Run<AdamW<float>> run(folder.path(), small_run(5), small_task(), 7, {},
+                          AdamW<float>(cell.parameters(), o));
+    check_refused(run, name);
+  };
+  with_optimizer({.learning_rate = 2e-3}, "learning_rate");
+  with_optimizer({.beta1 = 0.8}, "beta1");
+  with_optimizer({.beta2 = 0.99}, "beta2");
+  with_optimizer({.epsilon = 1e-7}, "epsilon");
+  with_optimizer({.weight_decay = 1e-3}, "weight_decay");
+  with_optimizer({.amsgrad = false}, "amsgrad");
+  Run<SGD<float>> sgd(folder.path(), small_run(5));
+  check_refused(sgd, "amsgrad");
+
+  Run<AdamW<float>> task(folder.path(), small_run(5), small_task(0.2));
+  check_refused(task, "task.noise");
+  Run<AdamW<float>> wider(folder.path(), small_run(5), small_task(), 8);
+  check_refused(wider, "hidden");
+  Run<AdamW<float>, BinaryCrossEntropy> loss(folder.path(), small_run(5));
+  check_refused(loss, "loss");
+
+  Run<AdamW<float>> frozen(folder.path(), small_run(5));
+  frozen.cell.parameters().freeze(0);
+  check_refused(frozen, "frozen");
+  Run<AdamW<float>> fewer(folder.path(), small_run(5));
+  CHECK_THROWS_WITH(fewer.trainer.run(fewer.keep, fewer.log, fewer.checkpoint),
+                    Contains("\"callbacks\"") && Contains("early_stopping"));
+  EarlyStopping patient({.patience = 4});
+  CHECK_THROWS_WITH(fewer.trainer.run(fewer.keep, fewer.log, patient, fewer.checkpoint),
+                    Contains("\"early_stopping.patience\""));
+
+  SECTION("the number of threads and of batches may differ") {
+    TrainerOptions options = small_run(10);
+    options.threads = 2;
+    Run<AdamW<float>> more(folder.path(), options);
+    more.go();
+    CHECK(more.optimizer.steps() == 10);
+  }
+  SECTION("what the caller allows may differ") {
+    const PlasticRNN<Hebbian, float> cell(small_cell());
+    Run<AdamW<float>> run(folder.path(), small_run(10), small_task(), 7,
+                          {.allow = {"learning_rate"}},
+                          AdamW<float>(cell.parameters(), {.learning_rate = 2e-3}));
+    run.go();
+    CHECK(run.optimizer.learning_rate() == 2e-3);
+    CHECK(run.optimizer.steps() == 10);
+  }
+}
+
+TEST_CASE("A task or a loss that is only a function is known by what it gives", "[checkpoint]") {
+  const Folder folder;
+  const auto train = [&](double scale, double power) {
+    const SampledTask task({.inputs = 2, .outputs = 1, .steps = 3}, [=](Random& random, auto e) {
+      e.input(0)[0] = static_cast<float>(scale * random.uniform(-1, 1));
+      e.target(2) = e.input(0).topRows(1);
+      e.weight(2) = 1;
+    });
+    const auto loss = [=](auto&, auto output, auto target, auto weight) {
+      return sum(sum_features(pow(abs(output - target) + 1e-3, power)) * weight);
+    };
+    PlasticRNN<Hebbian, double> cell({.inputs = 2, .hidden = 4});
+    AdamW<double> optimizer(cell.parameters());
+    Trainer trainer(cell, task, loss, optimizer, small_run(5));
+    Checkpoint checkpoint(folder / "checkpoint.safetensors");
+    trainer.run(checkpoint);
+  };
+  train(1, 1.5);
+  CHECK_NOTHROW(train(1, 1.5));
+  CHECK_THROWS_WITH(train(2, 1.5), Contains("\"tasks_first_episodes\""));
+  CHECK_THROWS_WITH(train(1, 2.5), Contains("\"loss.value\""));
+}
+
+TEST_CASE("A damaged checkpoint is refused whole", "[checkpoint]") {
+  const Folder folder;
+  const auto path = folder / "checkpoint.safetensors";
+  Run<AdamW<float>>(folder.path(), small_run(5)).go();
+  const TensorFile whole = read_safetensors(path);
+  const auto check_refused = [&](const std::string& word) {
+    Run<AdamW<float>> run(folder.path(), small_run());
     const Vector<float> before = run.cell.parameters().values();
-    CHECK_THROWS_WITH(run.checkpoint.resume(), Catch::Matchers::Contains(word));
+    CHECK_THROWS_WITH(run.go(), Contains(word));
     CHECK(run.cell.parameters().values() == before);
     CHECK(run.optimizer.steps() == 0);
     CHECK_FALSE(run.keep.found());
   };
-  SECTION("other settings") {
-    Run<AdamW<float>> wider(folder.path(), 5, 8);
-    check_refused(wider, "\"hidden\"");
-  }
-  SECTION("another optimizer") {
-    SGDOptions with_momentum;
-    with_momentum.momentum = 0.9;
-    Run<AdamW<float>> run(folder.path(), 5);
-    SGD<float> sgd(run.cell.parameters(), with_momentum);
-    Checkpoint<PlasticRNN<Hebbian, float>, SGD<float>> other(path, run.cell, sgd, run.keep);
-    CHECK_THROWS_WITH(other.resume(), Catch::Matchers::Contains("optimizer.momentum"));
-    SGD<float> plain(run.cell.parameters());
-    Checkpoint<PlasticRNN<Hebbian, float>, SGD<float>> without(path, run.cell, plain, run.keep);
-    CHECK_THROWS_WITH(without.resume(), Catch::Matchers::Contains("optimizer"));
-  }
-  SECTION("another rule") {
-    PlasticRNN<Gradient, float> cell({.inputs = 16, .hidden = 7, .seed = 3});
-    AdamW<float> optimizer(cell.parameters());
-    KeepBest<float> keep(cell.parameters());
-    Checkpoint checkpoint(path, cell, optimizer, keep);
-    CHECK_THROWS_WITH(checkpoint.resume(), Catch::Matchers::Contains("rule"));
-  }
   SECTION("a truncated file") {
     const std::string bytes = content(path);
     plastic::testing::write_plainly(path, bytes.substr(0, bytes.size() - 9));
-    Run<AdamW<float>> run(folder.path(), 5);
-    check_refused(run, "checkpoint.safetensors");
+    check_refused("checkpoint.safetensors");
   }
-  SECTION("a model file without an optimizer") {
-    Run<AdamW<float>> run(folder.path(), 5);
-    save(path, run.cell);
-    check_refused(run, "optimizer");
+  SECTION("a model file") {
+    save(path, PlasticRNN<Hebbian, float>(small_cell()));
+    check_refused("checkpoint.safetensors");
+  }
+  SECTION("a missing tensor or text, whichever it is") {
+    for (const auto& [name, tensor] : whole.tensors) {
+      TensorFile file = whole;
+      file.tensors.erase(name);
+      write_safetensors(path, file);
+      check_refused(name);
+    }
+    for (const auto& [name, text] : whole.metadata) {
+      TensorFile file = whole;
+      file.metadata.erase(name);
+      write_safetensors(path, file);
+      check_refused(name);
+    }
   }
 }
 
-TEST_CASE("A log goes on only from a row that it has", "[checkpoint]") {
-  const Folder folder;
-  const auto path = folder / "progress.csv";
-  CsvLog log(path);
-  CHECK_THROWS_WITH(log.resume(5), Catch::Matchers::Contains("progress.csv"));
-  plastic::testing::write_plainly(path, "something else\n");
-  CHECK_THROWS_WITH(log.resume(5), Catch::Matchers::Contains("not a log"));
-  plastic::testing::write_plainly(
-      path, "batch,train_loss,validation_loss,seconds\n5,0.5,0.4,1.5\n10,0.3,0.2,2.5\n");
-  CHECK_THROWS_WITH(log.resume(7), Catch::Matchers::Contains("batch 7"));
-  CHECK_THROWS_WITH(log.resume(15), Catch::Matchers::Contains("batch 15"));
-
-  log.resume(5);
-  Progress progress;
-  progress.batch = 10;
-  progress.train_loss = 0.25;
-  progress.validation_loss = 0.125;
-  progress.seconds = 1;
-  log.on_validation(progress);
-  CHECK(content(path) ==
-        "batch,train_loss,validation_loss,seconds\n5,0.5,0.4,1.5\n10,0.25,0.125,2.5\n");
+TEMPLATE_TEST_CASE("Every rule and cell goes on with its bits", "[checkpoint]",
+                   (PlasticRNN<Gradient, double>), (PlasticLSTM<Hebbian, double>),
+                   (PlasticLSTM<Gradient, float>)) {
+  const auto train = [](const std::filesystem::path& folder, Index until) {
+    using Scalar = typename TestType::ScalarType;
+    TestType cell(small_cell());
+    AdamW<Scalar> optimizer(cell.parameters());
+    Trainer trainer(cell, small_task(), optimizer, small_run());
+    Checkpoint checkpoint(folder / "checkpoint.safetensors");
+    Killer killer(until);
+    if (until > 0) {
+      CHECK_THROWS(trainer.run(killer, checkpoint));
+    } else {
+      trainer.run(checkpoint);
+    }
+    return cell.parameters().values();
+  };
+  const Folder whole, parts;
+  const auto expected = train(whole.path(), 0);
+  train(parts.path(), 7);
+  train(parts.path(), 11);
+  CHECK(train(parts.path(), 0) == expected);
 }

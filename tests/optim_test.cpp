@@ -220,30 +220,61 @@ TEMPLATE_TEST_CASE("The optimizers converge on a quadratic", "[optim]", float, d
                        parameters, 300) < 1e-5);
 }
 
-TEMPLATE_TEST_CASE("A step divided into ranges equals a whole step", "[optim]", float, double) {
-  const auto check = [](auto whole, auto divided) {
-    Parameters<TestType> expected = random_parameters<TestType>();
-    Parameters<TestType> got = expected;
-    const Index size = got.size();
-    for (int step = 1; step <= 10; ++step) {
-      const Vector<TestType> gradients = random_gradients<TestType>(size, step);
-      whole.step(expected, gradients);
-      divided.begin_step();
-      divided.update(got, gradients, 1500, size);
-      divided.update(got, gradients, 0, 2);
-      divided.update(got, gradients, 2, 2);
-      divided.update(got, gradients, 2, 1500);
+TEMPLATE_TEST_CASE("A step on a list of parameter sets equals a step on each", "[optim]", float,
+                   double) {
+  const auto check = [](auto joint, auto first, auto second) {
+    Parameters<TestType> a = random_parameters<TestType>(), b = without_gaps<TestType>();
+    Parameters<TestType> c = a, d = b;
+    for (int step = 1; step <= 5; ++step) {
+      const std::vector<Vector<TestType>> gradients{random_gradients<TestType>(a.size(), step),
+                                                    random_gradients<TestType>(b.size(), step)};
+      const std::vector<Parameters<TestType>*> sets{&a, &b};
+      joint.step(sets, gradients);
+      first.step(c, gradients[0]);
+      second.step(d, gradients[1]);
     }
-    CHECK((got.values() - expected.values()).cwiseAbs().maxCoeff() < tolerance<TestType>);
-    CHECK(divided.steps() == 10);
-    for (const auto& [first, last] : {std::pair<Index, Index>{-1, 2}, {3, 2}, {0, size + 1}}) {
-      const Vector<TestType> gradients = random_gradients<TestType>(size, 1);
-      CHECK_THROWS_AS(divided.update(got, gradients, first, last), std::invalid_argument);
+    CHECK(a.values() == c.values());
+    CHECK(b.values() == d.values());
+    CHECK(joint.sets() == 2);
+    CHECK(joint.size(1) == b.size());
+  };
+  Parameters<TestType> a = random_parameters<TestType>(), b = without_gaps<TestType>();
+  check(AdamW<TestType>({&a, &b}), AdamW<TestType>(a), AdamW<TestType>(b));
+  const SGDOptions options{.momentum = 0.5};
+  check(SGD<TestType>({&a, &b}, options), SGD<TestType>(a, options), SGD<TestType>(b, options));
+
+  AdamW<TestType> joint({&a, &b});
+  CHECK_THROWS_WITH(joint.step(a, a.values()), naming("the number of parameter sets"));
+  const std::vector<Parameters<TestType>*> none;
+  CHECK_THROWS_WITH(AdamW<TestType>(none), naming("the list of parameter sets"));
+}
+
+TEMPLATE_TEST_CASE("A gradient that is not finite is an error and changes nothing", "[optim]",
+                   float, double) {
+  const auto check = [](auto optimizer) {
+    Parameters<TestType> parameters = random_parameters<TestType>();
+    optimizer.step(parameters, random_gradients<TestType>(parameters.size(), 1));
+    const Vector<TestType> before = parameters.values();
+    const std::vector<Vector<TestType>> moments(optimizer.moments().begin(),
+                                                optimizer.moments().end());
+    for (const double bad : {not_a_number, infinity, -infinity}) {
+      for (const Index at : {Index{0}, parameters.size() / 2, parameters.size() - 1}) {
+        Vector<TestType> gradients = random_gradients<TestType>(parameters.size(), 2);
+        gradients[at] = static_cast<TestType>(bad);
+        CHECK_THROWS_AS(optimizer.step(parameters, gradients), plastic::NonFiniteLoss);
+      }
     }
+    CHECK(parameters.values() == before);
+    CHECK(optimizer.steps() == 1);
+    for (std::size_t m = 0; m < moments.size(); ++m) CHECK(optimizer.moments()[m] == moments[m]);
+    // Large numbers whose squares overflow are finite.
+    Vector<TestType> large =
+        Vector<TestType>::Constant(parameters.size(), std::numeric_limits<TestType>::max() / 4);
+    CHECK_NOTHROW(optimizer.step(parameters, large));
   };
   const Parameters<TestType> parameters = random_parameters<TestType>();
-  check(AdamW<TestType>(parameters), AdamW<TestType>(parameters));
-  check(SGD<TestType>(parameters, {.momentum = 0.5}), SGD<TestType>(parameters, {.momentum = 0.5}));
+  check(AdamW<TestType>(parameters));
+  check(SGD<TestType>(parameters, {.learning_rate = 0, .momentum = 0.5}));
 }
 
 TEMPLATE_TEST_CASE("A restored optimizer continues exactly where the saved one was", "[optim]",
@@ -254,7 +285,13 @@ TEMPLATE_TEST_CASE("A restored optimizer continues exactly where the saved one w
       saved.step(expected, random_gradients<TestType>(expected.size(), step));
     }
     Parameters<TestType> got = expected;
-    fresh.restore(saved.steps(), saved.moments());
+    using Moments = std::vector<Vector<TestType>>;
+    saved.set_learning_rate(0.02);
+    fresh.restore(saved.steps(), saved.learning_rate(),
+                  {Moments(saved.moments().begin(), saved.moments().end())});
+    CHECK(fresh.learning_rate() == 0.02);
+    CHECK(fresh.options().learning_rate != 0.02);
+    CHECK(fresh.settings() == saved.settings());
     for (int step = 6; step <= 10; ++step) {
       const Vector<TestType> gradients = random_gradients<TestType>(expected.size(), step);
       saved.step(expected, gradients);
@@ -265,12 +302,14 @@ TEMPLATE_TEST_CASE("A restored optimizer continues exactly where the saved one w
     REQUIRE(fresh.moments().size() == moments);
     REQUIRE(fresh.moment_names().size() == moments);
 
-    std::vector<Vector<TestType>> wrong(moments, Vector<TestType>::Zero(expected.size()));
-    CHECK_THROWS_AS(fresh.restore(-1, wrong), std::invalid_argument);
+    Moments wrong(moments, Vector<TestType>::Zero(expected.size()));
+    CHECK_THROWS_AS(fresh.restore(-1, 0.1, {wrong}), std::invalid_argument);
+    CHECK_THROWS_AS(fresh.restore(1, -0.1, {wrong}), std::invalid_argument);
+    CHECK_THROWS_AS(fresh.restore(1, 0.1, {wrong, wrong}), std::invalid_argument);
     wrong.back().conservativeResize(expected.size() - 1);
-    CHECK_THROWS_AS(fresh.restore(1, wrong), std::invalid_argument);
+    CHECK_THROWS_AS(fresh.restore(1, 0.1, {wrong}), std::invalid_argument);
     wrong.emplace_back();
-    CHECK_THROWS_AS(fresh.restore(1, wrong), std::invalid_argument);
+    CHECK_THROWS_AS(fresh.restore(1, 0.1, {wrong}), std::invalid_argument);
     CHECK(fresh.steps() == 10);
   };
   using Adam = AdamW<TestType>;
@@ -331,7 +370,6 @@ TEMPLATE_TEST_CASE("A step with vectors of another length is rejected and not co
   const Vector<TestType> shorter = Vector<TestType>::Zero(parameters.size() - 1);
   CHECK_THROWS_WITH(adam.step(parameters, shorter), naming("gradients"));
   CHECK_THROWS_WITH(sgd.step(parameters, shorter), naming("gradients"));
-  CHECK_THROWS_WITH(adam.update(parameters, parameters.values(), 0, 1), naming("begin_step"));
   parameters.add("late", 1, 1);
   const Vector<TestType> longer = Vector<TestType>::Zero(parameters.size());
   CHECK_THROWS_WITH(adam.step(parameters, longer), naming("parameters"));
@@ -394,11 +432,49 @@ TEST_CASE("Clipping rejects a limit that is not positive", "[optim]") {
   }
 }
 
-TEST_CASE("The constant schedule stays where it is", "[optim]") {
-  const plastic::ConstantSchedule schedule(0.3);
-  CHECK(schedule(0) == 0.3);
-  CHECK(schedule(1000000) == 0.3);
-  CHECK_THROWS_WITH(plastic::ConstantSchedule(-1), naming("learning_rate"));
+TEMPLATE_TEST_CASE("The gradients of several sets are clipped by their common norm", "[optim]",
+                   float, double) {
+  std::vector<Vector<TestType>> gradients{Vector<TestType>::Constant(9, 1),
+                                          Vector<TestType>::Constant(4, 2)};
+  const double norm = plastic::clip_gradient_norm(std::span(gradients), 1);
+  CHECK(relative_error(norm, 5) < 1e-6);
+  CHECK(relative_error(gradients[0][8], 0.2) < 1e-6);
+  CHECK(relative_error(gradients[1][3], 0.4) < 1e-6);
+}
+
+TEST_CASE("A schedule is any function of the batch, or of the batch and the length of the run",
+          "[optim]") {
+  using plastic::Schedule;
+  CHECK(Schedule().empty());
+  CHECK(Schedule().rates(100).empty());
+  CHECK_THROWS_WITH(Schedule()(0, 1), naming("Schedule"));
+  const Schedule constant = [](Index) { return 0.3; };
+  CHECK(constant(0, 10) == 0.3);
+  CHECK(constant(1000000, 10) == 0.3);
+  const Schedule falling = [](Index batch, Index batches) {
+    return 1 - static_cast<double>(batch) / static_cast<double>(batches);
+  };
+  CHECK(falling(25, 100) == 0.75);
+  CHECK(falling.rates(9) ==
+        "1 0.8888888888888888 0.7777777777777778 0.6666666666666667 "
+        "0.5555555555555556 0.4444444444444444 0.33333333333333337 "
+        "0.2222222222222222 0.11111111111111116");
+  CHECK_THROWS_WITH(falling(101, 100), naming("the rate of batch 101"));
+}
+
+TEST_CASE("A warm-up rises in a line to the rate", "[optim]") {
+  const plastic::LinearWarmUp rising({.learning_rate = 2, .batches = 4});
+  CHECK(rising(0) == 0.5);
+  CHECK(rising(3) == 2);
+  CHECK(rising(100) == 2);
+  const plastic::CosineSchedule cosine({.learning_rate = 2, .floor = 1, .warm_up = 4});
+  CHECK(cosine(0, 24) == 0.5);
+  CHECK(cosine(3, 24) == 2);
+  CHECK(cosine(4, 24) == 2);
+  CHECK(relative_error(cosine(14, 24), 1.5) < 1e-12);
+  CHECK(relative_error(cosine(24, 24), 1) < 1e-12);
+  CHECK_THROWS_WITH(plastic::LinearWarmUp({.batches = 0}), naming("batches"));
+  CHECK_THROWS_WITH(plastic::CosineSchedule({.warm_up = -1}), naming("warm_up"));
 }
 
 TEST_CASE("The cosine schedule falls in steps from the rate to the floor and stays", "[optim]") {
@@ -418,7 +494,7 @@ TEST_CASE("The cosine schedule rejects bad options by name", "[optim]") {
   using plastic::CosineSchedule;
   CHECK_THROWS_WITH(CosineSchedule({.learning_rate = not_a_number}), naming("learning_rate"));
   CHECK_THROWS_WITH(CosineSchedule({.learning_rate = 1, .floor = 2}), naming("floor"));
-  CHECK_THROWS_WITH(CosineSchedule({.batches = 0}), naming("batches"));
+  CHECK_THROWS_WITH(CosineSchedule({.batches = -1}), naming("batches"));
   CHECK_THROWS_WITH(CosineSchedule({.every = 0}), naming("every"));
   CHECK_THROWS_WITH(CosineSchedule({.batches = 10})(-1), naming("batch"));
 }

@@ -170,23 +170,29 @@ struct Row {
   double seconds = 0;
 };
 
-// Throws unless the text is a whole progress.csv: the header and rows of four finite numbers.
+// Throws unless the text is a whole progress.csv: the header, perhaps with measures, and rows of as
+// many finite numbers.
 inline std::vector<Row> rows_of(const std::string& csv) {
   const auto expect = [&](bool right) {
     if (!right) throw std::runtime_error("not a whole progress.csv: " + csv);
   };
-  expect(csv.starts_with(csv_header + "\n") && csv.ends_with("\n"));
+  expect(csv.starts_with(csv_header) && csv.ends_with("\n"));
   std::istringstream lines(csv);
   std::string line;
   std::getline(lines, line);
+  const auto commas = std::ranges::count(line, ',');
   std::vector<Row> rows;
   while (std::getline(lines, line)) {
     Row row;
     char a = 0, b = 0, c = 0;
     std::istringstream fields(line);
     fields >> row.batch >> a >> row.train_loss >> b >> row.validation_loss >> c >> row.seconds;
-    expect(fields && fields.peek() == std::char_traits<char>::eof());
-    expect(a == ',' && b == ',' && c == ',');
+    expect(fields && a == ',' && b == ',' && c == ',' && std::ranges::count(line, ',') == commas);
+    for (double measure = 0; fields.peek() == ',';) {
+      fields >> a >> measure;
+      expect(fields && std::isfinite(measure));
+    }
+    expect(fields.peek() == std::char_traits<char>::eof());
     expect(std::isfinite(row.train_loss) && std::isfinite(row.validation_loss) && row.seconds >= 0);
     expect(rows.empty() || row.batch > rows.back().batch);
     rows.push_back(row);

@@ -38,6 +38,12 @@ double gradient_norm(std::span<const Vector<Scalar>> gradients) {
   return std::sqrt(sum);
 }
 
+/// That of one vector.
+template <class Scalar>
+double gradient_norm(const Vector<Scalar>& gradients) {
+  return gradient_norm(std::span(&gradients, 1));
+}
+
 /// @{
 /// Scales the gradients of a list of parameter sets, or of one, by max_norm / n if their common
 /// norm n exceeds `max_norm`, and returns n.

@@ -1,7 +1,10 @@
 #pragma once
 
+#include <algorithm>
 #include <array>
+#include <cmath>
 #include <concepts>
+#include <cstdio>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -54,9 +57,14 @@ struct SquaredError {
   /// See Loss.
   template <class Column>
   void measure(const Column& output, const Column& target, Evaluation& evaluation) const {
-    const auto error = (output - target).template cast<double>().eval();
-    evaluation.add(0, error.squaredNorm() / static_cast<double>(output.rows()));
-    evaluation.add(1, error.cwiseAbs().maxCoeff() < bound ? 1 : 0);
+    double square = 0, largest = 0;
+    for (Index k = 0; k < output.rows(); ++k) {
+      const auto error = static_cast<double>(output[k] - target[k]);
+      square += error * error;
+      largest = std::max(largest, std::abs(error));
+    }
+    evaluation.add(0, square / static_cast<double>(output.rows()));
+    evaluation.add(1, largest < bound ? 1 : 0);
   }
 };
 

@@ -146,9 +146,16 @@ class Trainer final : public RunnableTrainer {
   }
 
   /// The same with the measures of the objective and, for episodes, the learning rate of every
-  /// step. Throws std::invalid_argument likewise.
+  /// step. Throws std::invalid_argument likewise, and if a measure has nothing to count: no step of
+  /// the task is a query.
   Evaluation evaluate_in_detail(Random::Stream stream, Index batches) {
-    return evaluation(stream, batches, true);
+    Evaluation result = evaluation(stream, batches, true);
+    for (const Measure& measure : result.measures()) {
+      if (measure.count > 0) continue;
+      detail::reject("Trainer::evaluate_in_detail", "the sum of the task's queries", "positive",
+                     measure.count);
+    }
+    return result;
   }
 
   using RunnableTrainer::run;
