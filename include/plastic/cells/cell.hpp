@@ -148,6 +148,11 @@ class PlasticCell {
   /// nothing where it has had that size before.
   void reset(CellState<Scalar>& state, Index samples) const { restart(state, samples); }
 
+  /// Makes one sample of a state zero, states and fast weights, also where they are not finite; the
+  /// steps of the other samples keep their bits. Allocates nothing. Throws std::invalid_argument if
+  /// there is no such sample.
+  void reset_sample(CellState<Scalar>& state, Index sample) const;
+
   /// One time step without derivatives; changes `state`, whose memory holds the result until its
   /// next step. x: inputs x samples. Allocates nothing after the first call, locks nothing.
   CellOutput<ConstMatrixMap<Scalar>> step(CellState<Scalar>& state,
@@ -174,6 +179,8 @@ class PlasticCell {
   CellState<Scalar> state_of(Episode<Scalar>& episode) const;
 
  private:
+  friend struct detail::CellStateAccess;
+
   Episode<Scalar> begin(Tape<Scalar>& tape, Index samples, Vector<Scalar>* gradients,
                         bool differentiable) const;
 
@@ -204,6 +211,9 @@ class PlasticCell {
   void restart(CellState<Scalar>& state, Index samples) const;
 
   void copy_state(Episode<Scalar>& from, Episode<Scalar>& to) const;
+
+  /// Makes `to` a copy of `from`, a state of any cell of this type.
+  static void copy(const CellState<Scalar>& from, CellState<Scalar>& to);
 
   void check_owner(std::string_view function, const Episode<Scalar>& episode) const;
 

@@ -7,6 +7,12 @@
 
 namespace plastic {
 
+namespace detail {
+
+struct CellStateAccess;  // io/state_file.hpp
+
+}  // namespace detail
+
 /// Results of one step or of a whole run. As variables, or, where nothing is differentiated, as
 /// views that stay until the next step.
 template <class Matrices>
@@ -20,12 +26,28 @@ struct CellOutput {
 /// must outlive it and stay in place. The cell's parameters may change between two steps, in place
 /// or by assignment; an update that nobody has looked at since its step is then carried out with
 /// the new A. After an assignment that gives them other memory, step or `begin` before looking at
-/// fast weights. One thread at a time.
+/// fast weights.
+///
+/// A copy is a state of its own of the same cell, and every further step of either gives the same
+/// bits: to plan ahead, or to branch. Copying to a state of the same cell and number of samples
+/// allocates nothing. Throws std::invalid_argument if the cell has since got other parameters.
+///
+/// One thread at a time; several threads may copy one state and look at it as a constant.
 template <class Scalar>
 class CellState {
  public:
   /// An empty one, for `PlasticCell::reset`.
   CellState() = default;
+  /// @{
+  /// As described above; of an empty state, an empty one.
+  CellState(const CellState& other) { *this = other; }
+  CellState& operator=(const CellState& other) {
+    if (this == &other) return *this;
+    if (other.copy_ == nullptr) return *this = CellState();
+    other.copy_(other, *this);
+    return *this;
+  }
+  /// @}
   /// @{
   /// Leaves an empty state behind.
   CellState(CellState&& other) noexcept { *this = std::move(other); }
@@ -34,43 +56,73 @@ class CellState {
     episode_ = std::exchange(other.episode_, {});
     layers_ = std::exchange(other.layers_, 0);
     states_ = std::exchange(other.states_, 0);
+    copy_ = std::exchange(other.copy_, nullptr);
     return *this;
   }
   /// @}
 
   Index samples() const { return episode_.samples; }  ///< episodes side by side; 0 in an empty one
 
-  /// State matrix k, hidden x samples: 0 is the hidden state, 1 the LSTM's cell state; may be
-  /// written to. Throws std::invalid_argument if there is none.
+  /// @{
+  /// State matrix k, hidden x samples: 0 is the hidden state, 1 the LSTM's cell state; a view,
+  /// which may be written to unless the state is a constant. Throws std::invalid_argument if there
+  /// is none.
   MatrixMap<Scalar> state(std::size_t k) {
-    if (k >= states_) detail::reject("CellState::state", "k", "below the number of states", k);
+    check_state(k);
     return episode_.state[k].node().value_map();
   }
-  MatrixMap<Scalar> hidden() { return state(0); }  ///< state 0
+  ConstMatrixMap<Scalar> state(std::size_t k) const {
+    check_state(k);
+    return episode_.state[k].value();
+  }
+  MatrixMap<Scalar> hidden() { return state(0); }
+  ConstMatrixMap<Scalar> hidden() const { return state(0); }
+  /// @}
 
   /// @{
   /// Fast weights (outputs x inputs) and biases (outputs x 1) of layer l, in the order of
-  /// PlasticCell::layer_names; may be written to. Throws std::invalid_argument if there is no such
-  /// layer or sample, or the cell is not plastic.
+  /// PlasticCell::layer_names: views, which may be written to and hold until the next step. Looking
+  /// changes nothing in the steps to come. Throws std::invalid_argument if there is no such layer
+  /// or sample, or the cell is not plastic.
   StridedMatrixMap<Scalar> fast_weight(std::size_t l, Index sample) {
-    return layer(l).fast_weight(sample);
+    check_layer(l);
+    return episode_.synapses[l].fast_weight(sample);
   }
-  MatrixMap<Scalar> fast_bias(std::size_t l, Index sample) { return layer(l).fast_bias(sample); }
+  MatrixMap<Scalar> fast_bias(std::size_t l, Index sample) {
+    check_layer(l);
+    return episode_.synapses[l].fast_bias(sample);
+  }
+  /// @}
+  /// @{
+  /// The same of a constant: copies. Cost O(inputs outputs); allocate.
+  Matrix<Scalar> fast_weight(std::size_t l, Index sample) const {
+    check_layer(l);
+    return episode_.synapses[l].fast_weight(sample);
+  }
+  Vector<Scalar> fast_bias(std::size_t l, Index sample) const {
+    check_layer(l);
+    return episode_.synapses[l].fast_bias(sample);
+  }
   /// @}
 
  private:
   template <class Dynamics, class Rule, class S>
   friend class PlasticCell;
+  friend struct detail::CellStateAccess;
 
-  Synapse<Scalar>& layer(std::size_t l) {
+  void check_state(std::size_t k) const {
+    if (k >= states_) detail::reject("CellState::state", "k", "below the number of states", k);
+  }
+  void check_layer(std::size_t l) const {
     if (l >= layers_) detail::reject("CellState", "the layer", "below the number of layers", l);
-    return episode_.synapses[l];
   }
 
   std::unique_ptr<Tape<Scalar>> tape_;
   Episode<Scalar> episode_;
   std::size_t layers_ = 0;
   std::size_t states_ = 0;
+  void (*copy_)(const CellState& from,
+                CellState& to) = nullptr;  // by the cell, whose type it knows
 };
 
 }  // namespace plastic

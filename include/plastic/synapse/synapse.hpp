@@ -115,6 +115,66 @@ class Synapse {
   }
   /// @}
 
+  /// @{
+  /// The same numbers as copies, which leave an update that waits as it is: several threads may do
+  /// so at once. Cost O(inputs outputs); allocates.
+  Matrix<Scalar> fast_weight(Index sample) const {
+    check_state("Synapse::fast_weight", sample);
+    Vector<Scalar> values = copy_of(sample);
+    return data_->history.weight_matrix(values.data(), 0);
+  }
+  Vector<Scalar> fast_bias(Index sample) const {
+    check_state("Synapse::fast_bias", sample);
+    return copy_of(sample).tail(outputs());
+  }
+  /// @}
+
+  // Of a plastic synapse that is not differentiable.
+
+  /// Makes the fast weights of one sample zero, as they are at the start, also where they are not
+  /// finite. Throws std::invalid_argument if there is no such sample, or the synapse has a history.
+  void reset_sample(Index sample) {
+    check_state("Synapse::reset_sample", sample);
+    check_present("Synapse::reset_sample");
+    data_->history.clear_sample(sample);
+    for (const auto* factor : {present_->pre, present_->post, present_->rate, present_->decay}) {
+      factor->value_map().col(sample).setZero();
+    }
+  }
+
+  /// Takes the fast weights of `other`, and the update that waits there: from then on both give the
+  /// same bits. Allocates nothing. Throws std::invalid_argument if the two differ in size, or one
+  /// of them has a history.
+  void copy(const Synapse& other) {
+    check_state("Synapse::copy", 0);
+    other.check_state("Synapse::copy", 0);
+    check_present("Synapse::copy");
+    other.check_present("Synapse::copy");
+    detail::check_shape("Synapse::copy", "the other synapse", other.outputs(), other.inputs(),
+                        outputs(), inputs());
+    detail::check_shape("Synapse::copy", "the other's samples", 1, other.samples(), 1, samples());
+    const auto take = [](const Node<Scalar>* to, const Node<Scalar>* from) {
+      to->value_map() = from->value_map();
+    };
+    take(present_->pre, other.present_->pre);
+    take(present_->post, other.present_->post);
+    take(present_->rate, other.present_->rate);
+    take(present_->decay, other.present_->decay);
+    present_->bias_pre = other.present_->bias_pre;
+    data_->history.copy(other.data_->history, present_);
+  }
+
+  /// Goes on as if the present fast weights were the work of `version` updates, whose number
+  /// decides in which order a read adds up. Throws std::invalid_argument if it is negative, or the
+  /// synapse has a history.
+  void resume(Index version) {
+    check_state("Synapse::resume", 0);
+    check_present("Synapse::resume");
+    if (version < 0) detail::reject("Synapse::resume", "version", "at least 0", version);
+    data_->history.advance();
+    data_->history.resume(present_, version, false);
+  }
+
   /// What it was made with.
   const SlowWeights<Scalar>& slow_weights() const { return checked_data().slow; }
 
@@ -162,6 +222,22 @@ class Synapse {
     return data_->history.latest();
   }
 
+  /// The newest version of one sample, by a turned A that follows the parameters, without a word to
+  /// anybody else.
+  Vector<Scalar> copy_of(Index sample) const {
+    Vector<Scalar> values(data_->history.sample_size());
+    Matrix<Scalar> turned;
+    if (data_->turned_alpha != nullptr) turned = data_->slow.alpha.value().transpose();
+    data_->history.copy_sample(sample, turned.size() == 0 ? nullptr : turned.data(), values.data());
+    return values;
+  }
+
+  void check_present(std::string_view function) const {
+    if (data_->options.differentiable) {
+      detail::reject(function, "the synapse", "one that is not differentiable",
+                     "one that keeps its history");
+    }
+  }
   void check_not_empty(std::string_view function) const {
     if (empty()) detail::reject(function, "the synapse", "on a tape", "an empty one");
   }
@@ -209,7 +285,7 @@ class Synapse {
   void open_present(Index inputs, Index outputs, Index samples) {
     present_ = new (tape_->arena().allocate(sizeof(Entry))) Entry;
     const auto leaf = [&](Index rows) {
-      return &tape_->borrow(tape_->allocate(rows * samples), rows, samples).node();
+      return &tape_->borrow(filled(rows * samples, Scalar(0)), rows, samples).node();
     };
     present_->pre = leaf(inputs);
     present_->post = leaf(outputs);

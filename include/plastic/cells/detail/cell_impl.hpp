@@ -273,6 +273,39 @@ void PlasticCell<Dynamics, Rule, Scalar>::restart(CellState<Scalar>& state, Inde
   state.episode_ = begin(*state.tape_, samples, nullptr, false);
   state.layers_ = layers_.size();
   state.states_ = Dynamics::states;
+  state.copy_ = &PlasticCell::copy;
+}
+
+template <class Dynamics, class Rule, class Scalar>
+void PlasticCell<Dynamics, Rule, Scalar>::reset_sample(CellState<Scalar>& state,
+                                                       Index sample) const {
+  check_owner("PlasticCell::reset_sample", state.episode_);
+  if (sample < 0 || sample >= state.samples()) {
+    detail::reject("PlasticCell::reset_sample", "sample",
+                   "in 0 .. " + std::to_string(state.samples() - 1), sample);
+  }
+  for (std::size_t k = 0; k < Dynamics::states; ++k) state.state(k).col(sample).setZero();
+  if constexpr (Rule::plastic) {
+    for (std::size_t l = 0; l < layers_.size(); ++l)
+      state.episode_.synapses[l].reset_sample(sample);
+  }
+}
+
+template <class Dynamics, class Rule, class Scalar>
+void PlasticCell<Dynamics, Rule, Scalar>::copy(const CellState<Scalar>& from,
+                                               CellState<Scalar>& to) {
+  const auto& cell = *static_cast<const PlasticCell*>(from.episode_.cell);
+  cell.check_owner("CellState", from.episode_);
+  if (to.episode_.cell != from.episode_.cell || to.samples() != from.samples() ||
+      to.episode_.parameter_count != from.episode_.parameter_count) {
+    cell.restart(to, from.samples());
+  }
+  for (std::size_t k = 0; k < Dynamics::states; ++k) to.state(k) = from.state(k);
+  if constexpr (Rule::plastic) {
+    for (std::size_t l = 0; l < cell.layers_.size(); ++l) {
+      to.episode_.synapses[l].copy(from.episode_.synapses[l]);
+    }
+  }
 }
 
 template <class Dynamics, class Rule, class Scalar>

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "plastic/synapse/detail/update_entry.hpp"
+#include "plastic/synapse/detail/passes.hpp"
 #include "plastic/tape/arena.hpp"
 
 namespace plastic::detail {
@@ -16,31 +16,18 @@ namespace plastic::detail {
 /// whenever more than 32 and more than twice as many copies as it says are held, so that T steps
 /// keep O(sqrt T) copies without knowing T beforehand. Measured: a training step takes 9.6, 9.3 and
 /// 9.1 us per sample and step with a copy every 4, 8 and 20 updates, at any size of the network.
-///
-/// A state is, for each sample, the weights, row by row, and then the biases of all outputs. A row
-/// holds the weights from one input; where there are too few outputs to fill vectors, it holds
-/// those to one output, and the passes run `across`. Measured, RNN with hidden 128 and 6 outputs: a
-/// training step takes 31 ms rather than 33.5, a forward pass 8.2 rather than 9.3.
 template <class Scalar>
-class History {
+class History : public Passes<Scalar> {
  public:
   using Entry = UpdateEntry<Scalar>;
   using Slow = kernels::Slow<Scalar>;
+  using Passes<Scalar>::sample_size, Passes<Scalar>::state_size, Passes<Scalar>::weight_part;
 
-  /// Whether a layer's rows hold the weights to one output.
-  static bool runs_across(Index inputs, Index outputs) {
-    return outputs < inputs && outputs < 2 * kernels::lanes<Scalar>;
-  }
-
-  /// weights: inputs x outputs, or outputs x inputs where the layer runs across; bias: 1 x outputs.
+  /// As of Passes.
   void open(Arena& arena, const Slow& weights, const Slow& bias, Index samples, Scalar clip,
             bool differentiable, Index interval = 0) {
     arena_ = &arena;
-    weights_ = weights;
-    bias_ = bias;
-    across_ = runs_across(weights.rows * weights.cols / bias.cols, bias.cols);
-    samples_ = samples;
-    clip_ = clip;
+    Passes<Scalar>::open(weights, bias, samples, clip);
     differentiable_ = differentiable;
     fixed_interval_ = interval > 0;
     interval_ = std::max<Index>(1, interval);
@@ -48,40 +35,6 @@ class History {
     std::fill_n(latest_, state_size(), Scalar(0));
   }
 
-  /// Slow weights and biases that have moved to another place; nullptr for one that has not.
-  void follow(const Scalar* weight, const Scalar* alpha, const Scalar* bias,
-              const Scalar* bias_alpha) {
-    if (weight != nullptr) weights_.weight = weight;
-    if (alpha != nullptr) weights_.alpha = alpha;
-    if (bias != nullptr) bias_.weight = bias;
-    if (bias_alpha != nullptr) bias_.alpha = bias_alpha;
-  }
-
-  Index inputs() const { return across_ ? weights_.cols : weights_.rows; }
-  Index outputs() const { return bias_.cols; }
-  bool across() const { return across_; }
-
-  Index state_size() const { return samples_ * sample_size(); }
-  template <class S>  // Scalar or const Scalar
-  S* weight_part(S* state, Index sample) const {
-    return state + sample * sample_size();
-  }
-  template <class S>
-  S* bias_part(S* state, Index sample) const {
-    return weight_part(state, sample) + weights_.rows * weights_.cols;
-  }
-
-  /// Its weights as outputs x inputs.
-  StridedMatrixMap<Scalar> weight_matrix(Scalar* state, Index sample) const {
-    const Index step = across_ ? inputs() : 1;
-    const Index column_step = across_ ? 1 : outputs();
-    return {weight_part(state, sample), outputs(), inputs(), {column_step, step}};
-  }
-
-  const Slow& weights() const { return weights_; }
-  const Slow& bias() const { return bias_; }
-  Index samples() const { return samples_; }
-  Scalar clip() const { return clip_; }
   Entry* newest() const { return newest_; }
   Entry* after(const Entry* entry) const { return entry == nullptr ? oldest_ : entry->next; }
 
@@ -106,6 +59,36 @@ class History {
     oldest_ = newest_ = pending_ = entry;
   }
 
+  /// Goes on as after `versions` updates, the last of which, `entry`, still waits or has led to
+  /// what lies in `latest`.
+  void resume(Entry* entry, Index versions, bool waits) {
+    entry->version = versions - 1;
+    entry->next = nullptr;
+    oldest_ = newest_ = versions > 0 ? entry : nullptr;
+    pending_ = waits ? entry : nullptr;
+  }
+
+  /// Goes on like `other`, a history of the same size that `replace` has written; `entry` is a copy
+  /// of its update.
+  void copy(const History& other, Entry* entry) {
+    std::copy_n(other.latest_, state_size(), latest_);
+    resume(entry, other.versions(), other.pending_ != nullptr);
+  }
+
+  /// Makes the weights zero that the waiting updates find.
+  void clear_sample(Index sample) {
+    std::fill_n(weight_part(latest_, sample), sample_size(), Scalar(0));
+  }
+
+  /// One sample of the newest version, sample_size() values, without an update being carried out; A
+  /// as of Passes::apply_to_sample.
+  void copy_sample(Index sample, const Scalar* alpha, Scalar* to) const {
+    std::copy_n(weight_part(latest_, sample), sample_size(), to);
+    for (const Entry* entry = pending_; entry != nullptr; entry = entry->next) {
+      this->apply_to_sample(*entry, sample, alpha, to);
+    }
+  }
+
   /// Number of updates so far.
   Index versions() const { return newest_ == nullptr ? 0 : newest_->version + 1; }
 
@@ -117,39 +100,13 @@ class History {
   /// y = x (W + w) + b + beta of the newest version, in one pass with the last waiting update. Has
   /// the same bits where that update has been carried out before.
   void read(const Scalar* x, Scalar* y) {
-    std::fill_n(y, samples_ * outputs(), Scalar(0));
-    if (pending_ == nullptr)
-      return across_ ? read_settled<Direction::across>(x, y) : read_settled<Direction::down>(x, y);
+    std::fill_n(y, this->samples() * this->outputs(), Scalar(0));
+    if (pending_ == nullptr) {
+      const Index last = newest_ == nullptr ? 0 : newest_->version;
+      return Passes<Scalar>::read(last, latest_, x, y);
+    }
     while (pending_->next != nullptr) apply_pending<false>(nullptr, nullptr);
     apply_pending<true>(x, y);
-  }
-
-  /// y += x (W + w): the transpose of the next.
-  void add_weight_product(Scalar* state, const Scalar* x, Scalar* y) const {
-    across_ ? add_product<Direction::across>(state, x, y)
-            : add_product<Direction::down>(state, x, y);
-  }
-
-  /// u += (W + w) d.
-  void add_transposed_product(Scalar* state, const Scalar* d, Scalar* u) const {
-    across_ ? add_product<Direction::down>(state, d, u)
-            : add_product<Direction::across>(state, d, u);
-  }
-
-  /// Calls f(first row, rows, sample) for tiles of the weights, all samples of a tile in a row:
-  /// they share the tile's slow weights while these are in the first-level cache. Every other
-  /// version goes through the tiles from the last to the first: of weights that the second-level
-  /// cache cannot hold, the part that the pass before has left there is used again. Measured with
-  /// 2 MB, LSTM with hidden 128, backward passes over one sample: 9.5 -> 7.7 ns per 16 weights.
-  template <class F>
-  void for_row_tiles(Index version, F&& f) const {
-    const Index tile = std::max<Index>(1, tile_values / weights_.cols);
-    const Index tiles = (weights_.rows + tile - 1) / tile;
-    for (Index i = 0; i < tiles; ++i) {
-      const Index first = (version % 2 == 0 ? i : tiles - 1 - i) * tile;
-      const Index count = std::min(tile, weights_.rows - first);
-      for (Index s = 0; s < samples_; ++s) f(first, count, s);
-    }
   }
 
   /// The weights on both sides of an update, for its adjoint.
@@ -197,7 +154,7 @@ class History {
     for (; from != &entry; from = from->next) {
       from->next->snapshot = take_state();
       from->next->replayed = true;
-      apply<false>(*from, from->snapshot, from->next->snapshot, nullptr, nullptr);
+      this->template apply<false>(*from, from->snapshot, from->next->snapshot, nullptr, nullptr);
     }
     return entry.snapshot;
   }
@@ -234,40 +191,6 @@ class History {
   static constexpr Scalar least_keep = Scalar(0.75);  // (1 / 0.75)^8 = 10
   static constexpr Index most_at_first = 32;
 
-  // 8 KB of A and of W: both tiles and a few rows of each sample fit the first-level cache.
-  static constexpr Index tile_values = 8192 / static_cast<Index>(sizeof(Scalar));
-
-  using Direction = kernels::Direction;
-
-  Index sample_size() const { return weights_.rows * weights_.cols + bias_.cols; }
-
-  template <Direction direction>
-  void add_product(Scalar* state, const Scalar* from, Scalar* to) const {
-    const bool down = direction == Direction::down;
-    const Index from_size = down ? weights_.rows : weights_.cols;
-    const Index to_size = down ? weights_.cols : weights_.rows;
-    for (Index s = 0; s < samples_; ++s) {
-      kernels::fast_product<direction>(weights_, weight_part(state, s), from + s * from_size,
-                                       to + s * to_size);
-    }
-  }
-
-  /// `read` where no update waits: the sums in the order of the pass with the last update.
-  template <Direction direction>
-  void read_settled(const Scalar* x, Scalar* y) const {
-    const Scalar one = 1;
-    for (Index s = 0; s < samples_; ++s) {
-      kernels::fast_product<Direction::down>(bias_, bias_part(latest_, s), &one, y + s * outputs());
-    }
-    for_row_tiles(
-        newest_ == nullptr ? 0 : newest_->version, [&](Index first, Index count, Index s) {
-          kernels::fast_product<direction>(
-              weights_.part(first, count), weight_part(latest_, s) + first * weights_.cols,
-              x + s * inputs() + (direction == Direction::down ? first : 0),
-              y + s * outputs() + (direction == Direction::across ? first : 0));
-        });
-  }
-
   template <bool Read>
   void apply_pending(const Scalar* x, Scalar* y) {
     Entry& entry = *pending_;
@@ -280,60 +203,15 @@ class History {
       to = take_state();
       ++kept_;
     }
-    apply<Read>(entry, latest_, to, x, y);
+    this->template apply<Read>(entry, latest_, to, x, y);
     latest_ = to;
     pending_ = entry.next;
     if (!fixed_interval_ && kept_ > std::max(most_at_first, 2 * interval_)) thin_out();
   }
 
-  /// The update from one state to another, and if Read, y += x (W + w') + b + beta'.
-  template <bool Read>
-  void apply(const Entry& entry, Scalar* from, Scalar* to, const Scalar* x, Scalar* y) const {
-    const auto run = [&]<bool Clip>(std::bool_constant<Clip>) {
-      apply_to_bias<Read ? Direction::down : Direction::none, Clip>(entry, from, to, y);
-      if constexpr (!Read) {
-        apply_to_weights<Direction::none, Clip>(entry, from, to, x, y);
-      } else if (across_) {
-        apply_to_weights<Direction::across, Clip>(entry, from, to, x, y);
-      } else {
-        apply_to_weights<Direction::down, Clip>(entry, from, to, x, y);
-      }
-    };
-    clip_ > 0 ? run(std::true_type{}) : run(std::false_type{});
-  }
-
-  template <Direction direction, bool Clip>
-  void apply_to_bias(const Entry& entry, Scalar* from, Scalar* to, Scalar* y) const {
-    const Scalar one = 1;
-    for (Index s = 0; s < samples_; ++s) {
-      kernels::update_product<direction, Clip>(
-          bias_, bias_part(from, s), bias_part(to, s), entry.bias_factors(s, clip_), &one,
-          direction == Direction::none ? y : y + s * outputs());
-    }
-  }
-
-  template <Direction direction, bool Clip>
-  void apply_to_weights(const Entry& entry, Scalar* from, Scalar* to, const Scalar* x,
-                        Scalar* y) const {
-    for_row_tiles(entry.version, [&](Index first, Index count, Index s) {
-      kernels::Update<Scalar> update = entry.factors(s, clip_, across_);
-      update.by_row += first;
-      const Index at = first * weights_.cols;
-      const Scalar* in = x;
-      Scalar* out = y;
-      if constexpr (direction != Direction::none) {
-        in += s * inputs() + (direction == Direction::down ? first : 0);
-        out += s * outputs() + (direction == Direction::across ? first : 0);
-      }
-      kernels::update_product<direction, Clip>(weights_.part(first, count),
-                                               weight_part(from, s) + at, weight_part(to, s) + at,
-                                               update, in, out);
-    });
-  }
-
   bool is_invertible(const Entry& entry) const {
     const Scalar* decay = entry.decay->value;
-    return !(clip_ > 0) && std::all_of(decay, decay + samples_, [](Scalar lambda) {
+    return !(this->clip() > 0) && std::all_of(decay, decay + this->samples(), [](Scalar lambda) {
       return Scalar(1) - lambda >= least_keep;
     });
   }
@@ -355,12 +233,7 @@ class History {
   }
 
   Arena* arena_ = nullptr;
-  Slow weights_;
-  Slow bias_;
-  Index samples_ = 0;
-  Scalar clip_ = 0;
   bool differentiable_ = false;
-  bool across_ = false;
 
   Scalar* latest_ = nullptr;
   Entry* oldest_ = nullptr;

@@ -1,0 +1,166 @@
+#pragma once
+
+#include <algorithm>
+#include <filesystem>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "plastic/cells/cell.hpp"
+#include "plastic/cells/settings.hpp"
+#include "plastic/io/safetensors.hpp"
+
+namespace plastic {
+
+namespace detail {
+
+/// What a file needs of a state beside what everybody sees.
+struct CellStateAccess {
+  /// A copy whose A lies where the cell's parameters lie now.
+  template <class Cell, class Scalar>
+  static CellState<Scalar> copy(std::string_view function, const Cell& cell,
+                                const CellState<Scalar>& state) {
+    cell.check_owner(function, state.episode_);
+    CellState<Scalar> result = state;
+    cell.follow_parameters(result.episode_);
+    return result;
+  }
+
+  /// Of the fast weights, since the state was zero.
+  template <class Scalar>
+  static Index updates(const CellState<Scalar>& state) {
+    return state.episode_.synapses.front().version();
+  }
+
+  template <class Scalar>
+  static void resume(CellState<Scalar>& state, Index updates) {
+    for (std::size_t l = 0; l < state.layers_; ++l) state.episode_.synapses[l].resume(updates);
+  }
+};
+
+/// Calls f(name, shape, sample_of) for every tensor of a state; sample_of(state, s) is one sample.
+template <class Cell, class F>
+void for_state_tensors(const Cell& cell, Index samples, F&& f) {
+  for (std::size_t k = 0; k < Cell::states; ++k) {
+    f("state." + std::to_string(k), std::vector<Index>{samples, cell.options().hidden},
+      [k](auto& state, Index s) { return state.state(k).col(s); });
+  }
+  if constexpr (Cell::plastic) {
+    const std::vector<LayerShape> layers = Cell::layer_shapes(cell.options());
+    for (std::size_t l = 0; l < layers.size(); ++l) {
+      const std::string name = "fast." + std::string(layers[l].name);
+      f(name + ".weight", std::vector<Index>{samples, layers[l].inputs, layers[l].outputs},
+        [l](auto& state, Index s) { return state.fast_weight(l, s); });
+      f(name + ".bias", std::vector<Index>{samples, layers[l].outputs},
+        [l](auto& state, Index s) { return state.fast_bias(l, s); });
+    }
+  }
+}
+
+/// A sample of a tensor [samples, size] or [samples, inputs, outputs] as it lies in memory.
+template <class Map, class Values>
+Map sample_in(const Values& values, const std::vector<Index>& shape, Index sample) {
+  const Index rows = shape.back();
+  const Index cols = shape.size() == 3 ? shape[1] : 1;
+  return {values.data() + sample * rows * cols, rows, cols};
+}
+
+}  // namespace detail
+
+/// A live state as files hold it: the settings of its cell, the texts `samples` and `updates`
+/// (steps of the fast weights so far, which decide in which order sums are formed), and the tensors
+/// state.K [samples, hidden], fast.LAYER.weight [samples, inputs, outputs] and fast.LAYER.bias
+/// [samples, outputs]. An update that waits is carried out in the file, and not in `state`. Throws
+/// std::invalid_argument unless it is a state of `net`.
+template <class Dynamics, class Rule, class Scalar>
+TensorFile to_tensors(const PlasticCell<Dynamics, Rule, Scalar>& net,
+                      const CellState<Scalar>& state) {
+  CellState<Scalar> now = detail::CellStateAccess::copy("to_tensors", net, state);
+  const Index samples = now.samples();
+  TensorFile file;
+  file.metadata = settings_of(net);
+  file.metadata["samples"] = detail::number_text(samples);
+  if constexpr (Rule::plastic) {
+    file.metadata["updates"] = detail::number_text(detail::CellStateAccess::updates(now));
+  }
+  detail::for_state_tensors(
+      net, samples,
+      [&](const std::string& name, const std::vector<Index>& shape, const auto& sample_of) {
+        Tensor& tensor = file.tensors[name] = Tensor(dtype_of<Scalar>(), shape);
+        const auto values = tensor.values<Scalar>();
+        for (Index s = 0; s < samples; ++s) {
+          detail::sample_in<MatrixMap<Scalar>>(values, shape, s) = sample_of(now, s);
+        }
+      });
+  return file;
+}
+
+/// The state of `net` that a file describes: with the parameters that `net` had then, every further
+/// step has the bits of the state that was saved. Throws std::invalid_argument naming a setting of
+/// the file that is missing or not that of `net` (cell, rule, and all options), and a tensor that
+/// is missing, unknown, or of another type or shape. The file's tensors beside state.* and fast.*
+/// are the caller's business.
+template <class Dynamics, class Rule, class Scalar>
+CellState<Scalar> state_from_tensors(const PlasticCell<Dynamics, Rule, Scalar>& net,
+                                     const TensorFile& file) {
+  constexpr std::string_view here = "state_from_tensors";
+  for (const auto& [name, expected] : settings_of(net)) {
+    const std::string& got = setting(file.metadata, name);
+    if (got != expected) {
+      detail::reject(here, "\"" + name + "\" of the file", expected + ", as of the cell", got);
+    }
+  }
+  const auto samples = detail::number_setting<Index>(file.metadata, "samples");
+  detail::check_positive(here, "\"samples\" of the file", samples);
+  // All of it is checked before the state takes memory for the samples that the file claims.
+  std::vector<std::string> known;
+  detail::for_state_tensors(
+      net, samples, [&](const std::string& name, const std::vector<Index>& shape, const auto&) {
+        file.values<Scalar>(name, shape);
+        known.push_back(name);
+      });
+  for (const auto& [name, tensor] : file.tensors) {
+    if ((name.starts_with("state.") || name.starts_with("fast.")) &&
+        std::ranges::find(known, name) == known.end()) {
+      detail::reject(here, "every tensor state.* and fast.*", "one of the cell's", name);
+    }
+  }
+  CellState<Scalar> state = net.initial_state(samples);
+  detail::for_state_tensors(
+      net, samples,
+      [&](const std::string& name, const std::vector<Index>& shape, const auto& sample_of) {
+        const auto values = file.values<Scalar>(name, shape);
+        for (Index s = 0; s < samples; ++s) {
+          sample_of(state, s) = detail::sample_in<ConstMatrixMap<Scalar>>(values, shape, s);
+        }
+      });
+  if constexpr (Rule::plastic) {
+    const auto updates = detail::number_setting<Index>(file.metadata, "updates");
+    if (updates < 0 || updates > Index{1} << 62) {
+      detail::reject(here, "\"updates\" of the file", "in 0 .. 2^62", updates);
+    }
+    detail::CellStateAccess::resume(state, updates);
+  }
+  return state;
+}
+
+/// Writes a live state to a file, whole or not at all, so that another process can go on from it.
+/// The parameters are not in it. Throws as to_tensors and write_safetensors do.
+///
+///     save_state("state.safetensors", net, state);
+///     auto state = load_state("state.safetensors", net);
+template <class Dynamics, class Rule, class Scalar>
+void save_state(const std::filesystem::path& path, const PlasticCell<Dynamics, Rule, Scalar>& net,
+                const CellState<Scalar>& state) {
+  write_safetensors(path, to_tensors(net, state));
+}
+
+/// The state that a file holds, for the cell that it was saved with. Throws std::runtime_error if
+/// the file cannot be read, and std::invalid_argument as state_from_tensors does.
+template <class Dynamics, class Rule, class Scalar>
+CellState<Scalar> load_state(const std::filesystem::path& path,
+                             const PlasticCell<Dynamics, Rule, Scalar>& net) {
+  return state_from_tensors(net, read_safetensors(path));
+}
+
+}  // namespace plastic
