@@ -11,6 +11,7 @@
 
 #include "files.hpp"
 #include "plastic/io/checkpoint.hpp"
+#include "plastic/io/state_file.hpp"
 #include "plastic/plastic.hpp"
 
 namespace {
@@ -70,6 +71,23 @@ TEST_CASE("A state of another cell is no state of this one", "[mistakes]") {
         CellState<double> empty;
         net.step(empty, input());
       });
+}
+
+TEST_CASE("A sample that a state does not have cannot be reset", "[mistakes]") {
+  const Net net(small);
+  auto state = net.initial_state(2);
+  check_message("PlasticCell::reset_sample: sample must be in 0 .. 1, got 2",
+                [&] { net.reset_sample(state, 2); });
+}
+
+TEST_CASE("A state is read into a cell like the one that it was saved with", "[mistakes]") {
+  const Net net(small);
+  const TensorFile file = to_tensors(net, net.initial_state(1));
+  CellOptions options = small;
+  options.hidden = 5;
+  const Net other(options);
+  check_message("state_from_tensors: \"hidden\" of the file must be 5, as of the cell, got 4",
+                [&] { state_from_tensors(other, file); });
 }
 
 TEST_CASE("A tape that is not cleared between two episodes is noticed", "[mistakes]") {
