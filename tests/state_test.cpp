@@ -282,6 +282,46 @@ TEMPLATE_LIST_TEST_CASE("A constant state shows what the state has", "[state]", 
   });
 }
 
+TEMPLATE_TEST_CASE("A constant synapse shows updates that wait, and they still wait", "[state]",
+                   float, double) {
+  using Scalar = TestType;
+  for (const Index outputs : {2, 30}) {  // across, and down
+    Tape<Scalar> tape;
+    const auto random = [&](Index rows, Index cols) {
+      return tape.variable(Matrix<Scalar>(Matrix<Scalar>::Random(rows, cols)));
+    };
+    const SlowWeights<Scalar> slow{random(outputs, 40), random(outputs, 1), random(outputs, 40),
+                                   random(outputs, 1)};
+    Synapse<Scalar> synapse(tape, slow, {.samples = 2});
+    for (int t = 0; t < 3; ++t) {
+      synapse.write({random(40, 2), random(outputs, 2), 1}, random(1, 2), random(1, 2));
+    }
+    const Synapse<Scalar>& constant = synapse;
+    const Matrix<Scalar> weight = constant.fast_weight(1);
+    const Vector<Scalar> bias = constant.fast_bias(1);
+    CHECK(weight.norm() > 0);
+    CHECK(constant.fast_weight(1) == weight);
+    CHECK(synapse.fast_weight(1) == weight);
+    CHECK(synapse.fast_bias(1) == bias);
+
+    // It has a history, in which nothing can be changed.
+    Synapse<Scalar> present(tape, slow, {.samples = 2, .differentiable = false});
+    const std::string expected =
+        " the synapse must be one that is not differentiable, got one that keeps its history";
+    CHECK(message_of([&] { synapse.copy(present); }) == "Synapse::copy:" + expected);
+    CHECK(message_of([&] { present.copy(synapse); }) == "Synapse::copy:" + expected);
+    CHECK(message_of([&] { synapse.reset_sample(0); }) == "Synapse::reset_sample:" + expected);
+    CHECK(message_of([&] { synapse.resume(1); }) == "Synapse::resume:" + expected);
+    CHECK(message_of([&] { present.resume(-1); }) ==
+          "Synapse::resume: version must be at least 0, got -1");
+    CHECK(message_of([&] { present.reset_sample(2); }) ==
+          "Synapse::reset_sample: sample must be in 0 .. 1, got 2");
+    Synapse<Scalar> more(tape, slow, {.samples = 3, .differentiable = false});
+    CHECK(message_of([&] { more.copy(present); }) ==
+          "Synapse::copy: the other's samples must be 3, got 2");
+  }
+}
+
 TEST_CASE("Threads branch off one state", "[state]") {
   const PlasticLSTM<Hebbian, float> cell({.inputs = 3, .hidden = 21, .outputs = 2});
   auto state = state_after(cell, 4);

@@ -152,7 +152,10 @@ class Synapse {
     other.check_present("Synapse::copy");
     detail::check_shape("Synapse::copy", "the other synapse", other.outputs(), other.inputs(),
                         outputs(), inputs());
-    detail::check_shape("Synapse::copy", "the other's samples", 1, other.samples(), 1, samples());
+    if (other.samples() != samples()) {
+      detail::reject("Synapse::copy", "the other's samples", std::to_string(samples()),
+                     other.samples());
+    }
     const auto take = [](const Node<Scalar>* to, const Node<Scalar>* from) {
       to->value_map() = from->value_map();
     };
@@ -222,8 +225,8 @@ class Synapse {
     return data_->history.latest();
   }
 
-  /// The newest version of one sample, by a turned A that follows the parameters, without a word to
-  /// anybody else.
+  /// The newest version of one sample. The shared copy of A in the order of the passes may be out
+  /// of date, and must not change here: this makes one of its own.
   Vector<Scalar> copy_of(Index sample) const {
     Vector<Scalar> values(data_->history.sample_size());
     Matrix<Scalar> turned;

@@ -23,7 +23,7 @@ class History : public Passes<Scalar> {
   using Slow = kernels::Slow<Scalar>;
   using Passes<Scalar>::sample_size, Passes<Scalar>::state_size, Passes<Scalar>::weight_part;
 
-  /// As of Passes.
+  /// The first arguments are those of Passes::open.
   void open(Arena& arena, const Slow& weights, const Slow& bias, Index samples, Scalar clip,
             bool differentiable, Index interval = 0) {
     arena_ = &arena;
