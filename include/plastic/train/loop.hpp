@@ -56,7 +56,8 @@ class TrainingLoop final : public ResumableRun {
  public:
   TrainingLoop(RunnableTrainer& trainer, std::span<TrainingCallback* const> callbacks)
       : trainer_(trainer), callbacks_(callbacks.begin(), callbacks.end()) {
-    std::ranges::stable_partition(callbacks_, [](auto* c) { return !c->comes_last(); });
+    std::stable_partition(callbacks_.begin(), callbacks_.end(),
+                          [](auto* c) { return !c->comes_last(); });
     progress_.batches = trainer.batches();
   }
 
