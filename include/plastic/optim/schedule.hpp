@@ -46,8 +46,9 @@ class Schedule {
   double operator()(Index batch, Index batches) const {
     if (empty()) detail::reject("Schedule", "the schedule", "one with a function", "an empty one");
     const double rate = rate_(batch, batches);
-    detail::check_range("Schedule", "the rate of batch " + std::to_string(batch), rate, 0,
-                        std::numeric_limits<double>::max());
+    constexpr double largest = std::numeric_limits<double>::max();
+    if (rate >= 0 && rate <= largest) return rate;  // without the text, which allocates
+    detail::check_range("Schedule", "the rate of batch " + std::to_string(batch), rate, 0, largest);
     return rate;
   }
 
