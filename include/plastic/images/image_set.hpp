@@ -1,5 +1,6 @@
 #pragma once
 
+#include <bit>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -50,8 +51,8 @@ struct ImageSet {
   const std::uint8_t* image(Index number) const { return pixels.data() + number * shape.size(); }
 };
 
-/// Tells a set from others: 64 bits of its shape, classes and pixels (FNV-1a over words of eight
-/// bytes), as a text. One pass over the pixels.
+/// Tells a set from others: 64 bits of its shape, classes, normalisation and pixels (FNV-1a over
+/// words of eight bytes), as a text. One pass over the pixels.
 inline std::string fingerprint(const ImageSet& set) {
   std::uint64_t hash = 14695981039346656037u;
   const auto add = [&hash](std::uint64_t word) { hash = (hash ^ word) * 1099511628211u; };
@@ -59,6 +60,8 @@ inline std::string fingerprint(const ImageSet& set) {
   add(static_cast<std::uint64_t>(set.shape.height));
   add(static_cast<std::uint64_t>(set.shape.width));
   for (const ImageClass& c : set.classes) add(static_cast<std::uint64_t>(c.count));
+  for (const double mean : set.normalisation.mean) add(std::bit_cast<std::uint64_t>(mean));
+  for (const double d : set.normalisation.deviation) add(std::bit_cast<std::uint64_t>(d));
   std::size_t i = 0;
   for (; i + 8 <= set.pixels.size(); i += 8) {
     std::uint64_t word = 0;
