@@ -96,6 +96,7 @@ class EncoderObjective {
     all["encoder.filters"] = number_text(encoder_->filters());
     all["loss"] = options_.goal == Pretraining::classification ? "classification" : "contrast";
     all["loss.temperature"] = number_text(options_.temperature);
+    all["loss.projection"] = number_text(options_.projection);
     all["layers_seed"] = number_text(options_.seed);
     all["images"] = fingerprint(*set_);
     return all;
