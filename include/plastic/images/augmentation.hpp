@@ -207,7 +207,12 @@ inline void resized_crop(const ImageShape& s, const std::uint8_t* from, double l
 /// Gaussian blur with a standard deviation of `sigma` pixels; the edge goes on outside.
 inline void blur(const ImageShape& s, double sigma, double* x) {
   const auto reach = static_cast<Index>(std::ceil(3 * sigma));
-  std::vector<double> weights(static_cast<std::size_t>(2 * reach + 1)), line;
+  // With room for the widest blur that `augment` makes, so that later ones allocate nothing.
+  thread_local std::vector<double> weights, line;
+  const Index side = std::max(s.height, s.width);
+  weights.reserve(static_cast<std::size_t>(side + 3));
+  line.reserve(static_cast<std::size_t>(side));
+  weights.resize(static_cast<std::size_t>(2 * reach + 1));
   double sum = 0;
   for (Index k = -reach; k <= reach; ++k) {
     const double z = static_cast<double>(k) / sigma;

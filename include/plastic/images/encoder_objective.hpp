@@ -1,10 +1,12 @@
 #pragma once
 
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "plastic/images/augmentation.hpp"
 #include "plastic/images/nearest_support.hpp"
+#include "plastic/nn/conv2d.hpp"
 #include "plastic/nn/dense.hpp"
 #include "plastic/tape/functions.hpp"
 #include "plastic/train/objective.hpp"
@@ -123,8 +125,9 @@ class EncoderObjective {
       if (k > 0) x = relu(x);
       x = layers_[k](x, head_, &gradients[1], shard.threads);
     }
-    const Var<Scalar> loss =
-        options_.goal == Pretraining::classification ? classification_loss(x) : contrast_loss(x);
+    const Var<Scalar> loss = options_.goal == Pretraining::classification
+                                 ? classification_loss(x)
+                                 : contrast_loss(x, shard.threads);
     tape_->backward(loss);
     return static_cast<double>(loss.value()(0, 0));
   }
@@ -167,7 +170,7 @@ class EncoderObjective {
     return cross_entropy(logits, target);
   }
 
-  Var<Scalar> contrast_loss(const Var<Scalar>& x) {
+  Var<Scalar> contrast_loss(const Var<Scalar>& x, int threads) {
     const Index n = x.cols();
     const Var<Scalar> z = x / sqrt(sum_features(square(x)) + 1e-12);
     // A view is not its own counterpart.
@@ -175,7 +178,11 @@ class EncoderObjective {
     const Var<Scalar> mask = tape_->constant(never * Matrix<Scalar>::Identity(n, n));
     const Var<Scalar> target = tape_->constant(Matrix<Scalar>::NullaryExpr(
         n, n, [n](Index i, Index k) -> Scalar { return i == (k + n / 2) % n ? 1 : 0; }));
-    return cross_entropy(matmul(transpose(z), z) / options_.temperature + mask, target);
+    // z' z, as Dense has its products: shared among threads and without memory of its own.
+    const Var<Scalar> cosine = conv2d(
+        z, z, Var<Scalar>(),
+        {.input = {z.rows(), 1, 1}, .filters = n, .kernel = 1, .padding = 0, .threads = threads});
+    return cross_entropy(cosine / options_.temperature + mask, target);
   }
 
   Encoder<Scalar>* encoder_;
