@@ -7,15 +7,18 @@
 #include <string>
 #include <vector>
 
+#include "files.hpp"
 #include "gradcheck.hpp"
 #include "plastic/cells/lstm.hpp"
 #include "plastic/cells/rnn.hpp"
+#include "plastic/images/few_shot_objective.hpp"
 #include "plastic/images/glyphs.hpp"
-#include "plastic/images/image_trainer.hpp"
 #include "plastic/nn/conv4.hpp"
+#include "plastic/optim/adamw.hpp"
 #include "plastic/rules/gradient.hpp"
 #include "plastic/rules/hebbian.hpp"
 #include "plastic/rules/none.hpp"
+#include "plastic/train/trainer.hpp"
 
 using namespace plastic;
 using namespace plastic::testing;
@@ -49,6 +52,7 @@ ImageClassifier<Cell> small_classifier(const ImageShape& shape, std::uint64_t se
 }
 
 const FewShotImagesOptions three_way{.way = 3, .shot = 2, .queries = 1};
+const AdamWOptions adamw{.learning_rate = 1e-3, .weight_decay = 5e-4};
 
 }  // namespace
 
@@ -174,11 +178,13 @@ TEST_CASE("An episode shows its classes' images and labels that tell nothing of 
   CHECK(task.support_steps() == 6);
   CHECK(task.steps() == 9);
   constexpr int episodes = 6000;
+  DrawnEpisode episode;
   std::map<std::pair<Index, Index>, int> label_of_class;  // of the first support image
   std::map<Index, int> first_labels, first_query_labels;
   for (int e = 0; e < episodes; ++e) {
     Random random({.seed = 2}, 0, static_cast<std::uint64_t>(e));
-    const std::vector<ShownImage> shown = task.draw(random);
+    task.draw(random, episode);
+    const std::vector<ShownImage>& shown = episode.steps;
     REQUIRE(shown.size() == 9);
     std::map<Index, Index> class_of_label;
     std::map<Index, int> times;
@@ -214,14 +220,25 @@ TEST_CASE("An episode shows its classes' images and labels that tell nothing of 
 TEMPLATE_TEST_CASE("The gradient of encoder, head and cell equals differences", "[images]", Hebbian,
                    Gradient, None) {
   using Cell = Rnn2<TestType, double>;
+  const bool frozen = GENERATE(false, true);
   const ImageSet set = make_glyphs(few_glyphs());
+  const FewShotImages episodes(set, three_way);
   auto model = small_classifier<Cell>(set.shape);
-  ImageTrainer<Cell> trainer(model, FewShotImages(set, three_way),
-                             {.batch = 3, .smoothing = 0.1, .threads = 2, .shard = 2});
+  FewShotObjective objective(model, {.train = &episodes}, {.smoothing = 0.1, .frozen = frozen});
+  AdamW<double> optimizer(objective.parameters(), adamw);
+  Trainer trainer(objective, optimizer, {.batch = 3, .threads = 2, .shard = 2});
   trainer.gradient(7);
-  const std::vector<Vector<double>> gradients = trainer.optimizer().gradients();
-  std::vector<Parameters<double>*> parts{&model.encoder().parameters(), &model.head(),
-                                         &model.cell().parameters()};
+  const std::vector<Parameters<double>*> parts = objective.parameters();
+  REQUIRE(parts.size() == 3);
+  CHECK(parts[1] == &model.head());
+  CHECK(parts[2] == &model.cell().parameters());
+  if (frozen) {
+    CHECK(parts[0]->size() == 0);
+  } else {
+    CHECK(parts[0] == &model.encoder().parameters());
+  }
+  std::vector<Vector<double>> gradients;
+  for (std::size_t k = 0; k < parts.size(); ++k) gradients.push_back(trainer.gradients(k));
   for (std::size_t k = 0; k < parts.size(); ++k) {
     const Vector<double> start = parts[k]->values();
     for (const ParameterBlock& block : parts[k]->blocks()) {
@@ -243,17 +260,19 @@ TEMPLATE_TEST_CASE("The gradient of encoder, head and cell equals differences", 
 TEST_CASE("Training on images has the same bits with any number of threads", "[images]") {
   using Cell = PlasticCell<FeatureLstm, Gradient, float>;
   const ImageSet set = make_glyphs(few_glyphs());
+  const FewShotImages episodes(set, three_way);
   std::vector<Vector<float>> first;
   for (const int threads : {1, 2, 3}) {
     auto model = small_classifier<Cell>(set.shape);
-    ImageTrainer<Cell> trainer(
-        model, FewShotImages(set, three_way),
-        {.batch = 5, .augmentation = {.padding = 2, .flip = true}, .threads = threads, .shard = 2});
+    FewShotObjective objective(model, {.train = &episodes},
+                               {.augmentation = {.padding = 2, .flip = true}});
+    AdamW<float> optimizer(objective.parameters(), adamw);
+    Trainer trainer(objective, optimizer, {.batch = 5, .threads = threads, .shard = 2});
     for (Index batch = 0; batch < 3; ++batch) trainer.step(batch);
-    const ImageEvaluation e = trainer.evaluate(FewShotImages(set, three_way), {}, 2);
-    const std::vector<Vector<float>> results{
-        model.encoder().parameters().values(), model.head().values(),
-        model.cell().parameters().values(), Vector<float>::Constant(1, static_cast<float>(e.loss))};
+    const double loss = trainer.evaluate({}, 2);
+    std::vector<Vector<float>> results;
+    for (const Vector<float>* values : model.state()) results.push_back(*values);
+    results.push_back(Vector<float>::Constant(1, static_cast<float>(loss)));
     if (first.empty()) first = results;
     for (std::size_t k = 0; k < results.size(); ++k) {
       CHECK((results[k].array() == first[k].array()).all());
@@ -265,14 +284,20 @@ TEST_CASE("A classifier learns a few glyphs by heart", "[images]") {
   // With as many classes as labels and one image each, the right answer is in the support.
   using Cell = Rnn2<Hebbian, float>;
   const ImageSet set = make_glyphs(few_glyphs());
+  const FewShotImages episodes(set, three_way);
   auto model = small_classifier<Cell>(set.shape);
-  ImageTrainer<Cell> trainer(model, FewShotImages(set, three_way), {.batch = 16, .threads = 2});
-  const double before = trainer.evaluate(FewShotImages(set, three_way), {}, 4).loss;
+  FewShotObjective objective(model, {.train = &episodes});
+  AdamW<float> optimizer(objective.parameters(), adamw);
+  Trainer trainer(objective, optimizer, {.batch = 16, .threads = 2});
+  const double before = trainer.evaluate({}, 4);
   for (Index batch = 0; batch < 60; ++batch) trainer.step(batch);
-  const ImageEvaluation after = trainer.evaluate(FewShotImages(set, three_way), {}, 4);
+  const Evaluation after = trainer.evaluate_in_detail({}, 4);
   CHECK(before > 1.05);  // log 3 = 1.0986
   CHECK(after.loss < before);
-  CHECK(after.half_width == Approx(1.96 * std::sqrt(after.accuracy * (1 - after.accuracy) / 64)));
+  const Measure first = after.measure("first_query"), all = after.measure("accuracy");
+  CHECK(first.count == 64);
+  CHECK(all.count == 64 * 3);
+  CHECK(first.half_width() == Approx(1.96 * std::sqrt(first.mean() * (1 - first.mean()) / 64)));
 }
 
 TEST_CASE("A frozen encoder stays as it is", "[images]") {
@@ -282,11 +307,62 @@ TEST_CASE("A frozen encoder stays as it is", "[images]") {
   const Vector<double> before = model.encoder().parameters().values();
   const Vector<double> mean = model.encoder().statistics()[0].mean;
   const Vector<double> head = model.head().values();
-  ImageTrainer<Cell> trainer(model, FewShotImages(set, three_way), {.batch = 4, .frozen = true});
+  const FewShotImages episodes(set, three_way);
+  FewShotObjective objective(model, {.train = &episodes}, {.frozen = true});
+  AdamW<double> optimizer(objective.parameters(), adamw);
+  Trainer trainer(objective, optimizer, {.batch = 4, .threads = 1});
   trainer.step(0);
   CHECK((model.encoder().parameters().values().array() == before.array()).all());
   CHECK((model.encoder().statistics()[0].mean.array() == mean.array()).all());
   CHECK(!(model.head().values().array() == head.array()).all());
+}
+
+TEST_CASE("Kept features of a frozen encoder are those of every batch", "[images]") {
+  using Cell = Rnn2<Gradient, double>;
+  const ImageSet set = make_glyphs(few_glyphs());
+  const FewShotImages episodes(set, three_way);
+  auto model = small_classifier<Cell>(set.shape);
+  // A change of colour by nothing keeps the features from being kept.
+  const auto loss = [&](const Augmentation& augmentation) {
+    FewShotObjective objective(model, {.train = &episodes},
+                               {.augmentation = augmentation, .frozen = true});
+    AdamW<double> optimizer(objective.parameters(), adamw);
+    Trainer trainer(objective, optimizer, {.batch = 4, .threads = 1});
+    return trainer.gradient(3);
+  };
+  CHECK(loss({.grey_chance = 1e-9}) == Approx(loss({})));
+}
+
+TEST_CASE("Each purpose has episodes of its own", "[images]") {
+  using Cell = Rnn2<None, double>;
+  const ImageSet set = make_glyphs(few_glyphs());
+  const FewShotImages train(set, three_way), validation(set, {.way = 3, .queries = 2}),
+      test(set, {.way = 3, .queries = 4});
+  auto model = small_classifier<Cell>(set.shape);
+  FewShotObjective objective(model, {.train = &train, .validation = &validation, .test = &test});
+  AdamW<double> optimizer(objective.parameters(), adamw);
+  Trainer trainer(objective, optimizer, {.batch = 5, .threads = 1});
+  const auto queries = [&](Random::Purpose purpose) {
+    return trainer.evaluate_in_detail({0, purpose}, 2).measure("accuracy").count;
+  };
+  CHECK(queries(Random::Purpose::training) == 2 * 5 * 3);
+  CHECK(queries(Random::Purpose::validation) == 2 * 5 * 6);
+  CHECK(queries(Random::Purpose::test) == 2 * 5 * 12);
+
+  const auto without = [&](const FewShotSets& sets, Random::Purpose purpose) {
+    FewShotObjective few(model, sets);
+    Trainer other(few, optimizer, {.batch = 5, .threads = 1});
+    return rejection([&] { other.evaluate({0, purpose}, 1); });
+  };
+  const std::string expected =
+      "FewShotObjective::evaluate: the episodes of the purpose must be given, got none";
+  CHECK(without({.train = &train}, Random::Purpose::validation) == expected);
+  CHECK(without({.validation = &validation}, Random::Purpose::training) == expected);
+  CHECK(without({.train = &train}, Random::Purpose::test) == expected);
+  FewShotObjective untrained(model, {.test = &test});
+  Trainer trainer_of_none(untrained, optimizer, {.batch = 5, .threads = 1});
+  CHECK(rejection([&] { trainer_of_none.step(0); }) ==
+        "FewShotObjective: the training episodes must be given, got none");
 }
 
 TEST_CASE("Images and episodes that do not fit throw and say why", "[images]") {
@@ -301,11 +377,23 @@ TEST_CASE("Images and episodes that do not fit throw and say why", "[images]") {
         "make_glyphs: size must be in 8 .. 4096, got 7");
   using Cell = Rnn2<Hebbian, float>;
   auto model = small_classifier<Cell>(set.shape);
-  CHECK(rejection([&] { ImageTrainer<Cell>(model, FewShotImages(set, {.way = 4}), {}); }) ==
-        "ImageTrainer: the way of the episodes must be 3, the outputs of the cell, got 4");
+  const FewShotImages good(set, three_way), four_way(set, {.way = 4});
+  CHECK(rejection([&] { FewShotObjective(model, {.train = &four_way}); }) ==
+        "FewShotObjective: the way of the episodes must be 3, the outputs of the cell, got 4");
   const ImageSet other = make_glyphs({.classes = 5, .size = 20});
-  CHECK(rejection([&] { ImageTrainer<Cell>(model, FewShotImages(other, three_way), {}); }) ==
-        "ImageTrainer: the images of the set must be 1 x 16 x 16, got 1 x 20 x 20");
+  const FewShotImages larger(other, three_way);
+  CHECK(rejection([&] { FewShotObjective(model, {.train = &good, .test = &larger}); }) ==
+        "FewShotObjective: the images of the set must be 1 x 16 x 16, got 1 x 20 x 20");
+  CHECK(mentions(rejection([&] { FewShotObjective(model, {.train = &good}, {.smoothing = 1.5}); }),
+                 "FewShotObjectiveOptions: smoothing must be"));
+  FewShotObjective objective(model, {.train = &good});
+  AdamW<float> optimizer(model.cell().parameters());
+  CHECK(rejection([&] { Trainer(objective, optimizer, {}); }) ==
+        "Trainer: the optimizer must be for the 3 parameter sets of the objective, got 1");
+  AdamW<float> fitting(objective.parameters());
+  Trainer trainer(objective, fitting, {.batch = 2, .threads = 1});
+  CHECK(rejection([&] { trainer.step(-1); }) ==
+        "Trainer::gradient: batch must be at least 0, got -1");
   CHECK(rejection([&] {
           ImageClassifier<Cell>(std::make_unique<Conv4<float>>(set.shape),
                                 {.inputs = 3, .outputs = 3});

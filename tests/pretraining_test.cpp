@@ -6,9 +6,11 @@
 #include <vector>
 
 #include "gradcheck.hpp"
-#include "plastic/images/encoder_trainer.hpp"
+#include "plastic/images/encoder_objective.hpp"
 #include "plastic/images/glyphs.hpp"
 #include "plastic/nn/conv4.hpp"
+#include "plastic/optim/adamw.hpp"
+#include "plastic/train/trainer.hpp"
 
 using namespace plastic;
 using namespace plastic::testing;
@@ -19,11 +21,13 @@ ImageSet few_glyphs() {
   return make_glyphs({.classes = 8, .images_per_class = 6, .size = 16, .seed = 3});
 }
 
-EncoderTrainerOptions options_of(Pretraining goal) {
-  EncoderTrainerOptions o{.goal = goal, .batch = 5, .batches = 60, .projection = 6};
+EncoderObjectiveOptions options_of(Pretraining goal) {
+  EncoderObjectiveOptions o{.goal = goal, .projection = 6};
   if (goal == Pretraining::contrast) o.augmentation = {.padding = 2, .flip = true};
   return o;
 }
+
+const AdamWOptions adamw{.learning_rate = 1e-3, .weight_decay = 5e-4};
 
 // A colour picture whose left half is red and whose right half is dark blue.
 ImageSet two_colours() {
@@ -53,24 +57,29 @@ TEST_CASE("The gradient of an encoder and its goal equals differences", "[pretra
   const Pretraining goal = GENERATE(Pretraining::classification, Pretraining::contrast);
   const ImageSet set = few_glyphs();
   Conv4<double> encoder(set.shape, 1, 3);
-  EncoderTrainerOptions options = options_of(goal);
-  options.threads = 2;
-  EncoderTrainer<double> trainer(encoder, set, options);
+  EncoderObjective<double> objective(encoder, set, options_of(goal));
+  AdamW<double> optimizer(objective.parameters(), adamw);
+  Trainer trainer(objective, optimizer, {.batch = 5, .threads = 2});
   trainer.gradient(4);
-  const Vector<double> gradient = trainer.optimizer().gradients()[0];
-  const Vector<double> start = encoder.parameters().values();
-  for (const ParameterBlock& block : encoder.parameters().blocks()) {
-    INFO(block.name);
-    Vector<double> direction = Vector<double>::Zero(start.size());
-    direction.segment(block.offset, block.size()) = random_matrix(block.size(), 1, 3);
-    constexpr double step = 1e-6;
-    encoder.parameters().values() = start + step * direction;
-    const double above = trainer.gradient(4);
-    encoder.parameters().values() = start - step * direction;
-    const double below = trainer.gradient(4);
-    encoder.parameters().values() = start;
-    CHECK(gradient.dot(direction) ==
-          Approx((above - below) / (2 * step)).epsilon(1e-4).margin(1e-6));
+  const std::vector<Parameters<double>*> sets = objective.parameters();
+  REQUIRE(sets.size() == 2);
+  CHECK(sets[0] == &encoder.parameters());
+  const std::vector<Vector<double>> gradients{trainer.gradients(0), trainer.gradients(1)};
+  for (std::size_t k = 0; k < sets.size(); ++k) {
+    const Vector<double> start = sets[k]->values();
+    for (const ParameterBlock& block : sets[k]->blocks()) {
+      INFO(block.name);
+      Vector<double> direction = Vector<double>::Zero(start.size());
+      direction.segment(block.offset, block.size()) = random_matrix(block.size(), 1, 3);
+      constexpr double step = 1e-6;
+      sets[k]->values() = start + step * direction;
+      const double above = trainer.gradient(4);
+      sets[k]->values() = start - step * direction;
+      const double below = trainer.gradient(4);
+      sets[k]->values() = start;
+      CHECK(gradients[k].dot(direction) ==
+            Approx((above - below) / (2 * step)).epsilon(1e-4).margin(1e-6));
+    }
   }
 }
 
@@ -82,19 +91,24 @@ TEST_CASE("An encoder that has trained tells new classes apart better than befor
       make_glyphs({.classes = 40, .images_per_class = 10, .size = 16, .first_class = 40});
   const FewShotImages test(unseen);
   Conv4<float> encoder(set.shape, 1, 16);
-  const auto accuracy = [&] { return nearest_support(encoder, test, {}, 5, 100, 2).all_accuracy; };
+  const auto accuracy = [&] {
+    return nearest_support(encoder, test, {}, 5, 100, 2).measure("accuracy").mean();
+  };
   const double before = accuracy();
-  EncoderTrainerOptions options = options_of(goal);
-  options.batch = 64;
-  options.batches = 150;
-  options.learning_rate = 3e-3;
-  options.threads = 2;
-  options.validation_every = 50;
-  options.validation_batches = 1;
+  EncoderObjectiveOptions options = options_of(goal);
+  options.validation = &test;
   if (goal == Pretraining::contrast) options.augmentation = {.resized_crop = 0.5};
-  EncoderTrainer<float> trainer(encoder, set, options);
-  const Progress end = trainer.run(test, {});
-  CHECK(end.batch == options.batches);
+  EncoderObjective<float> objective(encoder, set, options);
+  AdamW<float> optimizer(objective.parameters(), {.learning_rate = 3e-3, .weight_decay = 5e-4});
+  Trainer trainer(objective, optimizer,
+                  {.batch = 64,
+                   .batches = 150,
+                   .schedule = CosineSchedule({.learning_rate = 3e-3, .floor = 3e-5}),
+                   .validation_every = 50,
+                   .validation_batches = 1,
+                   .threads = 2});
+  const Progress end = trainer.run();
+  CHECK(end.batch == 150);
   CHECK(end.validation_loss < 1 - before);
   CHECK(accuracy() > before + 0.05);
 }
@@ -102,29 +116,68 @@ TEST_CASE("An encoder that has trained tells new classes apart better than befor
 TEST_CASE("Training an encoder has the same bits with any number of threads", "[pretraining]") {
   const Pretraining goal = GENERATE(Pretraining::classification, Pretraining::contrast);
   const ImageSet set = few_glyphs();
-  Vector<float> expected;
+  std::vector<Vector<float>> expected;
   for (const int threads : {1, 3}) {
     Conv4<float> encoder(set.shape, 1, 3);
-    EncoderTrainerOptions options = options_of(goal);
-    options.threads = threads;
-    EncoderTrainer<float> trainer(encoder, set, options);
+    EncoderObjective<float> objective(encoder, set, options_of(goal));
+    AdamW<float> optimizer(objective.parameters(), adamw);
+    Trainer trainer(objective, optimizer, {.batch = 5, .threads = threads});
     for (Index batch = 0; batch < 3; ++batch) trainer.step(batch);
-    if (threads == 1) expected = encoder.parameters().values();
-    CHECK(encoder.parameters().values() == expected);
+    std::vector<Vector<float>> got{objective.parameters()[1]->values()};
+    for (const Vector<float>* values : encoder.state()) got.push_back(*values);
+    if (threads == 1) expected = got;
+    CHECK(got == expected);
   }
 }
 
 TEST_CASE("The contrast loss is that of its formula", "[pretraining]") {
-  // With as many views as two images have and no head that learns, checked on the loss alone: two
-  // equal images and equal views leave log 3, for one other view among three.
-  ImageSet set = few_glyphs();
-  std::fill(set.pixels.begin(), set.pixels.end(), std::uint8_t{90});
-  Conv4<double> encoder(set.shape, 1, 3);
-  EncoderTrainerOptions options = options_of(Pretraining::contrast);
-  options.batch = 2;
+  EncoderObjectiveOptions options = options_of(Pretraining::contrast);
   options.augmentation = {.flip = true};
-  EncoderTrainer<double> trainer(encoder, set, options);
-  CHECK(trainer.gradient(0) == Approx(std::log(3)));
+  const auto loss_of = [&](const ImageSet& set, Index batch, Matrix<double>* z) {
+    Conv4<double> encoder(set.shape, 1, 3);
+    EncoderObjective<double> objective(encoder, set, options);
+    AdamW<double> optimizer(objective.parameters(), adamw);
+    Trainer trainer(objective, optimizer, {.batch = batch, .threads = 1});
+    const double loss = trainer.gradient(0);
+    if (z == nullptr) return loss;
+    // What the layers make of the batch's views, with the same random numbers.
+    Matrix<double> views(set.shape.size(), 2 * batch);
+    for (Index k = 0; k < batch; ++k) {
+      Random random({0, Random::Purpose::training}, 0, static_cast<std::uint64_t>(k));
+      const Index image = random.below(static_cast<std::uint32_t>(set.images()));
+      for (const Index at : {k, batch + k}) {
+        load_image(set, image, options.augmentation, random, views.col(at).data());
+      }
+    }
+    Tape<double> tape;
+    const Matrix<double> features =
+        encoder.encode(tape.constant(views), {.training = true}).value();
+    const Parameters<double>& layers = *objective.parameters()[1];
+    const auto apply = [&](const std::string& name, const Matrix<double>& x) -> Matrix<double> {
+      return (layers.matrix(name + ".weight").transpose() * x).colwise() +
+             layers.matrix(name + ".bias").col(0);
+    };
+    *z = apply("projection2", apply("projection1", features).cwiseMax(0));
+    return loss;
+  };
+
+  // Two equal images and equal views leave log 3, for one other view among three.
+  ImageSet equal = few_glyphs();
+  std::fill(equal.pixels.begin(), equal.pixels.end(), std::uint8_t{90});
+  CHECK(loss_of(equal, 2, nullptr) == Approx(std::log(3)));
+
+  Matrix<double> z;
+  const double loss = loss_of(few_glyphs(), 5, &z);
+  const Matrix<double> cosine = z.colwise().normalized().transpose() * z.colwise().normalized();
+  double expected = 0;
+  for (Index i = 0; i < 10; ++i) {
+    double others = 0;
+    for (Index k = 0; k < 10; ++k) {
+      if (k != i) others += std::exp(cosine(i, k) / options.temperature);
+    }
+    expected -= std::log(std::exp(cosine(i, (i + 5) % 10) / options.temperature) / others) / 10;
+  }
+  CHECK(loss == Approx(expected));
 }
 
 TEST_CASE("The nearest support image answers by cosine", "[pretraining]") {
@@ -137,12 +190,14 @@ TEST_CASE("The nearest support image answers by cosine", "[pretraining]") {
     }
   }
   Conv4<float> encoder(set.shape, 1, 3);
-  const ImageEvaluation e =
+  const Evaluation e =
       nearest_support(encoder, FewShotImages(set, {.way = 4, .queries = 2}), {}, 2, 10, 2);
-  CHECK(e.accuracy == 1);
-  CHECK(e.all_accuracy == 1);
+  CHECK(e.measure("first_query").mean() == 1);
+  CHECK(e.measure("first_query").count == 20);
+  CHECK(e.measure("accuracy").mean() == 1);
+  CHECK(e.measure("accuracy").count == 20 * 8);
   CHECK(e.loss == 0);
-  CHECK(e.half_width == 0);
+  CHECK(e.measure("first_query").half_width() == 0);
 }
 
 TEST_CASE("A turn of the hue keeps value and saturation, and a whole one changes nothing",
@@ -223,17 +278,31 @@ TEST_CASE("Grey, blur and resized crops do what they say", "[pretraining]") {
 TEST_CASE("Goals and augmentations out of range are rejected by name", "[pretraining]") {
   const ImageSet set = few_glyphs();
   Conv4<float> encoder(set.shape, 1, 3);
-  const auto error = [&](const EncoderTrainerOptions& o) {
-    return rejection([&] { EncoderTrainer<float>(encoder, set, o); });
+  const auto error = [&](const EncoderObjectiveOptions& o) {
+    return rejection([&] { EncoderObjective<float>(encoder, set, o); });
   };
   CHECK(error({.goal = Pretraining::contrast}) ==
-        "EncoderTrainerOptions: augmentation must be more than nothing: the views would be the "
+        "EncoderObjectiveOptions: augmentation must be more than nothing: the views would be the "
         "same, got none");
-  CHECK(error({.batch = 0}) == "EncoderTrainerOptions: batch must be at least 1, got 0");
+  CHECK(error({.projection = 0}) ==
+        "EncoderObjectiveOptions: projection must be at least 1, got 0");
   CHECK(error({.augmentation = {.padding = 1, .resized_crop = 0.5}}).find("resized_crop") !=
         std::string::npos);
   CHECK(error({.augmentation = {.hue = 0.6}}).find("hue") != std::string::npos);
   Conv4<float> larger({1, 20, 20}, 1, 3);
-  CHECK(rejection([&] { EncoderTrainer<float>(larger, set, {}); }) ==
-        "EncoderTrainer: the images of the set must be 1 x 20 x 20, got 1 x 16 x 16");
+  CHECK(rejection([&] { EncoderObjective<float>(larger, set, {}); }) ==
+        "EncoderObjective: the images of the set must be 1 x 20 x 20, got 1 x 16 x 16");
+
+  EncoderObjective<float> objective(encoder, set, options_of(Pretraining::contrast));
+  AdamW<float> optimizer(objective.parameters(), adamw);
+  const auto step_error = [&](const TrainerOptions& o) {
+    return rejection([&] { Trainer(objective, optimizer, o).step(0); });
+  };
+  CHECK(step_error({.batch = 0}) == "TrainerOptions: batch must be at least 1, got 0");
+  CHECK(step_error({.batch = 1}) ==
+        "EncoderObjective: the batch must be at least 2 for contrast, got 1");
+  CHECK(step_error({.batch = 5, .shard = 2}) ==
+        "EncoderObjective: a shard must be the whole batch, got 2");
+  CHECK(rejection([&] { Trainer(objective, optimizer, {.batch = 5}).validate(); }) ==
+        "EncoderObjective::evaluate: the episodes of validation must be given, got none");
 }

@@ -5,13 +5,20 @@
 #include <catch2/catch.hpp>
 #include <cmath>
 #include <cstddef>
+#include <cstdint>
+#include <memory>
 #include <mutex>
 #include <shared_mutex>
 #include <stdexcept>
+#include <string>
 
 #include "allocation_counter.hpp"
 #include "plastic/cells/lstm.hpp"
 #include "plastic/cells/rnn.hpp"
+#include "plastic/images/encoder_objective.hpp"
+#include "plastic/images/few_shot_objective.hpp"
+#include "plastic/images/glyphs.hpp"
+#include "plastic/nn/encoders.hpp"
 #include "plastic/optim/adamw.hpp"
 #include "plastic/rules/gradient.hpp"
 #include "plastic/rules/hebbian.hpp"
@@ -77,7 +84,8 @@ TEMPLATE_LIST_TEST_CASE("after the first batch a training step allocates nothing
     for (const bool layer_norm : {false, true}) {
       Cell cell({.inputs = 16, .hidden = hidden, .layer_norm = layer_norm});
       AdamW<Scalar> optimizer(cell.parameters());
-      Trainer trainer(cell, CueReward(), optimizer, {.batch = 9, .threads = 1});
+      Trainer trainer(cell, CueReward(), optimizer,
+                      {.batch = 9, .schedule = CosineSchedule({.warm_up = 2}), .threads = 1});
       trainer.step(0);
       trainer.evaluate({0, Random::Purpose::validation}, 1);
       const AllocationCounter counter;
@@ -88,6 +96,78 @@ TEMPLATE_LIST_TEST_CASE("after the first batch a training step allocates nothing
       INFO("hidden " << hidden << ", layer norm " << layer_norm);
       REQUIRE(allocations == 0);
     }
+  }
+}
+
+namespace {
+
+// In colours, so that every augmentation has something to do.
+ImageSet coloured_glyphs() {
+  const ImageSet grey = make_glyphs({.classes = 8, .images_per_class = 4, .size = 20});
+  ImageSet set{.shape = {3, 20, 20},
+               .pixels = {},
+               .classes = grey.classes,
+               .normalisation = {{0.1, 0.2, 0.3}, {1, 0.5, 1}}};
+  for (Index n = 0; n < grey.images(); ++n) {
+    for (int divisor = 1; divisor <= 3; ++divisor) {
+      for (Index p = 0; p < grey.shape.size(); ++p) {
+        set.pixels.push_back(static_cast<std::uint8_t>(grey.image(n)[p] / divisor));
+      }
+    }
+  }
+  return set;
+}
+
+// One thread: the counter sees its own thread only.
+template <class Objective>
+std::size_t allocations_in_steps(Objective& objective, Index batch) {
+  AdamW<float> optimizer(objective.parameters());
+  Trainer trainer(objective, optimizer,
+                  {.batch = batch, .schedule = CosineSchedule({}), .threads = 1});
+  trainer.step(0);
+  const AllocationCounter counter;
+  for (Index n = 1; n < 6; ++n) trainer.step(n);
+  return counter.count();
+}
+
+}  // namespace
+
+TEMPLATE_TEST_CASE("After the first batch a training step on images allocates nothing", "[steady]",
+                   (PlasticFeatureRNN<Hebbian, float>), (PlasticFeatureLSTM<Gradient, float>)) {
+  const ImageSet set = coloured_glyphs();
+  const FewShotImages episodes(set, {.way = 3});
+  for (const bool frozen : {false, true}) {
+    for (const Augmentation& augmentation :
+         {Augmentation{}, Augmentation::paper(set.shape), Augmentation::for_contrast()}) {
+      ImageClassifier<TestType> model(std::make_unique<Conv4<float>>(set.shape, 1, 5),
+                                      {.inputs = 40, .hidden = 33, .outputs = 3});
+      FewShotObjective objective(
+          model, {.train = &episodes},
+          {.smoothing = 0.1, .augmentation = augmentation, .frozen = frozen});
+      const std::size_t allocations = allocations_in_steps(objective, 9);
+      INFO("frozen " << frozen << ", padding " << augmentation.padding << ", blur "
+                     << augmentation.blur_chance);
+      CHECK(allocations == 0);
+    }
+  }
+}
+
+TEST_CASE("After the first batch a training step of an encoder allocates nothing", "[steady]") {
+  const ImageSet set = coloured_glyphs();
+  for (const Pretraining goal : {Pretraining::classification, Pretraining::contrast}) {
+    const auto check = [&](const std::string& name, Index filters, Index batch) {
+      const auto encoder = make_encoder<float>(name, set.shape, 1, filters);
+      EncoderObjective<float> objective(
+          *encoder, set, {.goal = goal, .augmentation = Augmentation::for_contrast()});
+      const std::size_t allocations = allocations_in_steps(objective, batch);
+      INFO(name << ", contrast " << (goal == Pretraining::contrast) << ", batch " << batch);
+      CHECK(allocations == 0);
+    };
+    // Products of a few views, and of as many as a batch mostly has.
+    check("conv4", 5, 5);
+    check("conv4", 5, 128);
+    check("r2d2", 4, 2);
+    check("resnet12", 4, 2);
   }
 }
 
