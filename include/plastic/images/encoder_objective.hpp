@@ -101,6 +101,9 @@ class EncoderObjective {
     all["loss.projection"] = number_text(options_.projection);
     all["layers_seed"] = number_text(options_.seed);
     all["images"] = fingerprint(*set_);
+    if (options_.validation != nullptr) {
+      all["images.validation"] = fingerprint(options_.validation->set());
+    }
     return all;
   }
 

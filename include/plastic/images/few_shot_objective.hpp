@@ -93,6 +93,9 @@ class FewShotObjective {
     all["dropout_seed"] = number_text(options_.seed);
     all.merge(options_.augmentation.settings());
     if (sets_.train != nullptr) all.merge(sets_.train->settings());
+    if (sets_.validation != nullptr) {
+      all["images.validation"] = fingerprint(sets_.validation->set());
+    }
     return all;
   }
 

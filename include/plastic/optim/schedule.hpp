@@ -57,7 +57,8 @@ class Schedule {
     std::string text;
     if (empty()) return text;
     for (Index k = 0; k <= 8; ++k) {
-      text += (k > 0 ? " " : "") + detail::number_text((*this)(k * (batches - 1) / 8, batches));
+      if (k > 0) text += ' ';
+      text += detail::number_text((*this)(k * (batches - 1) / 8, batches));
     }
     return text;
   }

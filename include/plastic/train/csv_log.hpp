@@ -70,8 +70,8 @@ class CsvLog : public TrainingCallback {
  private:
   static std::string header(std::span<const Measure> measures) {
     std::string text = "batch,train_loss,validation_loss,seconds";
-    for (const Measure& measure : measures) text += "," + std::string(measure.name);
-    return text + "\n";
+    for (const Measure& measure : measures) text.append(1, ',').append(measure.name);
+    return text.append(1, '\n');
   }
 
   std::filesystem::path path_;

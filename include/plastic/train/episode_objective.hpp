@@ -103,7 +103,8 @@ class EpisodeObjective {
     for (std::uint64_t batch = 0; batch < 4; ++batch) {
       Episodes<Scalar> episodes;
       task_.generate({0, Random::Purpose::training}, batch, 0, 1, episodes);
-      first_episodes += (batch > 0 ? " " : "") + detail::fingerprint(episodes);
+      if (batch > 0) first_episodes += ' ';
+      first_episodes += detail::fingerprint(episodes);
     }
     return all;
   }

@@ -174,7 +174,7 @@ class TrainingLoop final : public ResumableRun {
     }
     const auto text = [](const Settings& settings, const std::string& name) {
       const auto found = settings.find(name);
-      return found == settings.end() ? "none" : "\"" + found->second + "\"";
+      return found == settings.end() ? std::string("none") : found->second;
     };
     Settings all = here;
     all.insert(there.begin(), there.end());

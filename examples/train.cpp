@@ -1,0 +1,37 @@
+// A whole training run: learning-rate schedule, early stop, best weights, log, bar, Ctrl-C, and a
+// checkpoint, from which the same command goes on after it was killed.
+
+#include <unistd.h>
+
+#include <atomic>
+#include <csignal>
+#include <cstdlib>
+#include <iostream>
+
+#include "plastic/io/checkpoint.hpp"
+#include "plastic/io/model_file.hpp"
+#include "plastic/plastic.hpp"
+using namespace plastic;
+
+std::atomic<bool> interrupted = false;
+
+int main(int argc, char** argv) {
+  std::signal(SIGINT, [](int) { interrupted = true; });
+  const CueReward task;
+  PlasticRNN<Hebbian, float> net({.inputs = task.inputs(), .hidden = 64});
+  AdamW<float> optimizer(net.parameters());
+  Trainer trainer(net, task, optimizer,
+                  {.batches = argc > 1 ? std::atoi(argv[1]) : 3000,
+                   .schedule = CosineSchedule({.learning_rate = 2e-3, .warm_up = 100}),
+                   .validation_every = 100});
+  ProgressBar bar(std::cout, "cue-reward", ::isatty(STDOUT_FILENO) != 0);
+  CsvLog log("train.csv");
+  KeepBest<float> best(net.parameters(), [&] { save("train.safetensors", net); });
+  EarlyStopping patience({.patience = 10});
+  Checkpoint checkpoint("train.checkpoint");
+  const Progress end = trainer.run(bar, log, best, patience, checkpoint,
+                                   StopWhen([] { return interrupted.load(); }));
+  best.restore();
+  std::cout << "stopped after " << end.batch << " batches; best after " << best.batch()
+            << ": test loss " << trainer.evaluate({0, Random::Purpose::test}, 100) << "\n";
+}
