@@ -275,10 +275,10 @@ TEMPLATE_TEST_CASE("Columns and steps are copies of those of the matrix", "[tape
     CHECK(columns(x, 2, 3).value() == m.middleCols(2, 3));
     CHECK(columns(x, 5, 1).value() == m.rightCols(1));
     CHECK(&columns(x, 0, 6).node() == &x.node());
-    CHECK(steps(x, 2, 1, 2).value() == m.middleCols(2, 4));
-    CHECK(steps(x, 3, 1, 1).value() == m.rightCols(3));
-    CHECK(steps(x, 1, 4, 2).value() == m.rightCols(2));
-    CHECK(&steps(x, 6, 0, 1).node() == &x.node());
+    CHECK(time_steps(x, 2, 1, 2).value() == m.middleCols(2, 4));
+    CHECK(time_steps(x, 3, 1, 1).value() == m.rightCols(3));
+    CHECK(time_steps(x, 1, 4, 2).value() == m.rightCols(2));
+    CHECK(&time_steps(x, 6, 0, 1).node() == &x.node());
     std::vector<Index> which{5, 0, 3, 3, 1, 5, 5, 2};
     const auto picked = columns(x, which);
     const Plain expected = m(Eigen::all, which);
@@ -309,10 +309,13 @@ TEST_CASE("Columns and steps are differentiable any number of times", "[tape]") 
   both([&](auto v) { return bent(columns(v, 2, 3)); }, x);
   both([&](auto v) { return bent(columns(v, 0, 6)); }, x);
   both([&](auto v) { return bent(columns(v, which)); }, x);
-  both([&](auto v) { return bent(steps(v, 2, 1, 2)); }, x);
+  both([&](auto v) { return bent(time_steps(v, 2, 1, 2)); }, x);
   // Parts that meet in one matrix, and a part of a part.
-  both([&](auto v) { return bent(columns(v, 0, 4)) * bent(columns(v, 2, 4)) + steps(v, 2, 0, 2); },
-       x);
+  both(
+      [&](auto v) {
+        return bent(columns(v, 0, 4)) * bent(columns(v, 2, 4)) + time_steps(v, 2, 0, 2);
+      },
+      x);
   both([&](auto v) { return bent(columns(bent(columns(v, which)), 1, 5)) + sum(v); }, x);
   // Third order: the gradient of an inner loss, recorded and differentiated.
   const auto inner_step = [&](auto v) {
@@ -1009,16 +1012,18 @@ TEST_CASE("Operations that do not fit throw and say why", "[tape]") {
     const std::string range = std::to_string(count) + " from " + std::to_string(first) + " on";
     CHECK(rejection([&, f = first, n = count] { columns(a, f, n); }) ==
           "columns: the range must be inside 0 .. 3, got " + range);
-    CHECK(rejection([&, f = first, n = count] { steps(a, 1, f, n); }) ==
-          "steps: the range must be inside 0 .. 3, got " + range);
+    CHECK(rejection([&, f = first, n = count] { time_steps(a, 1, f, n); }) ==
+          "time_steps: the range must be inside 0 .. 3, got " + range);
   }
-  CHECK(rejection([&] { steps(a, 3, 1, 1); }) ==
-        "steps: the range must be inside 0 .. 1, got 1 from 1 on");
-  CHECK(rejection([&] { steps(a, 2, 0, 1); }) ==
-        "steps: x must be features x (steps * 2), got 2 x 3");
-  CHECK(rejection([&] { steps(a, 0, 0, 1); }) == "steps: samples must be at least 1, got 0");
-  CHECK(rejection([&] { steps(a, -3, 0, 1); }) == "steps: samples must be at least 1, got -3");
-  CHECK(rejection([&] { steps(a, most, 0, 1); }).starts_with("steps: x must be"));
+  CHECK(rejection([&] { time_steps(a, 3, 1, 1); }) ==
+        "time_steps: the range must be inside 0 .. 1, got 1 from 1 on");
+  CHECK(rejection([&] { time_steps(a, 2, 0, 1); }) ==
+        "time_steps: x must be features x (steps * 2), got 2 x 3");
+  CHECK(rejection([&] { time_steps(a, 0, 0, 1); }) ==
+        "time_steps: samples must be at least 1, got 0");
+  CHECK(rejection([&] { time_steps(a, -3, 0, 1); }) ==
+        "time_steps: samples must be at least 1, got -3");
+  CHECK(rejection([&] { time_steps(a, most, 0, 1); }).starts_with("time_steps: x must be"));
   CHECK(rejection([&] { columns(a, std::span<const Index>{}); }) ==
         "columns: which must be at least one column, got 0");
   CHECK(rejection([&] {

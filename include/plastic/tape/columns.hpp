@@ -86,13 +86,13 @@ Var<Scalar> columns(const Var<Scalar>& x, std::span<const Index> which) {
 /// Column t * samples + s of x is step t of sample s. Differentiable any number of times. Throws
 /// std::invalid_argument unless x has whole steps, count is positive and x has all of them.
 template <class Scalar>
-Var<Scalar> steps(const Var<Scalar>& x, Index samples, Index first, Index count) {
-  detail::check_positive("steps", "samples", samples);
+Var<Scalar> time_steps(const Var<Scalar>& x, Index samples, Index first, Index count) {
+  detail::check_positive("time_steps", "samples", samples);
   if (x.cols() % samples != 0) {
-    detail::reject("steps", "x", "features x (steps * " + std::to_string(samples) + ")",
+    detail::reject("time_steps", "x", "features x (steps * " + std::to_string(samples) + ")",
                    detail::shape_text(x.rows(), x.cols()));
   }
-  detail::check_part("steps", first, count, x.cols() / samples);
+  detail::check_part("time_steps", first, count, x.cols() / samples);
   return columns(x, first * samples, count * samples);
 }
 

@@ -57,11 +57,18 @@ concept Task = requires(const T& task, const Random::Stream& stream, std::uint64
   task.generate(stream, batch, count, count, episodes);
 };
 
-/// Whether a task's episodes differ in length; see Task.
-template <class T>
-inline constexpr bool is_ragged = requires {
-  requires T::ragged;
-};
+/// Whether a task's episodes differ in length; see Task. `ragged` may be a template over the
+/// Scalar.
+template <class T, class Scalar>
+inline constexpr bool is_ragged = [] {
+  if constexpr (requires { bool(T::ragged); }) {
+    return T::ragged;
+  } else if constexpr (requires { bool(T::template ragged<Scalar>); }) {
+    return T::template ragged<Scalar>;
+  } else {
+    return false;
+  }
+}();
 
 namespace detail {
 

@@ -79,8 +79,9 @@ class SampledTask {
   Index outputs() const { return options_.outputs; }  ///< rows of a target
   Index steps() const { return options_.steps; }      ///< of every episode, or of the longest
   /// Whether the function gives each episode a length of its own.
+  template <class Scalar>
   static constexpr bool ragged =
-      !std::is_void_v<std::invoke_result_t<const Fill&, Random&, SampleEpisode<float>>>;
+      !std::is_void_v<std::invoke_result_t<const Fill&, Random&, SampleEpisode<Scalar>>>;
 
   /// See Task.
   template <class Scalar>
@@ -90,7 +91,7 @@ class SampledTask {
     episodes.set_zero(options_.inputs, options_.outputs, options_.steps, samples);
     detail::for_each_sample(stream, batch, first, samples, [&](Random random, Index s) {
       const SampleEpisode<Scalar> episode(episodes, samples, s);
-      if constexpr (ragged) {
+      if constexpr (ragged<Scalar>) {
         const auto length = static_cast<Index>(fill_(random, episode));
         if (length < 1 || length > options_.steps) {
           detail::reject("SampledTask", "the length that the function returns",

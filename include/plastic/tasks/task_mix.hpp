@@ -94,7 +94,8 @@ class TaskMix {
   }
 
   /// Whether one of the tasks has episodes of different lengths.
-  static constexpr bool ragged = (is_ragged<Tasks> || ...);
+  template <class Scalar>
+  static constexpr bool ragged = (is_ragged<Tasks, Scalar> || ...);
 
   /// See Task. A mix of several tasks allocates.
   template <class Scalar>
@@ -106,7 +107,7 @@ class TaskMix {
     episodes.lengths.clear();
     std::visit([&](const auto& task) { task.generate(stream, batch, first, samples, episodes); },
                parts_[chosen].task);
-    if constexpr (ragged) {
+    if constexpr (ragged<Scalar>) {
       const Index steps = episodes.inputs.cols() / samples;
       if (episodes.lengths.empty())
         episodes.lengths.assign(static_cast<std::size_t>(samples), steps);

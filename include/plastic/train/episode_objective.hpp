@@ -61,7 +61,8 @@ class EpisodeObjective {
   }
 
   /// Draws the episodes of a batch whose lengths differ; see Objective.
-  void prepare(const BatchKey& key, std::span<Vector<Scalar>>) requires(is_ragged<TaskType>) {
+  void prepare(const BatchKey& key,
+               std::span<Vector<Scalar>>) requires(is_ragged<TaskType, Scalar>) {
     drawn_.resize(static_cast<std::size_t>(key.samples));
     lengths_.resize(drawn_.size());
     parallel_for(key.samples, key.threads, [&](Index sample, int) {
@@ -73,7 +74,7 @@ class EpisodeObjective {
     });
   }
   /// See Objective.
-  std::span<const Index> lengths() const requires(is_ragged<TaskType>) { return lengths_; }
+  std::span<const Index> lengths() const requires(is_ragged<TaskType, Scalar>) { return lengths_; }
 
   /// See Objective. Throws std::invalid_argument if the task gives matrices of other shapes than it
   /// says, a length that the episode does not have, or an episode of which no step counts.
@@ -158,7 +159,7 @@ class EpisodeObjective {
   }
 
   void fill(Data& data, const Shard& shard) const {
-    if constexpr (is_ragged<TaskType>) {
+    if constexpr (is_ragged<TaskType, Scalar>) {
       gather(data, shard);
     } else {
       generate(shard.key, shard.samples.front(), shard.size(), data.episodes);

@@ -15,8 +15,8 @@
 
 namespace plastic {
 
-/// Shows on a stream how a run proceeds: percentage, training loss, latest validation loss, batches
-/// per second, time left.
+/// Shows on a stream how a run proceeds: percentage, training loss, latest validation loss and what
+/// was measured with it, batches per second, time left.
 ///
 /// On a terminal it is one line, drawn again at most ten times a second, at every validation and at
 /// the end; a label of up to 14 characters keeps it within 80 columns. Its training loss is a
@@ -91,6 +91,20 @@ class ProgressBar : public TrainingCallback {
     return text.str();
   }
 
+  /// The first `most` that are shares, or all where `most` allows it.
+  static std::string measures(const Progress& progress, std::size_t most) {
+    std::string text;
+    for (const Measure& measure : progress.measures) {
+      if (most == 0 || !(measure.count > 0)) continue;
+      if (!measure.is_share && most < progress.measures.size()) continue;
+      text += "  " + std::string(measure.name) + " ";
+      text += measure.is_share ? number(100 * measure.mean(), 1, true) + "%"
+                               : number(measure.mean(), 4, false);
+      --most;
+    }
+    return text;
+  }
+
   std::string figures(const Progress& progress, double train_loss, bool plain) const {
     const auto done = static_cast<double>(progress.batch - first_batch_);
     const double taken = progress.seconds - first_seconds_;
@@ -103,10 +117,15 @@ class ProgressBar : public TrainingCallback {
                                        : number(progress.validation_loss, digits, false);
     const std::string speed = rate > 0 ? number(rate, 1, true) : "-";
     if (plain) {
-      return "  train loss " + train + "  validation loss " + validation + "  " + speed +
-             " batches/s  " + duration(left) + " left";
+      return "  train loss " + train + "  validation loss " + validation +
+             measures(progress, progress.measures.size()) + "  " + speed + " batches/s  " +
+             duration(left) + " left";
     }
-    return "  train " + train + "  val " + validation + "  " + speed + "/s  " + duration(left);
+    const std::string rest = "  " + speed + "/s  " + duration(left);
+    const std::string losses = "  train " + train + "  val " + validation;
+    const std::string measure = measures(progress, 1);
+    const std::size_t room = 79 - std::min<std::size_t>(79, label_.size() + 13);
+    return (losses + measure + rest).size() <= room ? losses + measure + rest : losses + rest;
   }
 
   void draw(const Progress& progress) {
