@@ -151,6 +151,69 @@ void add_training(const Case& c, bool backward) {
                       }});
 }
 
+// Episodes of 10 to 200 steps, or all of their mean length.
+template <class Cell>
+struct RaggedTraining {
+  static constexpr Index shortest = 10, longest = 200;
+
+  static auto task(bool ragged) {
+    return plastic::SampledTask(
+        {.inputs = Case::inputs, .outputs = Case::outputs, .steps = longest},
+        [ragged](plastic::Random& random, auto e) {
+          const auto drawn = shortest + Index{random.below(longest - shortest + 1)};
+          const Index length = ragged ? drawn : (shortest + longest) / 2;
+          for (Index t = 0; t < length; ++t) {
+            for (Index i = 0; i < Case::inputs; ++i) {
+              e.input(t)[i] = static_cast<float>(random.uniform());
+            }
+            e.target(t)[0] = static_cast<float>(random.uniform(-1, 1));
+            e.weight(t) = 1;
+          }
+          return length;
+        });
+  }
+  using TaskType = decltype(task(true));
+
+  RaggedTraining(const Case& c, bool ragged, Index shard = 0)
+      : cell(cell_options(c)),
+        adamw(cell.parameters()),
+        trainer(cell, task(ragged), adamw,
+                {.batch = c.batch, .validation_every = 0, .threads = c.threads, .shard = shard}) {}
+
+  Cell cell;
+  plastic::AdamW<float> adamw;
+  plastic::Trainer<plastic::EpisodeObjective<Cell, TaskType>, plastic::AdamW<float>> trainer;
+  Index batch = 0;
+};
+
+// Every episode alone gives the same gradient.
+template <class Cell>
+std::string verify_ragged(const Case& c, bool ragged) {
+  RaggedTraining<Cell> together(c, ragged), alone(c, ragged, 1);
+  together.trainer.gradient(0);
+  alone.trainer.gradient(0);
+  const auto& expected = alone.trainer.gradients();
+  const double error =
+      static_cast<double>((together.trainer.gradients() - expected).norm() / expected.norm());
+  return error < tolerance ? "" : "the gradient is off by " + std::to_string(error);
+}
+
+template <class Cell>
+void add_ragged(Case c) {
+  c.steps = static_cast<int>(RaggedTraining<Cell>::shortest + RaggedTraining<Cell>::longest) / 2;
+  for (const int threads : {1, omp_get_num_procs()}) {
+    c.threads = threads;
+    for (const bool ragged : {true, false}) {
+      register_benchmark(ragged ? "train_ragged" : "train_equal", c, true, benchmark::kMillisecond,
+                         {.verify = [=] { return verify_ragged<Cell>(c, ragged); },
+                          .prepare = [=]() -> std::function<void()> {
+                            auto run = std::make_shared<RaggedTraining<Cell>>(c, ragged);
+                            return [run] { run->trainer.step(run->batch++); };
+                          }});
+    }
+  }
+}
+
 // One sample, step by step.
 template <class Cell>
 struct Stepping {
@@ -427,6 +490,8 @@ void add_cell(Rule rule, bool sweep) {
 
 void add_all(bool sweep) {
   add_fading<plastic::PlasticRNN<plastic::Hebbian, float>>({.rule = Rule::hebbian});
+  add_ragged<plastic::PlasticRNN<plastic::Hebbian, float>>({.rule = Rule::hebbian});
+  add_ragged<plastic::PlasticRNN<plastic::Gradient, float>>({.rule = Rule::gradient});
   add_cell<plastic::PlasticRNN<plastic::Gradient, float>>(Rule::gradient, sweep);
   add_cell<plastic::PlasticRNN<plastic::Hebbian, float>>(Rule::hebbian, sweep);
   add_cell<plastic::PlasticRNN<plastic::None, float>>(Rule::none, sweep);

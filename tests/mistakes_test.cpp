@@ -11,6 +11,7 @@
 
 #include "files.hpp"
 #include "plastic/io/checkpoint.hpp"
+#include "plastic/io/model_file.hpp"
 #include "plastic/io/state_file.hpp"
 #include "plastic/plastic.hpp"
 
@@ -221,23 +222,27 @@ TEST_CASE("A setting out of its range is named", "[mistakes]") {
 TEST_CASE("A run goes on only with the settings that it began with", "[mistakes]") {
   const testing::Folder folder;
   const std::string path = (folder / "checkpoint.safetensors").string();
-  const auto make = [&](CellOptions options, const auto& use) {
-    Net net(options);
+  const auto train = [&](double eta0) {
+    Net net({.inputs = 16, .hidden = 4, .eta0 = eta0});
     AdamW<double> optimizer(net.parameters());
-    KeepBest<double> keep(net.parameters());
-    Checkpoint checkpoint(path, net, optimizer, keep);
-    use(checkpoint);
+    Trainer trainer(net, CueReward(), optimizer,
+                    {.batch = 2, .batches = 1, .validation_batches = 1, .threads = 1});
+    Checkpoint checkpoint(path);
+    trainer.run(checkpoint);
   };
-  make(small, [](auto& checkpoint) { checkpoint.on_validation({}); });
-  CellOptions other = small;
-  other.eta0 = 0.2;
-  std::string message = "no error";
-  make(other, [&](auto& checkpoint) {
-    try {
-      checkpoint.resume();
-    } catch (const std::invalid_argument& error) {
-      message = error.what();
-    }
-  });
-  CHECK(message == "Checkpoint::resume: \"eta0\" in " + path + " must be 0.2, as here, got 0.1");
+  train(0.1);
+  check_message(
+      "Checkpoint: \"eta0\" in run/checkpoint.safetensors must be 0.2, as here, unless "
+      "CheckpointOptions::allow names it, got 0.1",
+      [&] {
+        try {
+          train(0.2);
+        } catch (const std::invalid_argument& error) {
+          std::string message = error.what();
+          const std::size_t at = message.find(path);
+          REQUIRE(at != std::string::npos);
+          throw std::invalid_argument(
+              message.replace(at, path.size(), "run/checkpoint.safetensors"));
+        }
+      });
 }

@@ -25,6 +25,7 @@
 
 #include "files.hpp"
 #include "plastic/core/types.hpp"
+#include "plastic/io/safetensors.hpp"
 
 /// The example programs as processes, the way their users run them.
 namespace plastic::testing {
@@ -198,6 +199,32 @@ inline std::vector<Row> rows_of(const std::string& csv) {
     rows.push_back(row);
   }
   return rows;
+}
+
+// A progress.csv without the column of the seconds, which differ from run to run.
+inline std::string losses(const fs::path& csv) {
+  std::string result;
+  std::istringstream lines(content(csv));
+  for (std::string line; std::getline(lines, line);) {
+    std::istringstream cells(line);
+    int column = 0;
+    for (std::string cell; std::getline(cells, cell, ','); ++column) {
+      if (column != 3) result += cell + ",";
+    }
+    result += "\n";
+  }
+  return result;
+}
+
+// Whether two checkpoints hold the same bits but for the seconds.
+inline bool same_checkpoints(const fs::path& a, const fs::path& b) {
+  const auto timeless = [](const fs::path& path) {
+    TensorFile file = read_safetensors(path);
+    file.metadata.erase("state.seconds");
+    file.metadata.erase("state.csv_log.text");
+    return safetensors_bytes(file);
+  };
+  return timeless(a) == timeless(b);
 }
 
 }  // namespace plastic::testing

@@ -783,6 +783,12 @@ TEST_CASE("Examples of what one may add to the library do what they say", "[prog
   }
   CHECK(mentions(run_well("own_callback", {"2000"}).out, "ended after "));
   CHECK(mentions(run_well("own_operation", {}).out, "largest difference"));
+  const std::string line = run_well("own_objective", {}).out;
+  double slope = 0, offset = 0;
+  REQUIRE(std::sscanf(line.substr(line.find("y = ")).c_str(), "y = %lf x + %lf", &slope, &offset) ==
+          2);
+  CHECK(std::abs(slope - 2) < 0.02);
+  CHECK(std::abs(offset + 1) < 0.02);
 }
 
 TEST_CASE("Adaptive_control trains, steers and tells how long a step takes", "[programs]") {
@@ -842,6 +848,76 @@ TEST_CASE("State_dict turns a model file into a state dictionary and back", "[pr
 
 // Code in the documents is code that compiles or runs: every block names the file that it is part
 // of.
+TEST_CASE("The programs of the training page learn to classify", "[programs]") {
+  CHECK(mentions(run_well("ragged", {}).out, "right: 100%"));
+  const std::string out = run_well("key_value", {"3000"}).out;
+  INFO(out);
+  CHECK(std::stod(out.substr(out.find("right: ") + 7)) > 98);
+}
+
+TEST_CASE("A training run that is killed at any moment ends with the bits of one left alone",
+          "[programs]") {
+  // In a folder of the test's own, since the program writes where it is.
+  const Folder folder;
+  const auto command = [&](const std::string& name) {
+    fs::create_directories(folder / name);
+    return Arguments{"-c", "cd '" + (folder / name).string() + "' && exec '" +
+                               (fs::path(PLASTIC_PROGRAMS) / "train").string() + "' 600"};
+  };
+  const std::string shell = "/bin/sh";
+  const std::string whole = run_well(shell, command("whole")).out;
+  std::mt19937 random{std::random_device()()};
+  int kills = 0;
+  for (int k = 0; k < 6; ++k) {
+    Process process(shell, command("killed"));
+    std::this_thread::sleep_for(
+        std::chrono::milliseconds(std::uniform_int_distribution<int>(0, 1500)(random)));
+    if (!process.running()) break;
+    process.send(SIGKILL);
+    CHECK(process.wait().signal == SIGKILL);
+    ++kills;
+  }
+  CHECK(kills > 0);
+  const std::string killed = run_well(shell, command("killed")).out;
+  CHECK(killed.substr(killed.find("stopped after")) == whole.substr(whole.find("stopped after")));
+  CHECK(content(folder / "killed/train.safetensors") ==
+        content(folder / "whole/train.safetensors"));
+  CHECK(losses(folder / "killed/train.csv") == losses(folder / "whole/train.csv"));
+  CHECK(same_checkpoints(folder / "killed/train.checkpoint", folder / "whole/train.checkpoint"));
+}
+
+TEST_CASE("Each folder of the library includes only folders that stand above it in the table",
+          "[programs]") {
+  const fs::path root = fs::path(PLASTIC_TEST_DATA).parent_path().parent_path();
+  std::istringstream page(content(root / "docs" / "architecture.md"));
+  std::vector<std::string> rooms;
+  for (std::string line; std::getline(page, line);) {
+    if (line.starts_with("| `")) rooms.push_back(line.substr(3, line.find("/`") - 3));
+  }
+  REQUIRE(rooms.size() == 13);
+  const auto floor_of = [&](const std::string& room) {
+    INFO(room);
+    const auto found = std::find(rooms.begin(), rooms.end(), room);
+    REQUIRE(found != rooms.end());
+    return found - rooms.begin();
+  };
+  const fs::path include = root / "include/plastic";
+  for (const auto& entry : fs::recursive_directory_iterator(include)) {
+    if (!entry.is_regular_file() || entry.path().parent_path() == include) continue;
+    const std::string room = *fs::relative(entry.path(), include).begin();
+    const std::string text = content(entry.path()), mark = "#include \"plastic/";
+    CHECK(std::count(text.begin(), text.end(), '\n') <= 400);
+    for (std::size_t at = text.find(mark); at != std::string::npos; at = text.find(mark, at + 1)) {
+      const std::string header =
+          text.substr(at + mark.size(), text.find('"', at + mark.size()) - at - mark.size());
+      INFO(entry.path() << ": " << header);
+      const std::string other = header.substr(0, header.find('/'));
+      CHECK(floor_of(other) <= floor_of(room));
+      if (header.find("/detail/") != std::string::npos) CHECK(other == room);
+    }
+  }
+}
+
 TEST_CASE("Every block of code in the documents is part of a file that is tested", "[programs]") {
   const fs::path root = fs::path(PLASTIC_TEST_DATA).parent_path().parent_path();
   std::vector<fs::path> documents{root / "README.md"};

@@ -62,6 +62,9 @@ class Checkpoint : public TrainingCallback {
 
  private:
   void write(const Progress& progress) {
+    if (run_ == nullptr) {
+      detail::reject("Checkpoint", "the run", "one that Trainer::run has begun", "none");
+    }
     write_safetensors(path_, run_->state());
     written_ = progress.batch;
   }

@@ -30,6 +30,11 @@ class EarlyStopping : public TrainingCallback {
     if (!(options.target == options.target)) detail::reject(here, "target", "a number", "nan");
   }
 
+  void on_begin(ResumableRun&) override {
+    best_ = std::numeric_limits<double>::infinity();
+    waited_ = 0;
+  }
+
   void on_validation(const Progress& progress) override {
     if (progress.validation_loss < best_ - options_.min_delta) {
       best_ = progress.validation_loss;

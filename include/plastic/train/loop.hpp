@@ -11,12 +11,17 @@
 #include <span>
 #include <string>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "plastic/core/settings.hpp"
 #include "plastic/train/callback.hpp"
 
 namespace plastic {
+
+/// A callback, given by name or made in place.
+template <class T>
+concept CallbackReference = std::derived_from<std::remove_cvref_t<T>, TrainingCallback>;
 
 /// What a trainer is to its run: batches to do one after another, and a state to keep.
 class RunnableTrainer {
@@ -40,9 +45,8 @@ class RunnableTrainer {
   /// a last validation, when a callback wants to. Returns where the run stands. What a step or a
   /// callback throws ends the run, without `on_end`.
   Progress run(std::span<TrainingCallback* const> callbacks);
-  template <class... Callbacks>
-  requires(std::derived_from<std::remove_cvref_t<Callbacks>, TrainingCallback>&&...) Progress
-      run(Callbacks&&... callbacks) {
+  template <CallbackReference... Callbacks>
+  Progress run(Callbacks&&... callbacks) {
     const std::array<TrainingCallback*, sizeof...(Callbacks)> all{&callbacks...};
     return run(std::span<TrainingCallback* const>(all));
   }
@@ -65,24 +69,22 @@ class TrainingLoop final : public ResumableRun {
     for (TrainingCallback* callback : callbacks_) callback->on_begin(*this);
     double mean = std::numeric_limits<double>::quiet_NaN();
     bool stopped = stop_is_wanted();
-    while (progress_.batch < progress_.batches && !stopped) {
+    for (;;) {
+      if (validation_is_due(stopped)) {
+        mean = std::exchange(recent_sum_, 0) / static_cast<double>(std::exchange(recent_, 0));
+        validation_ = trainer_.validate();
+        progress_.validation_loss = validation_.loss;
+        progress_.measures = validation_.measures();
+        tell(&TrainingCallback::on_validation, mean);
+        stopped = stopped || stop_is_wanted();
+      }
+      if (stopped || progress_.batch >= progress_.batches) break;
       const double loss = trainer_.step(progress_.batch);
       ++progress_.batch;
       recent_sum_ += loss;
       ++recent_;
       tell(&TrainingCallback::on_batch, loss);
       stopped = stop_is_wanted();
-      const bool is_last = stopped || progress_.batch == progress_.batches;
-      const Index every = trainer_.validation_every();
-      if (every == 0 || (!is_last && progress_.batch % every != 0)) continue;
-      mean = recent_sum_ / static_cast<double>(recent_);
-      recent_sum_ = 0;
-      recent_ = 0;
-      validation_ = trainer_.validate();
-      progress_.validation_loss = validation_.loss;
-      progress_.measures = validation_.measures();
-      tell(&TrainingCallback::on_validation, mean);
-      stopped = stopped || stop_is_wanted();
     }
     tell(&TrainingCallback::on_end, mean);
     progress_.measures = {};  // they end with the loop
@@ -128,6 +130,13 @@ class TrainingLoop final : public ResumableRun {
 
  private:
   using Clock = std::chrono::steady_clock;
+
+  /// Also where a run goes on from a checkpoint that was written just before a validation.
+  bool validation_is_due(bool stopped) const {
+    const Index every = trainer_.validation_every();
+    return every > 0 && recent_ > 0 &&
+           (stopped || progress_.batch == progress_.batches || progress_.batch % every == 0);
+  }
 
   bool stop_is_wanted() const {
     return std::ranges::any_of(callbacks_, [](const auto* c) { return c->wants_stop(); });
