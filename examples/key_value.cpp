@@ -9,20 +9,19 @@ using namespace plastic;
 
 int main(int argc, char** argv) {
   constexpr std::uint32_t pairs = 4, keys = 8, values = 8;
-  const SampledTask task({.inputs = keys + values, .outputs = values, .steps = pairs + 1},
-                         [](Random& random, auto e) {
-                           std::array<Index, keys> key{0, 1, 2, 3, 4, 5, 6, 7};
-                           const auto asked = random.below(pairs);
-                           for (std::uint32_t t = 0; t < pairs; ++t) {
-                             std::swap(key[t], key[t + random.below(keys - t)]);
-                             const auto value = random.below(values);
-                             e.input(t)[key[t]] = e.input(t)[keys + value] = 1;
-                             if (t == asked)
-                               e.target(pairs)[value] = 1;  // the class: 1 for it, 0 for the others
-                           }
-                           e.input(pairs)[key[asked]] = 1;
-                           e.weight(pairs) = 1;  // only this step counts
-                         });
+  const auto fill = [](Random& random, auto e) {
+    std::array<Index, keys> key{0, 1, 2, 3, 4, 5, 6, 7};
+    const auto asked = random.below(pairs);
+    for (std::uint32_t t = 0; t < pairs; ++t) {
+      std::swap(key[t], key[t + random.below(keys - t)]);
+      const auto value = random.below(values);
+      e.input(t)[key[t]] = e.input(t)[keys + value] = 1;
+      if (t == asked) e.target(pairs)[value] = 1;  // the class: 1 for it, 0 for the others
+    }
+    e.input(pairs)[key[asked]] = 1;
+    e.weight(pairs) = 1;  // only this step counts
+  };
+  const SampledTask task({.inputs = keys + values, .outputs = values, .steps = pairs + 1}, fill);
   PlasticRNN<Gradient, float> net(
       {.inputs = keys + values, .hidden = 64, .outputs = values, .inner_scale = 1});
   AdamW<float> optimizer(net.parameters(), {.learning_rate = 3e-3});

@@ -6,6 +6,7 @@
 #include <atomic>
 #include <csignal>
 #include <cstdlib>
+#include <exception>
 #include <iostream>
 
 #include "plastic/io/checkpoint.hpp"
@@ -15,7 +16,7 @@ using namespace plastic;
 
 std::atomic<bool> interrupted = false;
 
-int main(int argc, char** argv) {
+int main(int argc, char** argv) try {
   std::signal(SIGINT, [](int) { interrupted = true; });
   const CueReward task;
   PlasticRNN<Hebbian, float> net({.inputs = task.inputs(), .hidden = 64});
@@ -34,4 +35,7 @@ int main(int argc, char** argv) {
   best.restore();
   std::cout << "stopped after " << end.batch << " batches; best after " << best.batch()
             << ": test loss " << trainer.evaluate({0, Random::Purpose::test}, 100) << "\n";
+} catch (const std::exception& error) {
+  std::cerr << "train: " << error.what() << "\n";
+  return 1;
 }

@@ -237,14 +237,14 @@ TEST_CASE("A run with other settings is refused by the name of the first that di
                           AdamW<float>(cell.parameters(), o));
     check_refused(run, name);
   };
-  with_optimizer({.learning_rate = 2e-3}, "learning_rate");
-  with_optimizer({.beta1 = 0.8}, "beta1");
-  with_optimizer({.beta2 = 0.99}, "beta2");
-  with_optimizer({.epsilon = 1e-7}, "epsilon");
-  with_optimizer({.weight_decay = 1e-3}, "weight_decay");
-  with_optimizer({.amsgrad = false}, "amsgrad");
+  with_optimizer({.learning_rate = 2e-3}, "optimizer.learning_rate");
+  with_optimizer({.beta1 = 0.8}, "optimizer.beta1");
+  with_optimizer({.beta2 = 0.99}, "optimizer.beta2");
+  with_optimizer({.epsilon = 1e-7}, "optimizer.epsilon");
+  with_optimizer({.weight_decay = 1e-3}, "optimizer.weight_decay");
+  with_optimizer({.amsgrad = false}, "optimizer.amsgrad");
   Run<SGD<float>> sgd(folder.path(), small_run(5));
-  check_refused(sgd, "amsgrad");
+  check_refused(sgd, "optimizer");
 
   Run<AdamW<float>> task(folder.path(), small_run(5), small_task(0.2));
   check_refused(task, "task.noise");
@@ -255,7 +255,7 @@ TEST_CASE("A run with other settings is refused by the name of the first that di
 
   Run<AdamW<float>> frozen(folder.path(), small_run(5));
   frozen.cell.parameters().freeze(0);
-  check_refused(frozen, "frozen");
+  check_refused(frozen, "training.frozen");
   Run<AdamW<float>> fewer(folder.path(), small_run(5));
   CHECK_THROWS_WITH(fewer.trainer.run(fewer.keep, fewer.log, fewer.checkpoint),
                     Contains("\"callbacks\"") && Contains("early_stopping"));
@@ -273,10 +273,12 @@ TEST_CASE("A run with other settings is refused by the name of the first that di
   SECTION("what the caller allows may differ") {
     const PlasticRNN<Hebbian, float> cell(small_cell());
     Run<AdamW<float>> run(folder.path(), small_run(10), small_task(), 7,
-                          {.allow = {"learning_rate"}},
+                          {.allow = {"optimizer.learning_rate"}},
                           AdamW<float>(cell.parameters(), {.learning_rate = 2e-3}));
     run.go();
     CHECK(run.optimizer.learning_rate() == 2e-3);
+    Run<AdamW<float>> unknown(folder.path(), small_run(10), small_task(), 7, {.allow = {"lr"}});
+    CHECK_THROWS_WITH(unknown.go(), Contains("CheckpointOptions::allow names") && Contains("lr"));
     CHECK(run.optimizer.steps() == 10);
   }
 }
@@ -340,6 +342,76 @@ TEST_CASE("A damaged checkpoint is refused whole", "[checkpoint]") {
       check_refused(name);
     }
   }
+}
+
+TEST_CASE("A finished run that is started again keeps its log and its best weights",
+          "[checkpoint]") {
+  const CheckpointOptions kept{.every = GENERATE(Index{0}, Index{7})};
+  const Folder folder;
+  const auto go = [&] {
+    Run<AdamW<float>> run(folder.path(), small_run(), small_task(), 7, kept);
+    run.go();
+    CHECK(run.keep.found());
+    return content(folder / "progress.csv");
+  };
+  const std::string text = go();
+  CHECK(rows_of(text).size() == 4);
+  for (int k = 0; k < 3; ++k) CHECK(go() == text);
+  std::filesystem::remove(folder / "progress.csv");
+  CHECK(go() == text);
+}
+
+TEST_CASE("Counts in a checkpoint that cannot be are refused, and nothing changes",
+          "[checkpoint]") {
+  const Folder folder;
+  const auto path = folder / "checkpoint.safetensors";
+  Run<AdamW<float>>(folder.path(), small_run(5)).go();
+  const TensorFile whole = read_safetensors(path);
+  for (const auto& [name, value] :
+       std::vector<std::pair<std::string, std::string>>{{"state.batches_done", "-1"},
+                                                        {"state.recent_batches", "-2"},
+                                                        {"state.recent_batches", "6"},
+                                                        {"state.optimizer_steps", "-1"},
+                                                        {"state.learning_rate", "nan"},
+                                                        {"state.keep_best.batch", "-3"},
+                                                        {"state.keep_best.loss", "nan"},
+                                                        {"state.early_stopping.waited", "-9"},
+                                                        {"state.early_stopping.best", "nan"}}) {
+    INFO(name << " " << value);
+    TensorFile file = whole;
+    REQUIRE(file.metadata.contains(name));
+    file.metadata[name] = value;
+    write_safetensors(path, file);
+    Run<AdamW<float>> run(folder.path(), small_run());
+    const Vector<float> before = run.cell.parameters().values();
+    CHECK_THROWS_AS(run.go(), std::invalid_argument);
+    CHECK(run.cell.parameters().values() == before);
+    CHECK(run.optimizer.steps() == 0);
+    CHECK_FALSE(run.keep.found());
+  }
+}
+
+TEST_CASE("Callbacks that cannot be are refused by name", "[checkpoint]") {
+  const Folder folder;
+  CHECK_THROWS_WITH(Checkpoint(""), Contains("Checkpoint: path must be the name of a file"));
+  CHECK_THROWS_WITH(Checkpoint("x", {.every = -1}), Contains("every"));
+  CHECK_THROWS_WITH(StopWhen({}), Contains("StopWhen: the function"));
+  CHECK_THROWS_WITH(Checkpoint("x").on_validation({}), Contains("Trainer::run"));
+  Run<AdamW<float>> run(folder.path(), small_run());
+  const std::vector<TrainingCallback*> none{nullptr};
+  CHECK_THROWS_WITH(run.trainer.run(none), Contains("nullptr"));
+}
+
+TEST_CASE("An objective may not have settings of the trainer's names", "[checkpoint]") {
+  struct Mine : EpisodeObjective<PlasticRNN<Hebbian, float>, CueReward> {
+    using EpisodeObjective::EpisodeObjective;
+    Settings settings() const { return {{"optimizer.beta1", "mine"}}; }
+  };
+  PlasticRNN<Hebbian, float> cell(small_cell());
+  AdamW<float> optimizer(cell.parameters());
+  Mine objective(cell, small_task());
+  Trainer trainer(objective, optimizer, small_run());
+  CHECK_THROWS_WITH(trainer.settings(5), Contains("optimizer.beta1"));
 }
 
 TEMPLATE_TEST_CASE("Every rule and cell goes on with its bits", "[checkpoint]",

@@ -59,6 +59,28 @@ auto echo(double behind = 0) {
 }
 using Echo = decltype(echo());
 
+/// Fills in lengths and does not say so.
+struct Silent : CueReward {
+  using CueReward::CueReward;
+  template <class Scalar>
+  void generate(const Random::Stream& stream, std::uint64_t batch, Index first, Index samples,
+                Episodes<Scalar>& e) const {
+    CueReward::generate(stream, batch, first, samples, e);
+    e.lengths.assign(static_cast<std::size_t>(samples), 3);
+  }
+};
+
+/// Has a weight that is negative.
+struct Negative : CueReward {
+  using CueReward::CueReward;
+  template <class Scalar>
+  void generate(const Random::Stream& stream, std::uint64_t batch, Index first, Index samples,
+                Episodes<Scalar>& e) const {
+    CueReward::generate(stream, batch, first, samples, e);
+    e.weights(0, 1) = -1;
+  }
+};
+
 /// Says that its episodes differ in length, and not how.
 struct Forgetful : CueReward {
   using CueReward::CueReward;
@@ -325,6 +347,13 @@ TEST_CASE("Lengths that an episode does not have are refused by name", "[ragged]
   Trainer trainer(other, task, descent, {.batch = 2, .threads = 1});
   CHECK_THROWS_WITH(trainer.step(0), Contains("Trainer: the task's lengths must be one for each "
                                               "sample, in 1 .. 20, got none"));
+
+  Trainer silent(other, Silent({.features = 1}), descent, {.batch = 2, .threads = 1});
+  CHECK_THROWS_WITH(silent.step(0), Contains("the task's lengths must be empty"));
+  Trainer negative(other, Negative({.features = 1}), descent, {.batch = 2, .threads = 1});
+  CHECK_THROWS_WITH(negative.step(0), "Trainer: a weight of the task must be at least 0, got -1");
+  CHECK_THROWS_WITH(ShardPlan(5, 0), Contains("shard"));
+  CHECK_THROWS_WITH(ShardPlan(5, 1).deal(std::vector<Index>{1, 2}), Contains("each of 5 samples"));
 
   CellState<double> state = cell.initial_state(2);
   Matrix<double> x = Matrix<double>::Zero(inputs, 6), y(outputs, 6), eta(1, 6);

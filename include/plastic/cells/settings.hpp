@@ -73,4 +73,12 @@ Settings settings_of(const Cell& cell) {
   return settings;
 }
 
+/// The same with what changes the bits of training and no result: for checkpoints.
+template <class Cell>
+Settings training_settings_of(const Cell& cell) {
+  Settings settings = settings_of(cell);
+  settings["snapshot_interval"] = detail::number_text(cell.options().snapshot_interval);
+  return settings;
+}
+
 }  // namespace plastic

@@ -102,7 +102,9 @@ class EncoderObjective {
     all["layers_seed"] = number_text(options_.seed);
     all["images"] = fingerprint(*set_);
     if (options_.validation != nullptr) {
-      all["images.validation"] = fingerprint(options_.validation->set());
+      for (const auto& [name, value] : options_.validation->settings()) {
+        all["validation." + name] = value;
+      }
     }
     return all;
   }

@@ -85,16 +85,18 @@ class FewShotObjective {
   /// See Objective: of the cell, the encoder, the options and the images.
   Settings settings() const {
     using detail::number_text;
-    Settings all = settings_of(model_->cell());
+    Settings all = training_settings_of(model_->cell());
     all["encoder"] = model_->encoder().name();
     all["encoder.filters"] = number_text(model_->encoder().filters());
-    all["frozen"] = detail::bool_text(options_.frozen);
+    all["encoder.frozen"] = detail::bool_text(options_.frozen);
     all["loss.smoothing"] = number_text(options_.smoothing);
     all["dropout_seed"] = number_text(options_.seed);
     all.merge(options_.augmentation.settings());
     if (sets_.train != nullptr) all.merge(sets_.train->settings());
     if (sets_.validation != nullptr) {
-      all["images.validation"] = fingerprint(sets_.validation->set());
+      for (const auto& [name, value] : sets_.validation->settings()) {
+        all["validation." + name] = value;
+      }
     }
     return all;
   }

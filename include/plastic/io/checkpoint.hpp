@@ -1,7 +1,9 @@
 #pragma once
 
 #include <filesystem>
+#include <stdexcept>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -12,7 +14,7 @@ namespace plastic {
 
 /// Settings of a Checkpoint.
 struct CheckpointOptions {
-  Index every = 0;                      ///< batches between two writes; 0: at every validation
+  Index every = 0;  ///< batches between two writes; 0: at every validation, and at the end
   std::vector<std::string> allow = {};  ///< settings that may differ where a run goes on
 };
 
@@ -29,13 +31,18 @@ struct CheckpointOptions {
 ///
 /// A file of a run with other settings (of optimizer, schedule, trainer, network, task, loss or
 /// callbacks) is refused with std::invalid_argument, naming the first that differs, unless `allow`
-/// has its name; a learning rate that is allowed to differ takes effect. A file that cannot be read
+/// has its name, which must be that of a setting; a learning rate that is allowed to differ takes
+/// effect. A file that cannot be read
 /// or written ends the run with what read_safetensors and write_safetensors throw.
 class Checkpoint : public TrainingCallback {
  public:
-  /// Touches no file. Throws std::invalid_argument if `every` is negative.
+  /// Touches no file. Throws std::invalid_argument if `every` is negative or the path names no
+  /// file.
   explicit Checkpoint(std::filesystem::path path, CheckpointOptions options = {})
       : path_(std::move(path)), options_(std::move(options)) {
+    if (!path_.has_filename()) {
+      detail::reject("Checkpoint", "path", "the name of a file", "\"" + path_.string() + "\"");
+    }
     if (options_.every < 0) {
       detail::reject("Checkpoint", "every", "at least 0", options_.every);
     }
@@ -46,12 +53,21 @@ class Checkpoint : public TrainingCallback {
   void on_begin(ResumableRun& run) override {
     run_ = &run;
     written_ = -1;
-    if (exists()) run.resume(read_safetensors(path_), path_.string(), options_.allow);
+    if (!exists()) return;
+    const TensorFile file = read_safetensors(path_);
+    try {
+      run.resume(file, path_.string(), options_.allow);
+    } catch (const std::invalid_argument& error) {
+      if (std::string_view(error.what()).find(path_.string()) != std::string_view::npos) throw;
+      throw std::invalid_argument("Checkpoint: cannot go on from " + path_.string() + ": " +
+                                  error.what());
+    }
   }
   void on_batch(const Progress& progress) override {
     if (options_.every > 0 && progress.batch % options_.every == 0) write(progress);
   }
   void on_validation(const Progress& progress) override {
+    written_ = -1;
     if (options_.every == 0) write(progress);
   }
   void on_end(const Progress& progress) override {

@@ -31,8 +31,9 @@ bool all_finite(const Vector<Scalar>& x) {
 /// trainable blocks, the checks, and the way to a checkpoint and back. Most often the list has one
 /// set.
 ///
-/// `Method` has a `name`, `moment_names(options)` (vectors beside each set), `check(options)`, and
-/// `update(options, steps, p, g, moments)` for a piece of a block.
+/// `Method` is one step: made from (options, learning rate, number of the step), `update(p, g,
+/// moments)` carries it out on a piece of a block. It has a `name`, `moment_names(options)`
+/// (vectors beside each set), `check<Scalar>(options)` and `settings(options)`.
 template <class Method, class Options, class Scalar>
 class Optimizer {
  public:
@@ -125,9 +126,11 @@ class Optimizer {
 
   /// What it was made with, as texts: a run may only go on with the same.
   Settings settings() const {
-    Settings settings = Method::settings(options_);
-    settings["optimizer"] = name;
-    return settings;
+    Settings all{{"optimizer", std::string(name)}};
+    for (const auto& [option, value] : Method::settings(options_)) {
+      all["optimizer." + option] = value;
+    }
+    return all;
   }
 
  private:

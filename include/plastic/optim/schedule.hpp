@@ -1,7 +1,9 @@
 #pragma once
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
+#include <cstdint>
 #include <functional>
 #include <limits>
 #include <numbers>
@@ -52,15 +54,20 @@ class Schedule {
     return rate;
   }
 
-  /// What tells it from others: its rates at nine places of the run. Empty for an empty one.
+  /// What tells it from others: first and last rate and a fingerprint of all (FNV-1a) in a run of
+  /// so many batches; of more than 2^20 batches, of as many places. Empty for an empty one.
   std::string rates(Index batches) const {
-    std::string text;
-    if (empty()) return text;
-    for (Index k = 0; k <= 8; ++k) {
-      if (k > 0) text += ' ';
-      text += detail::number_text((*this)(k * (batches - 1) / 8, batches));
+    if (empty()) return {};
+    const Index places = std::min(batches, Index{1} << 20);
+    std::uint64_t hash = 14695981039346656037u;
+    for (Index k = 0; k < places; ++k) {
+      const auto at = static_cast<double>(k) * static_cast<double>(batches);
+      const double rate = (*this)(static_cast<Index>(at / static_cast<double>(places)), batches);
+      hash = (hash ^ std::bit_cast<std::uint64_t>(rate)) * 1099511628211u;
     }
-    return text;
+    return detail::number_text((*this)(0, batches)) + " to " +
+           detail::number_text((*this)(batches - 1, batches)) + ", fingerprint " +
+           std::to_string(hash);
   }
 
  private:
@@ -99,10 +106,11 @@ class CosineSchedule {
   }
 
   /// rate(batch), in a run of `batches`, which matter only where the options leave them open.
-  /// Throws std::invalid_argument if `batch` is negative.
-  double operator()(Index batch, Index batches = 1) const {
+  /// Throws std::invalid_argument if `batch` is negative or the batches are left open by both.
+  double operator()(Index batch, Index batches = 0) const {
     if (batch < 0) detail::reject("CosineSchedule", "batch", "at least 0", batch);
     const CosineScheduleOptions& o = options_;
+    if (o.batches == 0) detail::check_positive("CosineSchedule", "batches", batches);
     if (batch < o.warm_up) {
       return o.learning_rate * static_cast<double>(batch + 1) / static_cast<double>(o.warm_up);
     }
@@ -133,8 +141,9 @@ class LinearWarmUp {
     detail::check_positive("LinearWarmUp", "batches", options.batches);
   }
 
-  /// rate(batch).
+  /// rate(batch). Throws std::invalid_argument if `batch` is negative.
   double operator()(Index batch) const {
+    if (batch < 0) detail::reject("LinearWarmUp", "batch", "at least 0", batch);
     return options_.learning_rate *
            std::min(1.0, static_cast<double>(batch + 1) / static_cast<double>(options_.batches));
   }

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <concepts>
 #include <cstdint>
 #include <string>
@@ -72,21 +73,26 @@ inline constexpr bool is_ragged = [] {
 
 namespace detail {
 
-/// Tells episodes from others: 64 bits of all their numbers (FNV-1a), as a text.
-template <class Scalar>
-std::string fingerprint(const Episodes<Scalar>& episodes) {
+/// Tells a task from others by its first episodes, one of each of 64 batches: 64 bits of their
+/// numbers (FNV-1a), as a text. What lies behind the end of an episode does not count.
+template <class Scalar, class TaskType>
+std::string fingerprint_of(const TaskType& task) {
   std::uint64_t hash = 14695981039346656037u;
   const auto add = [&hash](const void* data, std::size_t bytes) {
     for (std::size_t i = 0; i < bytes; ++i) {
       hash = (hash ^ static_cast<const unsigned char*>(data)[i]) * 1099511628211u;
     }
   };
-  for (const Matrix<Scalar>* m : {&episodes.inputs, &episodes.targets, &episodes.weights}) {
-    const Index cols = m->cols();
-    add(&cols, sizeof cols);
-    add(m->data(), static_cast<std::size_t>(m->size()) * sizeof(Scalar));
+  Episodes<Scalar> episode;
+  for (std::uint64_t batch = 0; batch < 64; ++batch) {
+    task.generate(Random::Stream{}, batch, 0, 1, episode);
+    const Index steps = episode.lengths.empty() ? episode.inputs.cols() : episode.lengths.front();
+    add(&steps, sizeof steps);
+    for (const Matrix<Scalar>* m : {&episode.inputs, &episode.targets, &episode.weights}) {
+      const Index used = m->rows() * std::min(steps, m->cols());
+      add(m->data(), static_cast<std::size_t>(used) * sizeof(Scalar));
+    }
   }
-  add(episodes.lengths.data(), episodes.lengths.size() * sizeof(Index));
   return std::to_string(hash);
 }
 

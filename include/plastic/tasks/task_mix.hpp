@@ -50,7 +50,8 @@ class TaskMix {
 
   const std::vector<Part>& parts() const { return parts_; }  ///< as given to the constructor
 
-  /// The weights, and the settings of the tasks that have some, for a checkpoint.
+  /// The weights and the settings of the tasks, of those that have none a fingerprint, for a
+  /// checkpoint.
   Settings settings() const {
     Settings all;
     for (std::size_t k = 0; k < parts_.size(); ++k) {
@@ -59,8 +60,13 @@ class TaskMix {
       std::visit(
           [&](const auto& task) {
             if constexpr (requires { task.settings(); }) {
-              for (const auto& [name, value] : Settings(task.settings()))
+              for (const auto& [name, value] : Settings(task.settings())) {
                 all[prefix + name] = value;
+              }
+            } else {
+              using Scalar =
+                  std::conditional_t<Task<std::decay_t<decltype(task)>, float>, float, double>;
+              all[prefix + "first_episodes"] = detail::fingerprint_of<Scalar>(task);
             }
           },
           parts_[k].task);

@@ -1,14 +1,17 @@
 #pragma once
 
+#include <cmath>
 #include <filesystem>
 #include <functional>
 #include <iomanip>
+#include <limits>
 #include <locale>
 #include <span>
 #include <sstream>
 #include <string>
 #include <string_view>
 #include <system_error>
+#include <utility>
 
 #include "plastic/core/atomic_file.hpp"
 #include "plastic/core/settings.hpp"
@@ -42,17 +45,26 @@ class CsvLog : public TrainingCallback {
   void on_validation(const Progress& progress) override {
     std::ostringstream row;
     row.imbue(std::locale::classic());
-    row << std::setprecision(9) << progress.batch << ',' << progress.train_loss << ','
-        << progress.validation_loss << ',' << progress.seconds;
-    for (const Measure& measure : progress.measures) row << ',' << measure.mean();
+    row << std::setprecision(9) << progress.batch << ',' << number(progress.train_loss) << ','
+        << number(progress.validation_loss) << ',' << progress.seconds;
+    for (const Measure& measure : progress.measures) row << ',' << number(measure.mean());
+    begin_anew();
     if (text_.empty()) text_ = header(progress.measures);
     text_ += row.str() + '\n';
-    write_file_atomically(path_, text_);
+    write();
   }
 
+  /// The rows stay until another run begins: a checkpoint may ask for them.
   void on_end(const Progress& progress) override {
-    if (text_.empty()) write_file_atomically(path_, header(progress.measures));
-    text_.clear();
+    begin_anew();
+    if (text_.empty()) text_ = header(progress.measures);
+    if (!written_) write();
+    ended_ = true;
+  }
+
+  void on_begin(ResumableRun&) override {
+    ended_ = true;
+    begin_anew();
   }
 
   std::string_view name() const override { return "csv_log"; }
@@ -63,7 +75,7 @@ class CsvLog : public TrainingCallback {
     const std::string text = setting(file.metadata, prefix + "text");
     return [this, text] {
       text_ = text;
-      if (!text_.empty()) write_file_atomically(path_, text_);
+      written_ = false;  // whatever the file holds
     };
   }
 
@@ -74,8 +86,25 @@ class CsvLog : public TrainingCallback {
     return text.append(1, '\n');
   }
 
+  static double number(double x) {
+    return std::isnan(x) ? std::numeric_limits<double>::quiet_NaN() : x;  // of no sign
+  }
+
+  void begin_anew() {
+    if (!std::exchange(ended_, false)) return;
+    text_.clear();
+    written_ = false;
+  }
+
+  void write() {
+    write_file_atomically(path_, text_);
+    written_ = true;
+  }
+
   std::filesystem::path path_;
   std::string text_;
+  bool written_ = false;  // whether the file has the text
+  bool ended_ = false;    // whether the text is that of a run that is over
 };
 
 }  // namespace plastic

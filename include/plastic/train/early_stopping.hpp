@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cmath>
 #include <functional>
 #include <limits>
 #include <string>
@@ -61,6 +62,10 @@ class EarlyStopping : public TrainingCallback {
   std::function<void()> restore(const TensorFile& file, const std::string& prefix) override {
     const auto best = detail::number_setting<double>(file.metadata, prefix + "best");
     const auto waited = detail::number_setting<Index>(file.metadata, prefix + "waited");
+    if (waited < 0 || std::isnan(best)) {
+      detail::reject("EarlyStopping::restore", "the state", "a loss and a count of validations",
+                     std::to_string(best) + " and " + std::to_string(waited));
+    }
     return [this, best, waited] {
       best_ = best;
       waited_ = waited;
@@ -78,8 +83,11 @@ class EarlyStopping : public TrainingCallback {
 ///     trainer.run(bar, StopWhen([] { return interrupted.load(); }));
 class StopWhen : public TrainingCallback {
  public:
-  /// The function is asked after every batch.
-  explicit StopWhen(std::function<bool()> function) : function_(std::move(function)) {}
+  /// The function is asked after every batch and validation. Throws std::invalid_argument if it is
+  /// empty.
+  explicit StopWhen(std::function<bool()> function) : function_(std::move(function)) {
+    if (!function_) detail::reject("StopWhen", "the function", "one to call", "an empty one");
+  }
   bool wants_stop() const override { return function_(); }
 
  private:

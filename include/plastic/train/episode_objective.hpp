@@ -90,23 +90,13 @@ class EpisodeObjective {
 
   /// See Objective: those of cell, loss and task, which is known by its first episodes too.
   Settings settings() const {
-    Settings all = settings_of(*cell_);
-    all["snapshot_interval"] = detail::number_text(cell_->options().snapshot_interval);
-    for (const ParameterBlock& block : cell_->parameters().blocks()) {
-      if (!block.trainable) all["frozen"] += (all["frozen"].empty() ? "" : " ") + block.name;
-    }
+    Settings all = training_settings_of(*cell_);
     all.merge(loss_.settings());
     all["loss.value"] = detail::loss_fingerprint<Scalar>(loss_, task_.outputs());
     if constexpr (requires { task_.settings(); }) {
       for (const auto& [name, value] : Settings(task_.settings())) all["task." + name] = value;
     }
-    std::string& first_episodes = all["tasks_first_episodes"];
-    for (std::uint64_t batch = 0; batch < 4; ++batch) {
-      Episodes<Scalar> episodes;
-      task_.generate({0, Random::Purpose::training}, batch, 0, 1, episodes);
-      if (batch > 0) first_episodes += ' ';
-      first_episodes += detail::fingerprint(episodes);
-    }
+    all["tasks_first_episodes"] = detail::fingerprint_of<Scalar>(task_);
     return all;
   }
 
@@ -147,6 +137,10 @@ class EpisodeObjective {
     check("the task's targets", episodes.targets, task_.outputs());
     check("the task's weights", episodes.weights, 1);
     if (episodes.queries.size() > 0) check("the task's queries", episodes.queries, 1);
+    if (!is_ragged<TaskType, Scalar> && !episodes.lengths.empty()) {
+      detail::reject("Trainer", "the task's lengths", "empty, as the task does not say `ragged`",
+                     std::to_string(episodes.lengths.size()) + " of them");
+    }
   }
 
   void check_lengths(const Episodes<Scalar>& one) const {
@@ -208,7 +202,13 @@ class EpisodeObjective {
     if (data.step_weights.cols() < weights.cols()) data.step_weights.resize(1, weights.cols());
     for (Index s = 0; s < n; ++s) {
       Scalar total = 0;
-      for (Index column = s; column < data.columns; column += n) total += weights(0, column);
+      for (Index column = s; column < data.columns; column += n) {
+        const Scalar weight = weights(0, column);
+        if (!(weight >= 0)) {
+          detail::reject("Trainer", "a weight of the task", "at least 0", weight);
+        }
+        total += weight;
+      }
       if (!(total > 0)) {
         detail::reject("Trainer", "the sum of the task's weights of an episode", "positive", total);
       }

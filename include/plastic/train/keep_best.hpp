@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cmath>
 #include <functional>
 #include <limits>
 #include <string>
@@ -21,6 +22,11 @@ class KeepBest : public TrainingCallback {
   /// Of one set of parameters, which must outlive the callback.
   explicit KeepBest(Parameters<Scalar>& parameters, std::function<void()> on_best = {})
       : KeepBest({&parameters.values()}, std::move(on_best)) {}
+
+  /// Of a list of sets, which must outlive the callback.
+  explicit KeepBest(const std::vector<Parameters<Scalar>*>& sets,
+                    std::function<void()> on_best = {})
+      : KeepBest(values_of(sets), std::move(on_best)) {}
 
   /// Of several vectors, which must outlive the callback and keep their lengths.
   explicit KeepBest(std::vector<Vector<Scalar>*> values, std::function<void()> on_best = {})
@@ -54,6 +60,10 @@ class KeepBest : public TrainingCallback {
   std::function<void()> restore(const TensorFile& file, const std::string& prefix) override {
     const auto batch = detail::number_setting<Index>(file.metadata, prefix + "batch");
     const auto loss = detail::number_setting<double>(file.metadata, prefix + "loss");
+    if (batch < 0 || std::isnan(loss)) {
+      detail::reject("KeepBest::restore", "the state", "a number of batches and a loss",
+                     std::to_string(batch) + " and " + std::to_string(loss));
+    }
     std::vector<Vector<Scalar>> best;
     for (std::size_t k = 0; batch > 0 && k < values_.size(); ++k) {
       best.push_back(file.vector<Scalar>(prefix + std::to_string(k), values_[k]->size()));
@@ -73,6 +83,12 @@ class KeepBest : public TrainingCallback {
   }
 
  private:
+  static std::vector<Vector<Scalar>*> values_of(const std::vector<Parameters<Scalar>*>& sets) {
+    std::vector<Vector<Scalar>*> values;
+    for (Parameters<Scalar>* set : sets) values.push_back(&set->values());
+    return values;
+  }
+
   std::vector<Vector<Scalar>*> values_;
   std::function<void()> on_best_;
   double best_loss_ = std::numeric_limits<double>::infinity();

@@ -32,7 +32,8 @@ class RunnableTrainer {
   virtual Index validation_every() const = 0;  ///< batches between two validations; 0: none
   virtual double step(Index batch) = 0;        ///< trains on a batch and returns its loss
   virtual Evaluation validate() = 0;           ///< of the network as it is
-  virtual Settings settings() const = 0;       ///< what a run may only go on with
+  /// What a run of so many batches may only go on with.
+  virtual Settings settings(Index batches) const = 0;
   /// Adds parameters and optimizer to a file.
   virtual void save(TensorFile& file) const = 0;
   /// The reverse, as TrainingCallback::restore.
@@ -60,15 +61,18 @@ class TrainingLoop final : public ResumableRun {
  public:
   TrainingLoop(RunnableTrainer& trainer, std::span<TrainingCallback* const> callbacks)
       : trainer_(trainer), callbacks_(callbacks.begin(), callbacks.end()) {
+    progress_.batches = trainer.batches();
+    if (std::ranges::count(callbacks_, nullptr) > 0) {
+      reject("Trainer::run", "every callback", "there", "nullptr");
+    }
     std::stable_partition(callbacks_.begin(), callbacks_.end(),
                           [](auto* c) { return !c->comes_last(); });
-    progress_.batches = trainer.batches();
   }
 
   Progress run() {
     for (TrainingCallback* callback : callbacks_) callback->on_begin(*this);
     double mean = std::numeric_limits<double>::quiet_NaN();
-    bool stopped = stop_is_wanted();
+    bool stopped = progress_.batch > 0 && stop_is_wanted();
     for (;;) {
       if (validation_is_due(stopped)) {
         mean = std::exchange(recent_sum_, 0) / static_cast<double>(std::exchange(recent_, 0));
@@ -93,8 +97,10 @@ class TrainingLoop final : public ResumableRun {
 
   TensorFile state() const override {
     TensorFile file;
-    file.metadata = settings();
+    if (settings_.empty()) settings_ = settings(progress_.batches);
+    file.metadata = settings_;
     trainer_.save(file);
+    file.metadata["state.batches"] = number_text(progress_.batches);
     file.metadata["state.batches_done"] = number_text(progress_.batch);
     file.metadata["state.validation_loss"] = number_text(progress_.validation_loss);
     file.metadata["state.seconds"] = number_text(progress_.seconds);
@@ -120,6 +126,11 @@ class TrainingLoop final : public ResumableRun {
     const auto seconds = number_setting<double>(file.metadata, "state.seconds");
     const auto recent_sum = number_setting<double>(file.metadata, "state.recent_sum");
     const auto recent = number_setting<Index>(file.metadata, "state.recent_batches");
+    if (batch < 0 || recent < 0 || recent > batch) {
+      reject("Checkpoint", "the batches done and since a validation in " + std::string(source),
+             "at least 0, and not more than those done",
+             std::to_string(batch) + " and " + std::to_string(recent));
+    }
     for (const auto& put : put_in_force) put();
     progress_.batch = batch;
     progress_.validation_loss = loss;
@@ -163,8 +174,8 @@ class TrainingLoop final : public ResumableRun {
   }
 
   /// What must be the same for a run to go on.
-  Settings settings() const {
-    Settings all = trainer_.settings();
+  Settings settings(Index batches) const {
+    Settings all = trainer_.settings(batches);
     std::string& names = all["callbacks"];
     for (const auto& [name, callback] : named_callbacks()) {
       names += (names.empty() ? "" : " ") + name;
@@ -176,7 +187,8 @@ class TrainingLoop final : public ResumableRun {
   /// Throws, naming the first setting that differs and may not.
   void check_settings(const TensorFile& file, std::string_view source,
                       std::span<const std::string> allow) const {
-    const Settings here = settings();
+    // A schedule of the batch alone may go on beyond the end of the run that wrote the file.
+    const Settings here = settings(number_setting<Index>(file.metadata, "state.batches"));
     Settings there;
     for (const auto& [name, value] : file.metadata) {
       if (!name.starts_with("state.")) there[name] = value;
@@ -187,6 +199,11 @@ class TrainingLoop final : public ResumableRun {
     };
     Settings all = here;
     all.insert(there.begin(), there.end());
+    for (const std::string& name : allow) {
+      if (!all.contains(name)) {
+        reject("Checkpoint", "what CheckpointOptions::allow names", "a setting of the run", name);
+      }
+    }
     for (const auto& [name, value] : all) {
       if (std::ranges::find(allow, name) != allow.end()) continue;
       if (const std::string got = text(there, name); got != text(here, name)) {
@@ -202,7 +219,8 @@ class TrainingLoop final : public ResumableRun {
   double seconds_before_ = 0;  // of the run that this one goes on with
   Progress progress_;
   Evaluation validation_;
-  double recent_sum_ = 0;  // of the losses since the last validation
+  mutable Settings settings_;  // once they have been asked for: images take a pass over the pixels
+  double recent_sum_ = 0;      // of the losses since the last validation
   Index recent_ = 0;
 };
 

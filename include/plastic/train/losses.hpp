@@ -46,8 +46,11 @@ struct SquaredError {
 
   static constexpr std::array<Measure, 2> measures{{{"query_error"}, {"within_bound", true}}};
 
-  Settings settings() const { return {{"loss", "squared_error"}}; }  ///< see Loss
-  static constexpr Index terms(Index outputs) { return outputs; }    ///< see Loss
+  /// See Loss.
+  Settings settings() const {
+    return {{"loss", "squared_error"}, {"loss.bound", detail::number_text(bound)}};
+  }
+  static constexpr Index terms(Index outputs) { return outputs; }  ///< see Loss
   /// sum_j weight_j |output_j - target_j|^2.
   template <class Scalar>
   Var<Scalar> operator()(Tape<Scalar>&, const Var<Scalar>& output, const Var<Scalar>& target,
@@ -164,12 +167,12 @@ struct LossOf<L> {
   using type = L;
 };
 
-/// The value of a loss on fixed numbers, in 9 digits: it tells losses apart that have one name.
+/// The value of a loss on fixed numbers, in 6 digits: it tells losses apart that have one name.
 template <class Scalar, class L>
 std::string loss_fingerprint(const L& loss, Index outputs) {
   constexpr Index columns = 8;
   Random random({0, Random::Purpose::test}, 0, 0);
-  const auto numbers = [&](Index rows, double low, double high) {
+  const auto numbers = [&](Index rows, double low, double high) -> Matrix<Scalar> {
     return Matrix<Scalar>::NullaryExpr(rows, columns, [&](Index, Index) {
       return static_cast<Scalar>(random.uniform(low, high));
     });

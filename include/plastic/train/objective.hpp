@@ -48,7 +48,7 @@ struct Shard {
 /// - `measures()`: what `evaluation` counts (std::span<const Measure>). None without it.
 /// - `default_shard(batch)`: the number of samples that a shard should have. 1 without it.
 /// - `prepare(key, gradients)`: before the shards of a batch, on one thread; may use key.threads.
-///   `gradients` as for `loss`, all zero.
+///   `gradients` are those of all sets; those of the shared sets are zero.
 /// - `lengths()`: of the samples of the prepared batch, in time steps, if they differ: longer ones
 ///   begin earlier, and samples of one length share a shard. Empty: all alike.
 /// - `shared_sets`: how many of the sets, from the first, have a gradient that `prepare` and

@@ -82,7 +82,7 @@ class ProgressBar : public TrainingCallback {
   }
 
   static std::string duration(double seconds) {
-    if (!(seconds < 1e9)) return "-";
+    if (!(seconds >= 0 && seconds < 1e9)) return "-";
     const auto all = static_cast<long>(std::ceil(seconds));
     std::ostringstream text;
     text.imbue(std::locale::classic());

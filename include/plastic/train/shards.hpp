@@ -44,8 +44,11 @@ Index default_shard(const Cell& cell, Index batch) {
 /// is summed in their order, and the lanes in theirs: the same bits with any number of threads.
 class ShardPlan {
  public:
-  /// `batch` samples in shards of `shard`, of which the last may be smaller; both at least 1.
+  /// `batch` samples in shards of `shard`, of which the last may be smaller. Throws
+  /// std::invalid_argument if one is not positive.
   ShardPlan(Index batch, Index shard) : shard_(std::min(shard, batch)) {
+    detail::check_positive("ShardPlan", "batch", batch);
+    detail::check_positive("ShardPlan", "shard", shard);
     count_ = (batch + shard_ - 1) / shard_;
     order_.resize(static_cast<std::size_t>(batch));
     lane_shards_.resize(static_cast<std::size_t>(count_));
@@ -59,6 +62,11 @@ class ShardPlan {
   /// take the samples as they come. Else the longest come first, those of like length share a
   /// shard, and each shard goes to the lane that has least to do, so that lanes end together.
   void deal(std::span<const Index> lengths) {
+    if (!lengths.empty() && lengths.size() != order_.size()) {
+      detail::reject("ShardPlan::deal", "lengths",
+                     "one for each of " + std::to_string(order_.size()) + " samples",
+                     lengths.size());
+    }
     std::iota(order_.begin(), order_.end(), Index{0});
     const auto length = [&](Index sample) { return lengths[static_cast<std::size_t>(sample)]; };
     const auto different = [&](Index sample) { return length(sample) != lengths.front(); };

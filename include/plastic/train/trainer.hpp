@@ -98,8 +98,9 @@ class Trainer final : public RunnableTrainer {
   /// @}
 
   /// One batch: forward, backward, clip, optimizer. Returns the batch's loss before the step.
-  /// Throws NonFiniteLoss, and changes no parameter, if loss or gradient is not finite, and
-  /// std::invalid_argument as `gradient` does.
+  /// Throws NonFiniteLoss, and changes no parameter, if loss or gradient is not finite (running
+  /// statistics of batch norm have then seen the batch), and std::invalid_argument as `gradient`
+  /// does.
   double step(Index batch) override {
     const double loss = gradient(batch);
     const double norm = clip_gradient_norm(std::span(gradients_), options_.clip_norm);
@@ -169,19 +170,34 @@ class Trainer final : public RunnableTrainer {
                       false);
   }
 
-  /// All that changes the bits of a run but the number of its batches, where no schedule depends on
-  /// it: of objective, optimizer, schedule and trainer. The number of threads does not.
-  Settings settings() const override {
+  /// All that changes the bits of a run: of objective, optimizer, schedule and trainer, and which
+  /// parameters are frozen. The number of threads does not, nor that of the batches where no
+  /// schedule depends on it. Throws std::invalid_argument if the objective has a setting of the
+  /// trainer's names.
+  Settings settings(Index batches) const override {
     Settings all = optimizer_->settings();
-    if constexpr (requires { objective_.settings(); }) all.merge(Settings(objective_.settings()));
-    all["schedule"] = options_.schedule.rates(options_.batches);
     using detail::number_text;
+    all["schedule"] = options_.schedule.rates(batches);
     all["training.batch"] = number_text(options_.batch);
     all["training.clip_norm"] = number_text(options_.clip_norm);
     all["training.seed"] = number_text(options_.seed);
     all["training.shard"] = number_text(options_.shard);
     all["training.validation_batches"] = number_text(options_.validation_batches);
     all["training.validation_every"] = number_text(options_.validation_every);
+    std::string& frozen = all["training.frozen"];
+    for (const Parameters<Scalar>* set : sets_) {
+      for (const ParameterBlock& block : set->blocks()) {
+        if (!block.trainable) frozen.append(frozen.empty() ? "" : " ").append(block.name);
+      }
+    }
+    if constexpr (requires { objective_.settings(); }) {
+      for (const auto& [name, value] : Settings(objective_.settings())) {
+        if (!all.emplace(name, value).second) {
+          detail::reject("Trainer", "the settings of the objective", "other than the trainer's",
+                         name);
+        }
+      }
+    }
     return all;
   }
 
@@ -209,8 +225,8 @@ class Trainer final : public RunnableTrainer {
     });
     const auto steps = detail::number_setting<Index>(file.metadata, "state.optimizer_steps");
     auto rate = detail::number_setting<double>(file.metadata, "state.learning_rate");
-    const std::string first_rate = optimizer_->settings().at("learning_rate");
-    if (setting(file.metadata, "learning_rate") != first_rate) {  // changed on purpose
+    const std::string option = "optimizer.learning_rate";
+    if (setting(file.metadata, option) != optimizer_->settings().at(option)) {  // on purpose
       rate = optimizer_->options().learning_rate;
     }
     return [this, values = std::move(values), moments = std::move(moments), steps, rate] {
