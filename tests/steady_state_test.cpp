@@ -24,6 +24,7 @@
 #include "plastic/rules/hebbian.hpp"
 #include "plastic/rules/none.hpp"
 #include "plastic/tasks/cue_reward.hpp"
+#include "plastic/tasks/sampled_task.hpp"
 #include "plastic/train/trainer.hpp"
 
 // The program's own definitions stand before those of the libraries: they count and pass on.

@@ -20,7 +20,7 @@ namespace plastic {
 
 /// A loss: a policy class.
 ///
-/// - `name`: as in checkpoints. `settings()`: what else a run may only go on with.
+/// - `settings()`: what a run may only go on with: its name, as "loss", and its options.
 /// - `terms(outputs)`: how many terms the loss of a step has; the weights that the loss sees are
 ///   divided by it.
 /// - `loss(tape, output, target, weight)`: sum over columns of weight * the loss of the column, 1 x

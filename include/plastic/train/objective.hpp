@@ -44,21 +44,19 @@ struct Shard {
 ///
 /// It may also have:
 ///
-/// - `open(threads)`: makes room for so many threads; called once, before anything else.
-/// - `measures()`: what `evaluation` counts (std::span<const Measure>). None without it.
-/// - `default_shard(batch)`: the number of samples that a shard should have. 1 without it.
-/// - `prepare(key, gradients)`: before the shards of a batch, on one thread; may use key.threads.
-///   `gradients` are those of all sets; those of the shared sets are zero.
-/// - `lengths()`: of the samples of the prepared batch, in time steps, if they differ: longer ones
-///   begin earlier, and samples of one length share a shard. Empty: all alike.
-/// - `shared_sets`: how many of the sets, from the first, have a gradient that `prepare` and
-/// `finish`
-///   alone give; `loss` sees the gradients of the others. 0 without it.
-/// - `finish(gradients)`: after the shards, with all gradients.
-/// - `evaluate(stream, batches, samples, threads)`: an Evaluation of its own making, the loss a
-/// mean
-///   over the batches. Without it the trainer calls `loss` for shards of them.
-/// - `state()`: vectors that training changes beside the parameters (std::vector<Vector<Scalar>*>).
+/// - `open(threads)`: makes room for so many threads. Called once, before anything else.
+/// - `measures()`: what `evaluation` counts, a std::span<const Measure>. None without it.
+/// - `default_shard(batch)`: how many samples a shard should have. 1 without it.
+/// - `prepare(key, gradients)`: called before the shards of a batch, on one thread; it may use
+///   key.threads. `gradients` are those of all sets.
+/// - `lengths()`: the time steps of each sample of the prepared batch. Samples of like length share
+///   a shard, and the longest begin first. Empty: all alike.
+/// - `finish(gradients)`: called after the shards, on one thread, with the gradients of all sets.
+/// - `shared_sets`: how many of the sets, from the first, are left to `prepare` and `finish`, which
+///   add to their gradients, zero at first; `loss` gets the gradients of the others. 0 without it.
+/// - `evaluate(stream, batches, samples, threads)`: returns an Evaluation whose loss is the mean
+///   over the batches. Without it the trainer calls `loss` for the shards of them.
+/// - `state()`: vectors that training changes beside the parameters, std::vector<Vector<Scalar>*>.
 /// - `settings()`: what a run may only go on with, as texts.
 ///
 /// EpisodeObjective is what most need; examples/own_objective.cpp is the smallest.

@@ -53,8 +53,8 @@ struct TrainerOptions {
 ///     trainer.run(bar, log, best);
 ///
 /// An objective that is given by name is referred to and must outlive the trainer; one that is made
-/// in place is kept. The same seed gives the same bits with any number of threads. After the first
-/// batch a training step allocates nothing.
+/// in place is kept. The same seed gives the same bits with any number of threads. In the steady
+/// state, when every thread has had a shard of each size, a training step allocates nothing.
 template <class ObjectiveType, class Optimizer>
 class Trainer final : public RunnableTrainer {
   using Goal = std::remove_reference_t<ObjectiveType>;
@@ -81,8 +81,7 @@ class Trainer final : public RunnableTrainer {
     }
   }
   template <class Cell, class TaskType>
-  requires std::constructible_from<ObjectiveType, Cell&, TaskType> Trainer(
-      Cell& cell, TaskType task, Optimizer& optimizer, const TrainerOptions& options)
+  Trainer(Cell& cell, TaskType task, Optimizer& optimizer, const TrainerOptions& options)
       : Trainer(ObjectiveType(cell, std::move(task)), optimizer, options) {}
   template <class Cell, class TaskType, class LossType>
   Trainer(Cell& cell, TaskType task, LossType loss, Optimizer& optimizer,
@@ -343,7 +342,7 @@ class Trainer final : public RunnableTrainer {
     }
   }
 
-  static constexpr bool has_prepare = requires(ObjectiveType & o, const BatchKey& key) {
+  static constexpr bool has_prepare = requires(Goal & o, const BatchKey& key) {
     o.prepare(key, std::span<Vector<Scalar>>());
   };
 
