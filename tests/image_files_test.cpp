@@ -449,7 +449,7 @@ TEST_CASE("A run on images goes on from its checkpoint with the bits of one neve
   CHECK(mentions(refusal(episodes, other), "\"loss.smoothing\""));
   other = options;
   other.frozen = !frozen;
-  CHECK(mentions(refusal(episodes, other), "\"frozen\""));
+  CHECK(mentions(refusal(episodes, other), "\"encoder.frozen\""));
   other = options;
   other.augmentation.brightness = 0.1;
   CHECK(mentions(refusal(episodes, other), "\"augmentation.brightness\""));
