@@ -127,8 +127,8 @@ class PlasticCell {
     return run_borrowed(episode, episode.tape->constant(inputs).value(), {}, last_update);
   }
   /// @}
-  /// The same for samples that end before the others: after `lengths[s]` steps of this part, in 0
-  /// .. steps, sample s keeps its states and fast weights, its outputs and eta are 0, and what
+  /// The same for samples that end before the others: after `lengths[s]` steps of this part (0 to
+  /// all of them) sample s keeps its states and fast weights, its outputs and eta are 0, and what
   /// `inputs` holds for it does not matter. Empty lengths: none ends early.
   CellOutput<Var<Scalar>> run(Episode<Scalar>& episode, const ConstMatrixMap<Scalar>& inputs,
                               std::span<const Index> lengths, bool last_update = true) const {

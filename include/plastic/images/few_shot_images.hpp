@@ -28,8 +28,10 @@ struct ShownImage {
 
 /// One episode, and the memory that drawing it takes.
 struct DrawnEpisode {
-  std::vector<ShownImage> steps;               ///< support, then queries
-  std::vector<Index> classes, labels, images;  ///< what was chosen: for FewShotImages::draw alone
+  std::vector<ShownImage> steps;  ///< support, then queries
+  std::vector<Index> classes;     ///< what was chosen: for FewShotImages::draw alone
+  std::vector<Index> labels;      ///< likewise
+  std::vector<Index> images;      ///< likewise
 };
 
 /// N-way K-shot episodes of a set of images.

@@ -44,6 +44,7 @@ concept Loss = requires(const L& loss, Tape<float>& tape, const Var<float>& x,
 struct SquaredError {
   double bound = 0.05;  ///< of the measure alone
 
+  /// What an evaluation counts; see above.
   static constexpr std::array<Measure, 2> measures{{{"query_error"}, {"within_bound", true}}};
 
   /// See Loss.
@@ -77,6 +78,7 @@ struct SquaredError {
 struct CrossEntropy {
   double smoothing = 0;  ///< of targets, in [0, 1]: see cross_entropy
 
+  /// What an evaluation counts; see above.
   static constexpr std::array<Measure, 1> measures{{{"accuracy", true}}};
 
   /// See Loss.
@@ -105,6 +107,7 @@ struct CrossEntropy {
 /// probabilities. Measure: accuracy, the share of the outputs of query steps that are on the right
 /// side of 1/2.
 struct BinaryCrossEntropy {
+  /// What an evaluation counts; see above.
   static constexpr std::array<Measure, 1> measures{{{"accuracy", true}}};
 
   Settings settings() const { return {{"loss", "binary_cross_entropy"}}; }  ///< see Loss
@@ -134,6 +137,7 @@ struct BinaryCrossEntropy {
 template <class F>
 class OwnLoss {
  public:
+  /// What an evaluation counts; see above.
   static constexpr std::array<Measure, 0> measures{};
 
   /// Holds a copy of the function.

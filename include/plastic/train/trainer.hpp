@@ -158,8 +158,6 @@ class Trainer final : public RunnableTrainer {
     return result;
   }
 
-  using RunnableTrainer::run;
-
   Index batches() const override { return options_.batches; }
   Index validation_every() const override { return options_.validation_every; }
 
@@ -356,13 +354,16 @@ class Trainer final : public RunnableTrainer {
   std::vector<Evaluation> parts_;
 };
 
+/// Of a cell that learns a task by squared error.
 template <class Cell, class TaskType, class Optimizer>
 Trainer(Cell&, TaskType, Optimizer&, TrainerOptions)
     -> Trainer<EpisodeObjective<Cell, TaskType>, Optimizer>;
+/// Of a cell that learns a task by another loss, a policy or a function.
 template <class Cell, class TaskType, class LossType, class Optimizer>
 Trainer(Cell&, TaskType, LossType, Optimizer&, TrainerOptions)
     -> Trainer<EpisodeObjective<Cell, TaskType, typename detail::LossOf<LossType>::type>,
                Optimizer>;
+/// Of an objective.
 template <class ObjectiveType, class Optimizer>
 Trainer(ObjectiveType&&, Optimizer&, TrainerOptions) -> Trainer<ObjectiveType, Optimizer>;
 
