@@ -132,16 +132,13 @@ TEMPLATE_TEST_CASE("A sample that ends before the others has the bits of running
       x.col(t * n + s).setConstant(t % 2 == 0 ? not_a_number : 1e300);
     }
   }
-  const ConstMatrixMap<double> view(x.data(), x.rows(), x.cols());
-
   CellState<double> state = cell.initial_state(n);
-  Matrix<double> output(outputs, x.cols()), eta(1, x.cols());
-  cell.run(state, view, MatrixMap<double>(output.data(), outputs, x.cols()),
-           MatrixMap<double>(eta.data(), 1, x.cols()), lengths);
+  Matrix<double> output, eta;
+  cell.run(state, x, output, &eta, lengths);
 
   Tape<double> tape;
   Episode<double> episode = cell.begin(tape, n);
-  const auto recorded = cell.run(episode, view, lengths);
+  const auto recorded = cell.run(episode, x, lengths);
   CellState<double> recorded_state = cell.state_of(episode);
 
   for (Index s = 0; s < n; ++s) {
@@ -190,8 +187,7 @@ TEMPLATE_TEST_CASE("The gradient of samples of different lengths is the sum of t
   }
   Tape<double> tape;
   Episode<double> episode = cell.begin(tape, n, &got);
-  const auto output =
-      cell.run(episode, ConstMatrixMap<double>(x.data(), inputs, x.cols()), lengths).output;
+  const auto output = cell.run(episode, x, lengths).output;
   Matrix<double> counts(1, x.cols());
   for (Index t = 0; t < most; ++t) {
     for (Index s = 0; s < n; ++s) {

@@ -127,14 +127,21 @@ class PlasticCell {
     return run_borrowed(episode, episode.tape->constant(inputs).value(), {}, last_update);
   }
   /// @}
+  /// @{
   /// The same for samples that end before the others: after `lengths[s]` steps of this part (0 to
   /// all of them) sample s keeps its states and fast weights, its outputs and eta are 0, and what
   /// `inputs` holds for it does not matter. Empty lengths: none ends early.
+  CellOutput<Var<Scalar>> run(Episode<Scalar>& episode, const Matrix<Scalar>& inputs,
+                              std::span<const Index> lengths, bool last_update = true) const {
+    return run(episode, ConstMatrixMap<Scalar>(inputs.data(), inputs.rows(), inputs.cols()),
+               lengths, last_update);
+  }
   CellOutput<Var<Scalar>> run(Episode<Scalar>& episode, const ConstMatrixMap<Scalar>& inputs,
                               std::span<const Index> lengths, bool last_update = true) const {
     check_owner("PlasticCell::run", episode);
     return run_borrowed(episode, inputs, lengths, last_update);
   }
+  /// @}
 
   /// State for stepping without derivatives, all zero. Allocates; throws std::invalid_argument if
   /// `samples` is not positive.
@@ -165,12 +172,13 @@ class PlasticCell {
   }
 
   /// Steps through inputs (inputs x (steps * samples)) and writes output and eta of every step to
-  /// matrices that are resized to fit: outputs and 1 x (steps * samples). Throws
-  /// std::invalid_argument if two of the matrices are the same.
+  /// matrices that are resized to fit: outputs and 1 x (steps * samples). Samples may end before
+  /// the others: see `run` of an episode. Throws std::invalid_argument if two of the matrices are
+  /// the same.
   void run(CellState<Scalar>& state, const Matrix<Scalar>& inputs, Matrix<Scalar>& output,
-           Matrix<Scalar>* eta = nullptr) const;
-  /// The same into memory that fits, for samples that may end before the others: see `run` of an
-  /// episode. output: outputs x (steps * samples); eta: 1 x (steps * samples).
+           Matrix<Scalar>* eta = nullptr, std::span<const Index> lengths = {}) const;
+  /// The same into memory that fits. output: outputs x (steps * samples); eta: 1 x (steps *
+  /// samples).
   void run(CellState<Scalar>& state, const ConstMatrixMap<Scalar>& inputs, MatrixMap<Scalar> output,
            MatrixMap<Scalar> eta, std::span<const Index> lengths = {}) const;
 

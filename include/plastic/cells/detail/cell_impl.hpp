@@ -49,7 +49,8 @@ Episode<Scalar> PlasticCell<Dynamics, Rule, Scalar>::begin(Tape<Scalar>& tape,
 template <class Dynamics, class Rule, class Scalar>
 void PlasticCell<Dynamics, Rule, Scalar>::run(CellState<Scalar>& state,
                                               const Matrix<Scalar>& inputs, Matrix<Scalar>& output,
-                                              Matrix<Scalar>* eta) const {
+                                              Matrix<Scalar>* eta,
+                                              std::span<const Index> lengths) const {
   check_owner("PlasticCell::run", state.episode_);
   if (&output == &inputs || &output == eta || eta == &inputs) {
     detail::reject("PlasticCell::run", "inputs, output and eta", "different matrices", "one twice");
@@ -58,7 +59,7 @@ void PlasticCell<Dynamics, Rule, Scalar>::run(CellState<Scalar>& state,
   if (eta != nullptr) eta->resize(1, inputs.cols());
   run(state, {inputs.data(), inputs.rows(), inputs.cols()},
       {output.data(), output.rows(), output.cols()},
-      {eta == nullptr ? nullptr : eta->data(), 1, inputs.cols()});
+      {eta == nullptr ? nullptr : eta->data(), 1, inputs.cols()}, lengths);
 }
 
 template <class Dynamics, class Rule, class Scalar>
