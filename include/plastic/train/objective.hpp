@@ -27,8 +27,6 @@ struct Shard {
 
   /// Number of samples.
   Index size() const { return static_cast<Index>(samples.size()); }
-  /// Whether the numbers follow each other.
-  bool is_run() const { return samples.back() - samples.front() + 1 == size(); }
 };
 
 /// What a training run minimises: what a batch is, its loss, and its gradient.
