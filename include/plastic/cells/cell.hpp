@@ -105,8 +105,8 @@ class PlasticCell {
   CellOutput<Var<Scalar>> step(Episode<Scalar>& episode, const Var<Scalar>& x,
                                bool update = true) const {
     check_owner("PlasticCell::step", episode);
-    detail::check_shape("PlasticCell::step", "x (inputs x samples)", x.rows(), x.cols(),
-                        options_.inputs, episode.samples);
+    detail::check_shape("PlasticCell::step", "x (inputs x samples)", x, options_.inputs,
+                        episode.samples);
     return advance(episode, x, update, {}, 0);
   }
 
@@ -165,8 +165,8 @@ class PlasticCell {
   CellOutput<ConstMatrixMap<Scalar>> step(CellState<Scalar>& state,
                                           const Eigen::Ref<const Matrix<Scalar>>& x) const {
     check_owner("PlasticCell::step", state.episode_);
-    detail::check_shape("PlasticCell::step", "x (inputs x samples)", x.rows(), x.cols(),
-                        options_.inputs, state.samples());
+    detail::check_shape("PlasticCell::step", "x (inputs x samples)", x, options_.inputs,
+                        state.samples());
     follow_parameters(state.episode_);
     return advance_present(state.episode_, x, {}, 0);
   }
@@ -229,7 +229,7 @@ class PlasticCell {
 
   void check_advance(const Episode<Scalar>& episode, const Var<Scalar>& hidden) const {
     const auto check = [&](std::string_view what, const Var<Scalar>& v, Index rows) {
-      detail::check_shape(Dynamics::name, what, v.rows(), v.cols(), rows, episode.samples);
+      detail::check_shape(Dynamics::name, what, v, rows, episode.samples);
     };
     check("what advance returns", hidden, Dynamics::features(options_));
     if constexpr (Dynamics::states > 0) check("the hidden state", hidden, options_.hidden);

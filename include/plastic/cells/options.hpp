@@ -67,11 +67,7 @@ struct CellOptions {
   /// Throws std::invalid_argument naming `name` unless the size is in least .. 2^24. The bound
   /// keeps every product of sizes inside an Index.
   static void check_size(std::string_view name, Index size, Index least) {
-    constexpr Index most = Index{1} << 24;
-    if (size < least || size > most) {
-      detail::reject("CellOptions", name,
-                     "in " + std::to_string(least) + " .. " + std::to_string(most), size);
-    }
+    detail::check_between("CellOptions", name, size, least, Index{1} << 24);
   }
 };
 

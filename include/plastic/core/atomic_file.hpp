@@ -37,8 +37,8 @@ inline int wait_for_disk(std::FILE* file) {
 }
 #endif
 
-[[noreturn]] inline void fail_to_write(const std::filesystem::path& path, std::error_code error) {
-  throw std::system_error(error, "write_file_atomically: cannot write " + path.string());
+[[noreturn]] inline void fail(int error) {
+  throw std::system_error(error, std::generic_category());
 }
 
 // Returns 0, or the errno of the write that failed.
@@ -49,16 +49,16 @@ inline int write_all(std::FILE* file, std::string_view bytes) {
   return written ? 0 : errno != 0 ? errno : EIO;
 }
 
-// A new file in the folder of `target`: it takes the target's place or is gone with this object.
+// A new file in a folder: it takes the place of another or is gone with this object.
 class Replacement {
  public:
-  explicit Replacement(const std::filesystem::path& target) : target_(target) {
+  explicit Replacement(const std::filesystem::path& folder) {
     static const unsigned process = std::random_device()();
     static std::atomic<unsigned> count = 0;
     // Another process may have drawn the same number, or have got it by fork.
     do {
-      path_ = target.parent_path() /
-              (".plastic-" + std::to_string(process) + "-" + std::to_string(count++) + ".tmp");
+      path_ =
+          folder / (".plastic-" + std::to_string(process) + "-" + std::to_string(count++) + ".tmp");
       file_ = create_file(path_);
     } while (file_ == nullptr && (errno == EEXIST || errno == EINTR));
     if (file_ == nullptr) fail(errno);
@@ -73,32 +73,20 @@ class Replacement {
   Replacement(const Replacement&) = delete;
   Replacement& operator=(const Replacement&) = delete;
 
-  void set_permissions(std::filesystem::perms permissions) {
-    std::error_code error;
-    std::filesystem::permissions(path_, permissions, error);
-    if (error) fail_to_write(target_, error);
-  }
+  const std::filesystem::path& path() const { return path_; }
 
   void write(std::string_view bytes) {
     if (const int error = write_all(file_, bytes)) fail(error);
     if (const int error = wait_for_disk(file_)) fail(error);
   }
 
-  void take_place() {
-    const int closed = std::fclose(std::exchange(file_, nullptr));
-    if (closed != 0) fail(errno);
-    std::error_code error;
-    std::filesystem::rename(path_, target_, error);
-    if (error) fail_to_write(target_, error);
+  void take_place(const std::filesystem::path& target) {
+    if (std::fclose(std::exchange(file_, nullptr)) != 0) fail(errno);
+    std::filesystem::rename(path_, target);
     path_.clear();
   }
 
  private:
-  [[noreturn]] void fail(int error) const {
-    fail_to_write(target_, {error, std::generic_category()});
-  }
-
-  std::filesystem::path target_;
   std::filesystem::path path_;
   std::FILE* file_ = nullptr;
 };
@@ -118,25 +106,20 @@ class Replacement {
 /// new file is then removed.
 inline void write_file_atomically(const std::filesystem::path& path, std::string_view bytes) {
   namespace fs = std::filesystem;
-  std::error_code error;
-  const bool is_link = fs::is_symlink(fs::symlink_status(path, error));
-  const fs::path target = is_link ? fs::canonical(path, error) : path;
-  if (is_link && error) detail::fail_to_write(path, error);
+  fs::path target = path;
+  try {
+    if (fs::is_symlink(path)) target = fs::canonical(path);
+    const fs::file_status old = fs::status(target);
+    if (fs::is_directory(old)) detail::fail(EISDIR);
+    if (fs::exists(old) && !fs::is_regular_file(old)) detail::fail(EINVAL);
 
-  const fs::file_status old = fs::status(target, error);
-  const bool replaces = fs::exists(old);
-  if (!fs::status_known(old)) detail::fail_to_write(path, error);
-  if (fs::is_directory(old)) {
-    detail::fail_to_write(path, std::make_error_code(std::errc::is_a_directory));
+    detail::Replacement file(target.parent_path());
+    if (fs::exists(old)) fs::permissions(file.path(), old.permissions());
+    file.write(bytes);
+    file.take_place(target);
+  } catch (const std::system_error& error) {
+    throw std::system_error(error.code(), "write_file_atomically: cannot write " + target.string());
   }
-  if (replaces && !fs::is_regular_file(old)) {
-    detail::fail_to_write(path, std::make_error_code(std::errc::invalid_argument));
-  }
-
-  detail::Replacement file(target);
-  if (replaces) file.set_permissions(old.permissions());
-  file.write(bytes);
-  file.take_place();
 }
 
 }  // namespace plastic

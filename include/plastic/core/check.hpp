@@ -30,6 +30,25 @@ inline void check_shape(std::string_view function, std::string_view argument, In
   }
 }
 
+/// The same of a matrix or a variable.
+template <class M>
+void check_shape(std::string_view function, std::string_view argument, const M& got, Index rows,
+                 Index cols) {
+  check_shape(function, argument, got.rows(), got.cols(), rows, cols);
+}
+
+inline void check_not_negative(std::string_view function, std::string_view argument, Index value) {
+  if (value < 0) reject(function, argument, "at least 0", value);
+}
+
+inline void check_between(std::string_view function, std::string_view argument, Index value,
+                          Index least, Index most) {
+  if (value < least || value > most) {
+    reject(function, argument, "in " + std::to_string(least) + " .. " + std::to_string(most),
+           value);
+  }
+}
+
 inline void check_positive(std::string_view function, std::string_view argument, Index value) {
   if (value <= 0) reject(function, argument, "at least 1", value);
 }

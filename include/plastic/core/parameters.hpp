@@ -110,11 +110,8 @@ class Parameters {
   }
 
   std::size_t place(Index number) const {
-    const auto count = static_cast<Index>(blocks_.size());
-    if (number < 0 || number >= count) {
-      detail::reject("Parameters", "the number of a block", "in 0 .. " + std::to_string(count - 1),
-                     number);
-    }
+    detail::check_between("Parameters", "the number of a block", number, 0,
+                          static_cast<Index>(blocks_.size()) - 1);
     return static_cast<std::size_t>(number);
   }
 

@@ -2,7 +2,6 @@
 
 #include <array>
 #include <charconv>
-#include <filesystem>
 #include <map>
 #include <stdexcept>
 #include <string>
@@ -54,17 +53,6 @@ std::string number_text(Number value) {
 }
 
 inline std::string bool_text(bool value) { return value ? "true" : "false"; }
-
-/// Throws, naming the first of `expected` that the file has otherwise.
-inline void check_settings(std::string_view function, const std::filesystem::path& file,
-                           const Settings& got, const Settings& expected) {
-  for (const auto& [name, value] : expected) {
-    const std::string& other = setting(got, name);
-    if (other != value) {
-      reject(function, "\"" + name + "\" in " + file.string(), value + ", as here", other);
-    }
-  }
-}
 
 }  // namespace detail
 

@@ -74,7 +74,7 @@ struct Augmentation {
   /// Throws std::invalid_argument on the first setting out of its range.
   void validate() const {
     constexpr std::string_view here = "Augmentation";
-    if (padding < 0 || padding > 4096) detail::reject(here, "padding", "in 0 .. 4096", padding);
+    detail::check_between(here, "padding", padding, 0, 4096);
     if (padding > 0 && resized_crop > 0) {
       detail::reject(here, "resized_crop", "0 where padding is not", resized_crop);
     }

@@ -114,16 +114,10 @@ inline void rasterize(const std::vector<Stroke>& strokes, double width, Index si
 /// std::invalid_argument on options out of range.
 inline ImageSet make_glyphs(const GlyphOptions& options) {
   constexpr std::string_view here = "make_glyphs";
-  const auto check_count = [&](std::string_view name, Index value, Index least, Index most) {
-    if (value < least || value > most) {
-      detail::reject(here, name, "in " + std::to_string(least) + " .. " + std::to_string(most),
-                     value);
-    }
-  };
-  check_count("classes", options.classes, 1, 1 << 20);
-  check_count("images_per_class", options.images_per_class, 1, 1 << 20);
-  check_count("size", options.size, 8, 1 << 12);
-  check_count("first_class", options.first_class, 0, Index{1} << 40);
+  detail::check_between(here, "classes", options.classes, 1, 1 << 20);
+  detail::check_between(here, "images_per_class", options.images_per_class, 1, 1 << 20);
+  detail::check_between(here, "size", options.size, 8, 1 << 12);
+  detail::check_between(here, "first_class", options.first_class, 0, Index{1} << 40);
   detail::check_range(here, "stroke_noise", options.stroke_noise, 0, 1);
   detail::check_range(here, "rotation", options.rotation, 0, 90);
   detail::check_range(here, "scaling", options.scaling, 0, 0.9);

@@ -43,9 +43,7 @@ class Checkpoint : public TrainingCallback {
     if (!path_.has_filename()) {
       detail::reject("Checkpoint", "path", "the name of a file", "\"" + path_.string() + "\"");
     }
-    if (options_.every < 0) {
-      detail::reject("Checkpoint", "every", "at least 0", options_.every);
-    }
+    detail::check_not_negative("Checkpoint", "every", options_.every);
   }
 
   bool exists() const { return std::filesystem::exists(path_); }  ///< whether there is the file

@@ -42,9 +42,7 @@ template <class Scalar>
 std::unique_ptr<Encoder<Scalar>> encoder_from_tensors(const TensorFile& file) {
   const auto side = [&](const std::string& name) {
     const auto value = detail::number_setting<Index>(file.metadata, name);
-    if (value < 1 || value > 4096) {
-      detail::reject("encoder_from_tensors", name, "in 1 .. 4096", value);
-    }
+    detail::check_between("encoder_from_tensors", name, value, 1, 4096);
     return value;
   };
   const ImageShape shape{side("image_channels"), side("image_height"), side("image_width")};

@@ -183,7 +183,7 @@ void save(const std::filesystem::path& path, const PlasticCell<Dynamics, Rule, S
   Episodes<Scalar> episodes;
   task.generate({0, Random::Purpose::test}, 0, 0, samples, episodes);
   const auto check = [&](std::string_view what, const auto& matrix, Index rows) {
-    detail::check_shape("save", what, matrix.rows(), matrix.cols(), rows, episodes.inputs.cols());
+    detail::check_shape("save", what, matrix, rows, episodes.inputs.cols());
   };
   check("the task's inputs", episodes.inputs, cell.options().inputs);
   check("the task's targets", episodes.targets, cell.options().outputs);

@@ -110,7 +110,7 @@ class Optimizer {
   /// negative, `rate` out of its range, or the moments differ from `moments` in number or length.
   void restore(Index steps, double rate, const std::vector<std::vector<Vector<Scalar>>>& moments) {
     const std::string here = text("::restore");
-    if (steps < 0) reject(here, "steps", "at least 0", steps);
+    check_not_negative(here, "steps", steps);
     check_range(here, "rate", rate, 0, std::numeric_limits<Scalar>::max());
     check_count(here, "the number of sets", moments.size(), moments_.size());
     for (std::size_t k = 0; k < moments.size(); ++k) {

@@ -100,15 +100,15 @@ class CosineSchedule {
     detail::check_range(here, "learning_rate", options.learning_rate, 0,
                         std::numeric_limits<double>::max());
     detail::check_range(here, "floor", options.floor, 0, options.learning_rate);
-    if (options.batches < 0) detail::reject(here, "batches", "at least 0", options.batches);
+    detail::check_not_negative(here, "batches", options.batches);
     detail::check_positive(here, "every", options.every);
-    if (options.warm_up < 0) detail::reject(here, "warm_up", "at least 0", options.warm_up);
+    detail::check_not_negative(here, "warm_up", options.warm_up);
   }
 
   /// rate(batch), in a run of `batches`, which matter only where the options leave them open.
   /// Throws std::invalid_argument if `batch` is negative or the batches are left open by both.
   double operator()(Index batch, Index batches = 0) const {
-    if (batch < 0) detail::reject("CosineSchedule", "batch", "at least 0", batch);
+    detail::check_not_negative("CosineSchedule", "batch", batch);
     const CosineScheduleOptions& o = options_;
     if (o.batches == 0) detail::check_positive("CosineSchedule", "batches", batches);
     if (batch < o.warm_up) {
@@ -143,7 +143,7 @@ class LinearWarmUp {
 
   /// rate(batch). Throws std::invalid_argument if `batch` is negative.
   double operator()(Index batch) const {
-    if (batch < 0) detail::reject("LinearWarmUp", "batch", "at least 0", batch);
+    detail::check_not_negative("LinearWarmUp", "batch", batch);
     return options_.learning_rate *
            std::min(1.0, static_cast<double>(batch + 1) / static_cast<double>(options_.batches));
   }

@@ -107,7 +107,7 @@ inline void check_count(std::string_view task, std::string_view name, Index valu
 inline void check_samples(std::string_view function, Index first, Index samples) {
   constexpr Index limit = Index{1} << 32;
   check_positive(function, "samples", samples);
-  if (first < 0) reject(function, "first", "at least 0", first);
+  check_not_negative(function, "first", first);
   if (samples > limit || first > limit - samples) {
     reject(function, "first", "at most 2^32 - samples", first);
   }

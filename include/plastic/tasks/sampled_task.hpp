@@ -34,8 +34,7 @@ class SampleEpisode {
  private:
   Index column(std::string_view what, Index t) const {
     if (t < 0 || t >= steps()) {
-      detail::reject("SampleEpisode::" + std::string(what), "t",
-                     "in 0 .. " + std::to_string(steps() - 1), t);
+      detail::check_between("SampleEpisode::" + std::string(what), "t", t, 0, steps() - 1);
     }
     return t * samples_ + sample_;
   }
@@ -93,10 +92,8 @@ class SampledTask {
       const SampleEpisode<Scalar> episode(episodes, samples, s);
       if constexpr (ragged<Scalar>) {
         const auto length = static_cast<Index>(fill_(random, episode));
-        if (length < 1 || length > options_.steps) {
-          detail::reject("SampledTask", "the length that the function returns",
-                         "in 1 .. " + std::to_string(options_.steps), length);
-        }
+        detail::check_between("SampledTask", "the length that the function returns", length, 1,
+                              options_.steps);
         episodes.lengths.push_back(length);
       } else {
         fill_(random, episode);

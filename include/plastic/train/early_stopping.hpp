@@ -25,7 +25,7 @@ class EarlyStopping : public TrainingCallback {
   /// Throws std::invalid_argument if patience or min_delta is negative or the target is NaN.
   explicit EarlyStopping(const EarlyStoppingOptions& options = {}) : options_(options) {
     constexpr std::string_view here = "EarlyStopping";
-    if (options.patience < 0) detail::reject(here, "patience", "at least 0", options.patience);
+    detail::check_not_negative(here, "patience", options.patience);
     detail::check_range(here, "min_delta", options.min_delta, 0,
                         std::numeric_limits<double>::max());
     if (!(options.target == options.target)) detail::reject(here, "target", "a number", "nan");

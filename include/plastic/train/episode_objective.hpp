@@ -131,7 +131,7 @@ class EpisodeObjective {
                      "steps * " + std::to_string(samples), columns);
     }
     const auto check = [&](std::string_view what, const Matrix<Scalar>& m, Index rows) {
-      detail::check_shape("Trainer", what, m.rows(), m.cols(), rows, columns);
+      detail::check_shape("Trainer", what, m, rows, columns);
     };
     check("the task's inputs", episodes.inputs, task_.inputs());
     check("the task's targets", episodes.targets, task_.outputs());
@@ -227,7 +227,7 @@ class EpisodeObjective {
   Var<Scalar> loss_of(Tape<Scalar>& tape, const Data& data, const Var<Scalar>& output) const {
     const Var<Scalar> loss = loss_(tape, output, used(tape, data.episodes.targets, data.columns),
                                    used(tape, data.step_weights, data.columns));
-    detail::check_shape("Trainer", "the loss", loss.rows(), loss.cols(), 1, 1);
+    detail::check_shape("Trainer", "the loss", loss, 1, 1);
     return loss;
   }
 

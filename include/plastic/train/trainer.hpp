@@ -34,12 +34,10 @@ struct TrainerOptions {
     detail::check_positive(here, "batch", batch);
     detail::check_positive(here, "batches", batches);
     detail::check_range(here, "clip_norm", clip_norm, 1e-15, 1e15);
-    if (validation_every < 0) {
-      detail::reject(here, "validation_every", "at least 0", validation_every);
-    }
+    detail::check_not_negative(here, "validation_every", validation_every);
     detail::check_positive(here, "validation_batches", validation_batches);
-    if (threads < 0 || threads > 4096) detail::reject(here, "threads", "in 0 .. 4096", threads);
-    if (shard < 0) detail::reject(here, "shard", "at least 0", shard);
+    detail::check_between(here, "threads", threads, 0, 4096);
+    detail::check_not_negative(here, "shard", shard);
   }
 };
 
@@ -121,7 +119,7 @@ class Trainer final : public RunnableTrainer {
   /// Loss of a training batch; leaves its gradient in `gradients`. Throws std::invalid_argument if
   /// `batch` is negative, and as the objective does.
   double gradient(Index batch) {
-    if (batch < 0) detail::reject("Trainer::gradient", "batch", "at least 0", batch);
+    detail::check_not_negative("Trainer::gradient", "batch", batch);
     const std::span<Vector<Scalar>> all(gradients_);
     for (Vector<Scalar>& shared : all.first(shared_sets())) shared.setZero();
     const BatchKey key = key_of({options_.seed, Random::Purpose::training}, batch);
