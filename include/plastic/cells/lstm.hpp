@@ -11,14 +11,12 @@ namespace detail {
 /// y = [sigmoid sigmoid tanh sigmoid] of the four equal parts of z. With offset 1 for tanh and 0
 /// for sigmoid both derivatives are (1 - y) (y + offset).
 template <class Scalar>
-class GateNode final : public Node<Scalar> {
+class GateNode final : public NodeWithParents<Scalar, std::array<Node<Scalar>*, 1>> {
  public:
-  explicit GateNode(Node<Scalar>* z) : parents_{z} { this->needs_adjoint = z->needs_adjoint; }
-
-  std::span<Node<Scalar>* const> parents() const override { return parents_; }
+  using GateNode::NodeWithParents::NodeWithParents;
 
   void evaluate() {
-    const MatrixMap<Scalar> z = parents_[0]->value_map();
+    const MatrixMap<Scalar> z = this->parent(0).value_map();
     MatrixMap<Scalar> y = this->value_map();
     const Index size = this->rows / 4;
     y.topRows(2 * size) = z.topRows(2 * size).array().logistic();
@@ -27,9 +25,10 @@ class GateNode final : public Node<Scalar> {
   }
 
   void propagate(Tape<Scalar>& tape) override {
-    const bool begun = parents_[0]->adjoint != nullptr;
-    if (!begun) parents_[0]->adjoint = tape.allocate(this->rows * this->cols);
-    MatrixMap<Scalar> dz = parents_[0]->adjoint_map();
+    Node<Scalar>& z = this->parent(0);
+    const bool begun = z.adjoint != nullptr;
+    if (!begun) z.adjoint = tape.allocate(this->rows * this->cols);
+    MatrixMap<Scalar> dz = z.adjoint_map();
     const Index size = this->rows / 4;
     const auto add = [&](Index first, Index count, Scalar offset) {
       const auto term = derivative(this->adjoint_map().middleRows(first, count).array(),
@@ -46,11 +45,11 @@ class GateNode final : public Node<Scalar> {
   }
 
   void record(Tape<Scalar>& tape) override {
-    if (!parents_[0]->wanted) return;
+    if (!this->parent(0).wanted) return;
     const Index size = this->rows / 4;
     const Var<Scalar> offset = tape.constant(Matrix<Scalar>::Zero(this->rows, this->cols));
     offset.node().value_map().middleRows(2 * size, size).setOnes();
-    add_recorded(tape, *parents_[0],
+    add_recorded(tape, this->parent(0),
                  derivative(Var<Scalar>(&tape, this->recorded), Var<Scalar>(&tape, this), offset));
   }
 
@@ -58,18 +57,13 @@ class GateNode final : public Node<Scalar> {
   static auto derivative(const auto& dy, const auto& y, const auto& offset) {
     return dy * ((1 - y) * (y + offset));
   }
-
-  std::array<Node<Scalar>*, 1> parents_;
 };
 
 template <class Scalar>
 Var<Scalar> gate_activation(const Var<Scalar>& z) {
   Tape<Scalar>& tape = z.tape();
-  Scalar* memory = tape.allocate(z.rows() * z.cols());
-  auto* node = tape.template emplace<GateNode<Scalar>>(&z.node());
-  node->value = memory;
-  node->rows = z.rows();
-  node->cols = z.cols();
+  auto* node =
+      tape.template emplace_result<GateNode<Scalar>>(z.rows(), z.cols(), std::array{&z.node()});
   node->evaluate();
   return {&tape, node};
 }

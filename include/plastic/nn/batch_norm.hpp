@@ -72,11 +72,10 @@ class BatchNormNode final : public ImageNode<Scalar, 3> {
   }
 
   void propagate(Tape<Scalar>& tape) override {
-    Node<Scalar>& input = this->parent(0);
-    Scalar* dx = input.needs_adjoint ? tape.open_adjoint(input).data() : nullptr;
     const auto open = [&](Node<Scalar>& node) {
       return node.needs_adjoint ? tape.open_adjoint(node).data() : nullptr;
     };
+    Scalar* dx = open(this->parent(0));
     Scalar* dgain = open(this->parent(1));
     Scalar* dbias = open(this->parent(2));
     each_channel([&](Index c) {
@@ -152,21 +151,17 @@ Var<Scalar> batch_norm(const Var<Scalar>& x, const Var<Scalar>& gain, const Var<
   Tape<Scalar>& tape = x.tape();
   tape.check_mine(here, gain);
   tape.check_mine(here, bias);
-  detail::check_shape(here, "gain", gain.rows(), gain.cols(), channels, 1);
-  detail::check_shape(here, "bias", bias.rows(), bias.cols(), channels, 1);
-  detail::check_shape(here, "running.mean", running.mean.rows(), 1, channels, 1);
-  detail::check_shape(here, "running.variance", running.variance.rows(), 1, channels, 1);
+  detail::check_shape(here, "gain", gain, channels, 1);
+  detail::check_shape(here, "bias", bias, channels, 1);
+  detail::check_shape(here, "running.mean", running.mean, channels, 1);
+  detail::check_shape(here, "running.variance", running.variance, channels, 1);
   detail::check_range(here, "epsilon", options.epsilon, 1e-30, 1e30);
   detail::check_range(here, "momentum", options.momentum, 0, 1);
   detail::check_range(here, "slope", options.slope, 0, 1);
   detail::check_positive(here, "threads", options.threads);
   Scalar* moments = tape.allocate(2 * channels);
-  Scalar* y = tape.allocate(x.rows() * x.cols());
-  auto* node = tape.template emplace<detail::BatchNormNode<Scalar>>(
-      std::array{&x.node(), &gain.node(), &bias.node()}, options, moments);
-  node->value = y;
-  node->rows = x.rows();
-  node->cols = x.cols();
+  auto* node = tape.template emplace_result<detail::BatchNormNode<Scalar>>(
+      x.rows(), x.cols(), std::array{&x.node(), &gain.node(), &bias.node()}, options, moments);
   node->evaluate(running);
   return {&tape, node};
 }

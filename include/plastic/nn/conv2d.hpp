@@ -360,22 +360,18 @@ Var<Scalar> conv2d(const Var<Scalar>& x, const Var<Scalar>& weight, const Var<Sc
   detail::check(options);
   Tape<Scalar>& tape = x.tape();
   tape.check_mine(here, weight);
-  detail::check_shape(here, "weight", weight.rows(), weight.cols(), options.patch(),
-                      options.filters);
+  detail::check_shape(here, "weight", weight, options.patch(), options.filters);
   const bool has_bias = !bias.empty();
   if (has_bias) {
     tape.check_mine(here, bias);
-    detail::check_shape(here, "bias", bias.rows(), bias.cols(), options.filters, 1);
+    detail::check_shape(here, "bias", bias, options.filters, 1);
   }
   const detail::Convolution<Scalar> convolution(options, x.cols());
   Scalar* scratch = tape.allocate(options.threads * convolution.scratch());
-  Scalar* y = tape.allocate(options.output().size() * x.cols());
-  auto* node = tape.template emplace<detail::Conv2dNode<Scalar>>(
+  auto* node = tape.template emplace_result<detail::Conv2dNode<Scalar>>(
+      options.output().size(), x.cols(),
       std::array{&x.node(), &weight.node(), has_bias ? &bias.node() : &weight.node()}, has_bias,
       options, scratch);
-  node->value = y;
-  node->rows = options.output().size();
-  node->cols = x.cols();
   node->evaluate();
   return {&tape, node};
 }

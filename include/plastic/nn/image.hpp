@@ -46,10 +46,8 @@ void check_images(std::string_view function, const Var<Scalar>& x, const ImageSh
 
 /// An operation on images: differentiable once.
 template <class Scalar, std::size_t N>
-class ImageNode : public Node<Scalar> {
+class ImageNode : public NodeWithParents<Scalar, std::array<Node<Scalar>*, N>> {
  public:
-  std::span<Node<Scalar>* const> parents() const override { return parents_; }
-
   void record(Tape<Scalar>&) override {
     reject("Tape::gradient", "the path to the loss", "free of operations on images",
            "one that uses " + std::string(name_));
@@ -57,18 +55,11 @@ class ImageNode : public Node<Scalar> {
 
  protected:
   ImageNode(std::string_view name, const std::array<Node<Scalar>*, N>& parents)
-      : name_(name), parents_(parents) {
-    for (const Node<Scalar>* parent : parents_) {
-      this->needs_adjoint = this->needs_adjoint || parent->needs_adjoint;
-    }
-  }
+      : ImageNode::NodeWithParents(parents), name_(name) {}
   ~ImageNode() = default;
-
-  Node<Scalar>& parent(std::size_t k) const { return *parents_[k]; }
 
  private:
   std::string_view name_;
-  std::array<Node<Scalar>*, N> parents_;
 };
 
 }  // namespace detail

@@ -130,11 +130,8 @@ class AveragePoolNode final : public ImageNode<Scalar, 1> {
 template <class PoolNode, class Scalar, class... Args>
 Var<Scalar> pool(const Var<Scalar>& x, const PoolOptions& options, Args... args) {
   Tape<Scalar>& tape = x.tape();
-  Scalar* y = tape.allocate(options.output().size() * x.cols());
-  auto* node = tape.template emplace<PoolNode>(&x.node(), options, args...);
-  node->value = y;
-  node->rows = options.output().size();
-  node->cols = x.cols();
+  auto* node = tape.template emplace_result<PoolNode>(options.output().size(), x.cols(), &x.node(),
+                                                      options, args...);
   node->evaluate();
   return {&tape, node};
 }

@@ -21,12 +21,6 @@ ScatteredColumns<Derived> scatter_columns(const Eigen::MatrixBase<Derived>& x,
   return {x.derived(), which, total};
 }
 
-template <class Scalar>
-Var<Scalar> columns(const Var<Scalar>& x, const ColumnSet& which);
-
-template <class Scalar>
-Var<Scalar> scatter_columns(const Var<Scalar>& x, const ColumnSet& which, Index total);
-
 struct Columns : MatrixOperation {
   static constexpr std::string_view name = "columns";
   ColumnSet which;
@@ -73,9 +67,7 @@ template <class Scalar>
 Var<Scalar> columns(const Var<Scalar>& x, std::span<const Index> which) {
   if (which.empty()) detail::reject("columns", "which", "at least one column", 0);
   for (const Index column : which) {
-    if (column < 0 || column >= x.cols()) {
-      detail::reject("columns", "which", "in 0 .. " + std::to_string(x.cols() - 1), column);
-    }
+    detail::check_between("columns", "which", column, 0, x.cols() - 1);
   }
   auto* list = x.tape().arena().template allocate_array<Index>(which.size());
   std::ranges::copy(which, list);

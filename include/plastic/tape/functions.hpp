@@ -23,8 +23,8 @@ Var<Scalar> mean(const Var<Scalar>& x) {
 template <class Scalar>
 Var<Scalar> layer_norm(const Var<Scalar>& x, const Var<Scalar>& gain, const Var<Scalar>& bias,
                        double epsilon = 1e-5) {
-  detail::check_shape("layer_norm", "gain", gain.rows(), gain.cols(), x.rows(), 1);
-  detail::check_shape("layer_norm", "bias", bias.rows(), bias.cols(), x.rows(), 1);
+  detail::check_shape("layer_norm", "gain", gain, x.rows(), 1);
+  detail::check_shape("layer_norm", "bias", bias, x.rows(), 1);
   detail::check_range("layer_norm", "epsilon", epsilon, 0.0, 1.0);
   const Var<Scalar> centred = x - sum_features(x) / x.rows();
   const Var<Scalar> variance = sum_features(square(centred)) / x.rows();
@@ -86,10 +86,9 @@ Var<Scalar> log_softmax(const Var<Scalar>& x) {
 template <class Scalar>
 Var<Scalar> mean_squared_error(const Var<Scalar>& x, const Var<Scalar>& target,
                                const Var<Scalar>& weights = {}) {
-  detail::check_shape("mean_squared_error", "target", target.rows(), target.cols(), x.rows(),
-                      x.cols());
+  detail::check_shape("mean_squared_error", "target", target, x.rows(), x.cols());
   if (weights.empty()) return mean(square(x - target));
-  detail::check_shape("mean_squared_error", "weights", weights.rows(), weights.cols(), 1, x.cols());
+  detail::check_shape("mean_squared_error", "weights", weights, 1, x.cols());
   return sum(sum_features(square(x - target)) * weights) / (sum(weights) * x.rows());
 }
 
@@ -100,7 +99,7 @@ Var<Scalar> mean_squared_error(const Var<Scalar>& x, const Var<Scalar>& target,
 /// smoothing is out of its range.
 template <class Scalar>
 Var<Scalar> cross_entropy(const Var<Scalar>& x, const Var<Scalar>& target, double smoothing = 0) {
-  detail::check_shape("cross_entropy", "target", target.rows(), target.cols(), x.rows(), x.cols());
+  detail::check_shape("cross_entropy", "target", target, x.rows(), x.cols());
   detail::check_range("cross_entropy", "smoothing", smoothing, 0.0, 1.0);
   const Var<Scalar> weight = sum_features(target);  // smoothing leaves it
   const Var<Scalar> q =
@@ -113,8 +112,7 @@ Var<Scalar> cross_entropy(const Var<Scalar>& x, const Var<Scalar>& target, doubl
 /// that shape, in [0, 1]. Throws std::invalid_argument if the shapes differ.
 template <class Scalar>
 Var<Scalar> binary_cross_entropy(const Var<Scalar>& x, const Var<Scalar>& target) {
-  detail::check_shape("binary_cross_entropy", "target", target.rows(), target.cols(), x.rows(),
-                      x.cols());
+  detail::check_shape("binary_cross_entropy", "target", target, x.rows(), x.cols());
   return mean(softplus(x) - x * target);
 }
 

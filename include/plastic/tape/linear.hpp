@@ -80,17 +80,13 @@ struct PadRows : MatrixOperation {
 
 /// [x_0 x_1 ...] side by side; a sweep hands each its columns.
 template <class Scalar>
-class ConcatenateNode final : public Node<Scalar> {
+class ConcatenateNode final : public NodeWithParents<Scalar, std::span<Node<Scalar>* const>> {
  public:
-  explicit ConcatenateNode(std::span<Node<Scalar>* const> parents) : parents_(parents) {
-    for (const Node<Scalar>* parent : parents_) {
-      this->needs_adjoint = this->needs_adjoint || parent->needs_adjoint;
-    }
-  }
-  std::span<Node<Scalar>* const> parents() const override { return parents_; }
+  using ConcatenateNode::NodeWithParents::NodeWithParents;
+
   void propagate(Tape<Scalar>& tape) override {
     Index first = 0;
-    for (Node<Scalar>* parent : parents_) {
+    for (Node<Scalar>* parent : this->parents()) {
       if (parent->needs_adjoint) {
         tape.accumulate(*parent, this->adjoint_map().middleCols(first, parent->cols));
       }
@@ -101,9 +97,6 @@ class ConcatenateNode final : public Node<Scalar> {
     reject("Tape::gradient", "the path to the loss", "free of concatenate_samples",
            "one that uses it");
   }
-
- private:
-  std::span<Node<Scalar>* const> parents_;
 };
 
 }  // namespace detail
@@ -137,9 +130,7 @@ Var<Scalar> rows(const Var<Scalar>& x, Index first, Index count) {
 /// if x does not fit in.
 template <class Scalar>
 Var<Scalar> pad_rows(const Var<Scalar>& x, Index first, Index total) {
-  if (first < 0 || first > total - x.rows()) {
-    detail::reject("pad_rows", "first", "in 0 .. " + std::to_string(total - x.rows()), first);
-  }
+  detail::check_between("pad_rows", "first", first, 0, total - x.rows());
   return apply(detail::PadRows(first, total), x);
 }
 
@@ -154,22 +145,17 @@ Var<Scalar> concatenate_samples(std::span<const Var<Scalar>> parts) {
   auto** parents = tape.arena().template allocate_array<Node<Scalar>*>(parts.size());
   for (std::size_t i = 0; i < parts.size(); ++i) {
     tape.check_mine("concatenate_samples", parts[i]);
-    detail::check_shape("concatenate_samples", "parts", parts[i].rows(), parts[i].cols(), rows,
-                        parts[i].cols());
+    detail::check_shape("concatenate_samples", "parts", parts[i], rows, parts[i].cols());
     parents[i] = &parts[i].node();
     cols += parts[i].cols();
   }
-  Scalar* memory = tape.allocate(rows * cols);
+  auto* node = tape.template emplace_result<detail::ConcatenateNode<Scalar>>(
+      rows, cols, std::span<Node<Scalar>* const>(parents, parts.size()));
   Index first = 0;
   for (const Var<Scalar>& part : parts) {
-    MatrixMap<Scalar>(memory + first * rows, rows, part.cols()) = part.value();
+    node->value_map().middleCols(first, part.cols()) = part.value();
     first += part.cols();
   }
-  auto* node = tape.template emplace<detail::ConcatenateNode<Scalar>>(
-      std::span<Node<Scalar>* const>(parents, parts.size()));
-  node->value = memory;
-  node->rows = rows;
-  node->cols = cols;
   return {&tape, node};
 }
 

@@ -60,5 +60,24 @@ namespace detail {
 template <class Scalar>
 class LeafNode final : public Node<Scalar> {};
 
+/// A node with arguments, in a std::array or a span; it needs an adjoint where one of them does.
+template <class Scalar, class Parents>
+class NodeWithParents : public Node<Scalar> {
+ public:
+  explicit NodeWithParents(const Parents& parents) : parents_(parents) {
+    this->needs_adjoint =
+        std::ranges::any_of(parents, [](const auto* parent) { return parent->needs_adjoint; });
+  }
+  std::span<Node<Scalar>* const> parents() const override { return parents_; }
+
+ protected:
+  ~NodeWithParents() = default;
+
+  Node<Scalar>& parent(std::size_t k) const { return *parents_[k]; }
+
+ private:
+  Parents parents_;
+};
+
 }  // namespace detail
 }  // namespace plastic

@@ -61,35 +61,27 @@ void add_recorded(Tape<Scalar>& tape, Node<Scalar>& parent, const Var<Scalar>& t
 }
 
 template <class Scalar, class Op, std::size_t N>
-class OperationNode final : public Node<Scalar> {
+class OperationNode final : public NodeWithParents<Scalar, std::array<Node<Scalar>*, N>> {
  public:
   OperationNode(const Op& op, const std::array<Node<Scalar>*, N>& parents)
-      : op_(op), parents_(parents) {
-    for (const Node<Scalar>* parent : parents_) {
-      this->needs_adjoint = this->needs_adjoint || parent->needs_adjoint;
-    }
-  }
-
-  std::span<Node<Scalar>* const> parents() const override { return parents_; }
+      : OperationNode::NodeWithParents(parents), op_(op) {}
 
   void propagate(Tape<Scalar>& tape) override {
     each([&]<std::size_t I>(At<I> at, auto... k) {
-      Node<Scalar>& parent = *parents_[I];
-      if (!parent.needs_adjoint) return;
-      tape.accumulate(parent, op_.adjoint(at, eigen_view<Op>(*this, this->adjoint),
-                                          eigen_view<Op>(*this, this->value),
-                                          eigen_view<Op>(*parents_[k], parents_[k]->value)...));
+      Node<Scalar>& to = this->parent(I);
+      if (!to.needs_adjoint) return;
+      tape.accumulate(to, op_.adjoint(at, eigen_view<Op>(*this, this->adjoint),
+                                      eigen_view<Op>(*this, this->value),
+                                      eigen_view<Op>(this->parent(k), this->parent(k).value)...));
     });
   }
 
   void record(Tape<Scalar>& tape) override {
     each([&]<std::size_t I>(At<I> at, auto... k) {
-      Node<Scalar>& parent = *parents_[I];
-      if (!parent.wanted) return;
-      const Var<Scalar> term =
-          op_.adjoint(at, Var<Scalar>(&tape, this->recorded), Var<Scalar>(&tape, this),
-                      Var<Scalar>(&tape, parents_[k])...);
-      add_recorded(tape, parent, term);
+      if (!this->parent(I).wanted) return;
+      add_recorded(tape, this->parent(I),
+                   op_.adjoint(at, Var<Scalar>(&tape, this->recorded), Var<Scalar>(&tape, this),
+                               Var<Scalar>(&tape, &this->parent(k))...));
     });
   }
 
@@ -106,7 +98,6 @@ class OperationNode final : public Node<Scalar> {
   }
 
   Op op_;
-  std::array<Node<Scalar>*, N> parents_;
 };
 
 }  // namespace detail
@@ -121,20 +112,15 @@ Var<Scalar> apply(const Op& op, const Var<Scalar>& first, const More&... more) {
   (tape.check_mine(Op::name, more), ...);
   const auto expression = op.value(detail::eigen_view<Op>(first.node(), first.node().value),
                                    detail::eigen_view<Op>(more.node(), more.node().value)...);
-  const Index rows = expression.rows();
-  const Index cols = expression.cols();
-  Scalar* memory = tape.allocate(rows * cols);
-  if constexpr (Op::elementwise) {
-    MatrixMap<Scalar>(memory, rows, cols).array() = expression;
-  } else {
-    detail::assign(MatrixMap<Scalar>(memory, rows, cols), expression);
-  }
   using OpNode = detail::OperationNode<Scalar, Op, 1 + sizeof...(More)>;
-  auto* node = tape.template emplace<OpNode>(
-      op, std::array<Node<Scalar>*, 1 + sizeof...(More)>{&first.node(), &more.node()...});
-  node->value = memory;
-  node->rows = rows;
-  node->cols = cols;
+  auto* node = tape.template emplace_result<OpNode>(
+      expression.rows(), expression.cols(), op,
+      std::array<Node<Scalar>*, 1 + sizeof...(More)>{&first.node(), &more.node()...});
+  if constexpr (Op::elementwise) {
+    node->value_map().array() = expression;
+  } else {
+    detail::assign(node->value_map(), expression);
+  }
   return {&tape, node};
 }
 

@@ -42,9 +42,6 @@ auto keep(const Eigen::ArrayBase<Derived>& x, const Mask<Scalar>& mask, bool at)
 }
 
 template <class Scalar>
-Var<Scalar> keep(const Var<Scalar>& x, const Mask<Scalar>& mask, bool at);
-
-template <class Scalar>
 struct Keep {
   static constexpr std::string_view name = "select";
   static constexpr bool elementwise = true;
@@ -86,7 +83,7 @@ struct Select {
 /// std::invalid_argument if the shapes do not fit.
 template <class Scalar>
 Var<Scalar> select(const Var<Scalar>& mask, const Var<Scalar>& a, const Var<Scalar>& b) {
-  detail::check_shape("select", "b", b.rows(), b.cols(), a.rows(), a.cols());
+  detail::check_shape("select", "b", b, a.rows(), a.cols());
   if ((mask.rows() != a.rows() && mask.rows() != 1) || mask.cols() != a.cols()) {
     detail::reject(
         "select", "the mask",

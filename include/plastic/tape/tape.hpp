@@ -176,8 +176,7 @@ class Tape {
   template <class Derived>
   void seed(const Var<Scalar>& variable, const Eigen::MatrixBase<Derived>& adjoint) {
     check_mine("Tape::seed", variable);
-    detail::check_shape("Tape::seed", "adjoint", adjoint.rows(), adjoint.cols(), variable.rows(),
-                        variable.cols());
+    detail::check_shape("Tape::seed", "adjoint", adjoint, variable.rows(), variable.cols());
     accumulate(variable.node(), adjoint.derived());
   }
 
@@ -273,6 +272,16 @@ class Tape {
     return node;
   }
 
+  /// The same with uninitialised memory for a value of that shape, for operations.
+  template <class NodeType, class... Args>
+  NodeType* emplace_result(Index rows, Index cols, Args&&... args) {
+    auto* node = emplace<NodeType>(std::forward<Args>(args)...);
+    node->value = allocate(rows * cols);
+    node->rows = rows;
+    node->cols = cols;
+    return node;
+  }
+
   /// Uninitialised memory of the arena for `count` values, until the tape is rewound before it.
   Scalar* allocate(Index count) {
     return arena_.allocate_array<Scalar>(static_cast<std::size_t>(count));
@@ -285,19 +294,19 @@ class Tape {
   void accumulate(Node<Scalar>& node, const Expression& adjoint) {
     const bool begun = node.adjoint != nullptr;
     if (!begun) node.adjoint = allocate(node.rows * node.cols);
+    MatrixMap<Scalar> map = node.adjoint_map();
+    const auto add_to = [&](auto&& to) {
+      if (begun) {
+        to += adjoint;
+      } else {
+        to = adjoint;
+      }
+    };
     if constexpr (std::is_same_v<typename Eigen::internal::traits<Expression>::XprKind,
                                  Eigen::ArrayXpr>) {
-      if (begun) {
-        node.adjoint_map().array() += adjoint;
-      } else {
-        node.adjoint_map().array() = adjoint;
-      }
+      add_to(map.array());
     } else {
-      if (begun) {
-        node.adjoint_map().noalias() += adjoint;
-      } else {
-        node.adjoint_map().noalias() = adjoint;
-      }
+      add_to(map.noalias());
     }
   }
 
