@@ -1,3 +1,5 @@
+#include "plastic/nn/encoders.hpp"
+
 #include <catch2/catch.hpp>
 #include <fstream>
 #include <memory>
@@ -7,9 +9,6 @@
 
 #include "encoder_cases.hpp"
 #include "gradcheck.hpp"
-#include "plastic/nn/conv4.hpp"
-#include "plastic/nn/r2d2.hpp"
-#include "plastic/nn/resnet12.hpp"
 #include "tolerances.hpp"
 
 using namespace plastic;

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "files.hpp"
-#include "plastic/image_files/cifar100.hpp"
+#include "plastic/image_files/image_data.hpp"
 
 /// Image data sets written for tests.
 namespace plastic::testing {

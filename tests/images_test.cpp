@@ -13,7 +13,7 @@
 #include "plastic/cells/rnn.hpp"
 #include "plastic/images/few_shot_objective.hpp"
 #include "plastic/images/glyphs.hpp"
-#include "plastic/nn/conv4.hpp"
+#include "plastic/nn/encoders.hpp"
 #include "plastic/optim/adamw.hpp"
 #include "plastic/rules/gradient.hpp"
 #include "plastic/rules/hebbian.hpp"

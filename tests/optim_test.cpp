@@ -14,7 +14,7 @@
 #include "plastic/core/parameters.hpp"
 #include "plastic/core/random.hpp"
 #include "plastic/optim/adamw.hpp"
-#include "plastic/optim/gradient_clip.hpp"
+#include "plastic/optim/optimizer.hpp"
 #include "plastic/optim/schedule.hpp"
 #include "plastic/optim/sgd.hpp"
 

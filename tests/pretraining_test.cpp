@@ -8,7 +8,7 @@
 #include "gradcheck.hpp"
 #include "plastic/images/encoder_objective.hpp"
 #include "plastic/images/glyphs.hpp"
-#include "plastic/nn/conv4.hpp"
+#include "plastic/nn/encoders.hpp"
 #include "plastic/optim/adamw.hpp"
 #include "plastic/train/trainer.hpp"
 

@@ -21,7 +21,7 @@
 #include <vector>
 
 #include "image_files.hpp"
-#include "plastic/cells/settings.hpp"
+#include "plastic/cells/options.hpp"
 #include "plastic/io/safetensors.hpp"
 #include "process.hpp"
 

@@ -5,7 +5,7 @@
 #include <cstdio>
 #include <sstream>
 
-#include "plastic/cells/settings.hpp"
+#include "plastic/cells/options.hpp"
 #include "plastic/core/check.hpp"
 
 namespace experiments {

@@ -5,7 +5,7 @@
 #include "plastic/cells/lstm.hpp"
 #include "plastic/cells/rnn.hpp"
 #include "plastic/optim/adamw.hpp"
-#include "plastic/optim/gradient_clip.hpp"
+#include "plastic/optim/optimizer.hpp"
 #include "plastic/optim/schedule.hpp"
 #include "plastic/optim/sgd.hpp"
 #include "plastic/rules/gradient.hpp"

@@ -7,7 +7,6 @@
 #include "plastic/cells/compiled.hpp"
 
 namespace plastic {
-
 namespace detail {
 
 template <template <class, class> class Cell, class Scalar, class F>

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <string>
 
 #include "plastic/cells/options.hpp"
@@ -71,9 +72,8 @@ class Layer {
                            std::uint64_t seed) {
     Random random({seed, Random::Purpose::initial_weights}, 0, static_cast<std::uint64_t>(number));
     MatrixMap<Scalar> values = parameters.matrix(number);
-    for (Index i = 0; i < values.size(); ++i) {
-      values.data()[i] = static_cast<Scalar>(random.uniform(-k, k));
-    }
+    std::generate_n(values.data(), values.size(),
+                    [&] { return static_cast<Scalar>(random.uniform(-k, k)); });
   }
 
   static void fill_alpha(Parameters<Scalar>& parameters, Index number, const CellOptions& options) {

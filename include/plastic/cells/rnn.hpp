@@ -4,7 +4,6 @@
 #include "plastic/cells/forward.hpp"
 
 namespace plastic {
-
 namespace detail {
 
 /// h' = relu(h_fc(h) + i_fc(e)), with the numbers of the two layers.

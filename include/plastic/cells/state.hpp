@@ -6,7 +6,6 @@
 #include "plastic/cells/episode.hpp"
 
 namespace plastic {
-
 namespace detail {
 
 struct CellStateAccess;  // io/state_file.hpp

@@ -16,7 +16,6 @@
 #endif
 
 namespace plastic {
-
 namespace detail {
 
 // A file that did not exist before, or nullptr and errno; and the wait until the disk has it, which

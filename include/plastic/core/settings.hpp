@@ -26,6 +26,11 @@ inline const std::string& setting(const Settings& settings, const std::string& n
 
 namespace detail {
 
+/// Adds settings under names that begin with `prefix`.
+inline void add_settings(Settings& all, const std::string& prefix, const Settings& more) {
+  for (const auto& [name, value] : more) all[prefix + name] = value;
+}
+
 template <class Number>
 Number number_setting(const Settings& settings, const std::string& name) {
   const std::string& text = setting(settings, name);
@@ -55,5 +60,4 @@ std::string number_text(Number value) {
 inline std::string bool_text(bool value) { return value ? "true" : "false"; }
 
 }  // namespace detail
-
 }  // namespace plastic

@@ -174,12 +174,18 @@ struct TensorFile {
     return found.values<Scalar>();
   }
 
-  /// The same of `size` values, as a column. Errors likewise.
+  /// @{
+  /// A column, set, or read with the errors of `values`.
+  template <class Scalar>
+  void set_vector(const std::string& name, const Vector<Scalar>& column) {
+    tensors[name] = Tensor::from<Scalar>({column.size()}, column.data());
+  }
   template <class Scalar>
   Vector<Scalar> vector(std::string_view name, Index size) const {
     const std::span<const Scalar> found = values<Scalar>(name, {size});
     return Eigen::Map<const Vector<Scalar>>(found.data(), size);
   }
+  /// @}
 };
 
 }  // namespace plastic

@@ -1,12 +1,288 @@
 #pragma once
 
+#include <algorithm>
+#include <array>
+#include <cctype>
 #include <filesystem>
+#include <functional>
+#include <map>
+#include <mutex>
+#include <sstream>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
 
-#include "plastic/image_files/cifar100.hpp"
-#include "plastic/image_files/image_folder.hpp"
+#include "plastic/core/parallel.hpp"
+#include "plastic/image_files/image_file.hpp"
 #include "plastic/images/glyphs.hpp"
+#include "plastic/images/image_set.hpp"
 
 namespace plastic {
+
+/// Hears how many of how many images (or of CIFAR-100, classes) have been read; called from one
+/// thread at a time.
+using ReadingProgress = std::function<void(Index done, Index all)>;
+
+/// How images are read.
+struct ImageFolderOptions {
+  int threads = 1;                ///< that decode; the result does not depend on it
+  ReadingProgress progress = {};  ///< may be empty
+};
+
+namespace detail {
+
+inline std::vector<std::string> read_lines(const std::filesystem::path& path) {
+  const std::vector<std::uint8_t> bytes = read_file(path);
+  std::istringstream text(std::string(bytes.begin(), bytes.end()));
+  std::vector<std::string> lines;
+  for (std::string line; std::getline(text, line);) {
+    while (!line.empty() && std::isspace(static_cast<unsigned char>(line.back()))) line.pop_back();
+    if (!line.empty()) lines.push_back(line);
+  }
+  return lines;
+}
+
+/// Images to read: files of classes, in the order that they will have.
+using ClassFiles = std::vector<std::pair<std::string, std::vector<std::filesystem::path>>>;
+
+inline ImageSet read_images(const ClassFiles& classes, const ImageFolderOptions& options) {
+  ImageSet set;
+  std::vector<std::filesystem::path> files;
+  for (const auto& [name, of_class] : classes) {
+    set.classes.push_back(
+        {name, static_cast<Index>(files.size()), static_cast<Index>(of_class.size())});
+    files.insert(files.end(), of_class.begin(), of_class.end());
+  }
+  const auto count = static_cast<Index>(files.size());
+  // Grey files among colours become three equal channels: all headers are needed first.
+  std::vector<ImageShape> shapes(files.size());
+  parallel_for(count, options.threads, [&](Index k, int) {
+    const auto at = static_cast<std::size_t>(k);
+    shapes[at] = ImageFile(files[at]).shape;
+  });
+  set.shape = shapes.front();
+  for (std::size_t k = 0; k < files.size(); ++k) {
+    set.shape.channels = std::max(set.shape.channels, shapes[k].channels);
+    if (shapes[k].height != set.shape.height || shapes[k].width != set.shape.width) {
+      const auto text = [](const ImageShape& s) {
+        return std::to_string(s.height) + " x " + std::to_string(s.width);
+      };
+      refuse_file(files[k], "it must have " + text(set.shape) + " pixels, as " +
+                                files.front().string() + " has, got " + text(shapes[k]));
+    }
+  }
+  set.pixels.resize(static_cast<std::size_t>(count * set.shape.size()));
+  std::mutex mutex;
+  Index done = 0;
+  parallel_for(count, options.threads, [&](Index k, int) {
+    const std::filesystem::path& path = files[static_cast<std::size_t>(k)];
+    ImageFile(path).decode(path, set.shape.channels, set.pixels.data() + k * set.shape.size());
+    if (!options.progress) return;
+    const std::lock_guard lock(mutex);
+    options.progress(++done, count);
+  });
+  return set;
+}
+
+}  // namespace detail
+
+/// The images of some classes: root/CLASS/IMAGE.png, .jpg or .jpeg, class after class and in the
+/// order of their names. A class may be a path of several folders, as "Greek/character01". All must
+/// have the same size; grey ones have one channel, or three where others have colours. Alpha is
+/// left out.
+///
+/// Throws std::runtime_error naming the folder or file: a class that is missing or empty, a file
+/// that is no image (but for hidden ones), is damaged, cut short or of another size; and
+/// std::invalid_argument if `classes` is empty.
+inline ImageSet read_image_folder(const std::filesystem::path& root,
+                                  const std::vector<std::string>& classes,
+                                  const ImageFolderOptions& options = {}) {
+  namespace fs = std::filesystem;
+  if (classes.empty()) {
+    throw std::invalid_argument("read_image_folder: classes must be at least one, got none");
+  }
+  detail::ClassFiles files;
+  for (const std::string& name : classes) {
+    const fs::path folder = root / name;
+    if (!fs::is_directory(folder)) detail::refuse_file(folder, "there is no such class folder");
+    auto& of_class = files.emplace_back(name, std::vector<fs::path>()).second;
+    for (const auto& entry : fs::directory_iterator(folder)) {
+      if (entry.path().filename().string().starts_with(".")) continue;
+      if (!detail::is_image_name(entry.path())) {
+        detail::refuse_file(entry.path(), "a class folder may hold only .png, .jpg and .jpeg");
+      }
+      of_class.push_back(entry.path());
+    }
+    if (of_class.empty()) detail::refuse_file(folder, "there are no images in it");
+    std::sort(of_class.begin(), of_class.end());
+  }
+  return detail::read_images(files, options);
+}
+
+namespace detail {
+
+/// Lines FILENAME,LABEL below such a header.
+inline ClassFiles read_csv_split(const std::filesystem::path& root,
+                                 const std::filesystem::path& csv) {
+  namespace fs = std::filesystem;
+  const std::vector<std::string> lines = read_lines(csv);
+  if (lines.empty() || lines.front() != "filename,label") {
+    refuse_file(csv, "its first line must be filename,label");
+  }
+  std::map<std::string, std::vector<fs::path>> classes;
+  for (std::size_t k = 1; k < lines.size(); ++k) {
+    const auto comma = lines[k].find(',');
+    if (comma == std::string::npos || comma == 0 || comma + 1 == lines[k].size()) {
+      refuse_file(csv, "a line must be FILENAME,LABEL, got " + lines[k]);
+    }
+    const std::string name = lines[k].substr(0, comma), label = lines[k].substr(comma + 1);
+    const fs::path in_class = root / label / name;
+    classes[label].push_back(fs::exists(in_class) ? in_class : root / name);
+  }
+  return {classes.begin(), classes.end()};
+}
+
+inline ClassFiles classes_only(const std::vector<std::string>& names) {
+  ClassFiles classes;
+  for (const std::string& name : names) classes.push_back({name, {}});
+  return classes;
+}
+
+}  // namespace detail
+
+/// Images in three splits, by the files train, val and test in `splits`: either .txt with a class a
+/// line, whose images are in root/CLASS, or .csv with the header filename,label and an image a
+/// line, root/FILENAME or root/LABEL/FILENAME. Such are CIFAR-FS (root cifar100/data, splits
+/// cifar100/splits/bertinetto) and miniImageNet as they are distributed.
+///
+/// The normalisation is that of CIFAR-FS or miniImageNet where there are three channels, by the
+/// size of 32 or another, else what the training images have. Throws std::runtime_error as
+/// read_image_folder does, and for a split that is missing or empty, a class in two splits, or
+/// splits of different sizes.
+inline ImageSplits read_image_splits(const std::filesystem::path& root,
+                                     const std::filesystem::path& splits,
+                                     const ImageFolderOptions& options = {}) {
+  namespace fs = std::filesystem;
+  ImageSplits result;
+  const std::vector<ImageSet*> sets = result.all();
+  std::map<std::string, fs::path> split_of_class;
+  for (std::size_t k = 0; k < 3; ++k) {
+    constexpr std::array<const char*, 3> names{"train", "val", "test"};
+    const fs::path text = splits / (std::string(names[k]) + ".txt");
+    const fs::path csv = splits / (std::string(names[k]) + ".csv");
+    const bool is_text = fs::exists(text);
+    if (!is_text && !fs::exists(csv)) {
+      detail::refuse_file(text, "there is no such split file, nor " + csv.filename().string());
+    }
+    const fs::path& path = is_text ? text : csv;
+    const detail::ClassFiles classes = is_text ? detail::classes_only(detail::read_lines(path))
+                                               : detail::read_csv_split(root, path);
+    if (classes.empty()) detail::refuse_file(path, "the split is empty");
+    std::vector<std::string> class_names;
+    for (const auto& [name, files] : classes) {
+      const auto [at, is_new] = split_of_class.emplace(name, path);
+      if (!is_new)
+        detail::refuse_file(path, "class " + name + " is also in " + at->second.string());
+      class_names.push_back(name);
+    }
+    *sets[k] = is_text ? read_image_folder(root, class_names, options)
+                       : detail::read_images(classes, options);
+    if (sets[k]->shape != sets[0]->shape) {
+      detail::refuse_file(path, "its images must be " + detail::shape_text(sets[0]->shape) +
+                                    ", as in training, got " + detail::shape_text(sets[k]->shape));
+    }
+  }
+  const ImageShape& shape = result.train.shape;
+  const Normalisation normalisation = shape.channels != 3 ? measure_normalisation(result.train)
+                                      : shape.height == 32 && shape.width == 32
+                                          ? Normalisation::cifar_fs()
+                                          : Normalisation::mini_imagenet();
+  for (ImageSet* set : sets) set->normalisation = normalisation;
+  return result;
+}
+
+/// @{
+/// The classes of CIFAR-100 that CIFAR-FS has in its validation split and in its test split; all
+/// others are for training. Source: Bertinetto et al., "Meta-learning with differentiable
+/// closed-form solvers", ICLR 2019.
+inline constexpr std::array<std::string_view, 16> cifar_fs_validation_classes{
+    "beaver", "beetle",     "butterfly",  "camel", "cattle", "crab",  "crocodile",  "flatfish",
+    "lamp",   "maple_tree", "motorcycle", "otter", "sea",    "shark", "television", "tractor"};
+inline constexpr std::array<std::string_view, 20> cifar_fs_test_classes{
+    "baby",         "bed",       "bicycle",  "chimpanzee", "fox",   "leopard", "man",
+    "pickup_truck", "plain",     "poppy",    "rocket",     "rose",  "snail",   "sweet_pepper",
+    "table",        "telephone", "wardrobe", "whale",      "woman", "worm"};
+/// @}
+
+/// CIFAR-FS from the binary version of CIFAR-100: train.bin, test.bin (records of a coarse label, a
+/// fine label and 3 x 32 x 32 pixels) and fine_label_names.txt in `folder`. A class has its images
+/// of train.bin and then those of test.bin, in the order of the files. `progress` hears of classes.
+///
+/// Throws std::runtime_error naming the file: one that is missing or cut short, a label out of
+/// range, names that are not a hundred different ones or lack one of CIFAR-FS, a class without
+/// images.
+inline ImageSplits read_cifar100(const std::filesystem::path& folder,
+                                 const ReadingProgress& progress = {}) {
+  constexpr std::size_t classes = 100, image = std::size_t{3} * 32 * 32, record = 2 + image;
+  const std::filesystem::path names_path = folder / "fine_label_names.txt";
+  const std::vector<std::string> names = detail::read_lines(names_path);
+  std::vector<std::string> sorted = names;
+  std::sort(sorted.begin(), sorted.end());
+  if (names.size() != classes || std::unique(sorted.begin(), sorted.end()) != sorted.end()) {
+    detail::refuse_file(names_path, "it must have 100 different names, a line each");
+  }
+  const auto expect = [&](std::string_view name) {
+    if (!std::binary_search(sorted.begin(), sorted.end(), name)) {
+      detail::refuse_file(names_path, "class " + std::string(name) + " of CIFAR-FS is missing");
+    }
+  };
+  std::for_each(cifar_fs_validation_classes.begin(), cifar_fs_validation_classes.end(), expect);
+  std::for_each(cifar_fs_test_classes.begin(), cifar_fs_test_classes.end(), expect);
+
+  std::vector<std::vector<std::uint8_t>> pixels(classes);
+  for (const char* name : {"train.bin", "test.bin"}) {
+    const std::filesystem::path path = folder / name;
+    const std::vector<std::uint8_t> bytes = detail::read_file(path);
+    if (bytes.empty() || bytes.size() % record != 0) {
+      detail::refuse_file(path, "it must have records of " + std::to_string(record) +
+                                    " bytes, got " + std::to_string(bytes.size()) +
+                                    ": it has been cut short or is another file");
+    }
+    for (std::size_t at = 0; at < bytes.size(); at += record) {
+      const std::size_t label = bytes[at + 1];
+      if (label >= classes) {
+        detail::refuse_file(path, "the fine label of record " + std::to_string(at / record) +
+                                      " must be below 100, got " + std::to_string(label));
+      }
+      const auto begin = bytes.begin() + static_cast<std::ptrdiff_t>(at + 2);
+      pixels[label].insert(pixels[label].end(), begin, begin + image);
+    }
+  }
+
+  ImageSplits splits;
+  for (ImageSet* set : splits.all()) {
+    set->shape = {3, 32, 32};
+    set->normalisation = Normalisation::cifar_fs();
+  }
+  const auto contains = [](const auto& list, std::string_view name) {
+    return std::find(list.begin(), list.end(), name) != list.end();
+  };
+  for (std::size_t k = 0; k < classes; ++k) {
+    if (pixels[k].empty()) {
+      detail::refuse_file(folder / "train.bin",
+                          "there are no images of class " + names[k] + ", neither in test.bin");
+    }
+    ImageSet& set = contains(cifar_fs_validation_classes, names[k]) ? splits.validation
+                    : contains(cifar_fs_test_classes, names[k])     ? splits.test
+                                                                    : splits.train;
+    set.classes.push_back({names[k], set.images(), static_cast<Index>(pixels[k].size() / image)});
+    set.pixels.insert(set.pixels.end(), pixels[k].begin(), pixels[k].end());
+    if (progress) progress(static_cast<Index>(k + 1), classes);
+  }
+  return splits;
+}
 
 /// The drawn characters in three splits, of 800, 100 and 200 classes with 20 images each.
 inline ImageSplits glyph_splits(Index size = 28, int threads = 1) {

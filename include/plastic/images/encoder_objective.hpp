@@ -4,8 +4,8 @@
 #include <string>
 #include <vector>
 
+#include "plastic/images/answers.hpp"
 #include "plastic/images/augmentation.hpp"
-#include "plastic/images/nearest_support.hpp"
 #include "plastic/nn/conv2d.hpp"
 #include "plastic/nn/dense.hpp"
 #include "plastic/tape/functions.hpp"
@@ -102,9 +102,7 @@ class EncoderObjective {
     all["layers_seed"] = number_text(options_.seed);
     all["images"] = fingerprint(*set_);
     if (options_.validation != nullptr) {
-      for (const auto& [name, value] : options_.validation->settings()) {
-        all["validation." + name] = value;
-      }
+      detail::add_settings(all, "validation.", options_.validation->settings());
     }
     return all;
   }

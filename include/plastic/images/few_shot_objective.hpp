@@ -7,10 +7,9 @@
 #include <string>
 #include <vector>
 
-#include "plastic/cells/settings.hpp"
+#include "plastic/cells/options.hpp"
 #include "plastic/images/answers.hpp"
 #include "plastic/images/image_classifier.hpp"
-#include "plastic/images/nearest_support.hpp"
 #include "plastic/tape/functions.hpp"
 #include "plastic/train/objective.hpp"
 #include "plastic/train/shards.hpp"
@@ -94,9 +93,7 @@ class FewShotObjective {
     all.merge(options_.augmentation.settings());
     if (sets_.train != nullptr) all.merge(sets_.train->settings());
     if (sets_.validation != nullptr) {
-      for (const auto& [name, value] : sets_.validation->settings()) {
-        all["validation." + name] = value;
-      }
+      detail::add_settings(all, "validation.", sets_.validation->settings());
     }
     return all;
   }

@@ -26,13 +26,9 @@ void add_encoder(TensorFile& file, const Encoder<Scalar>& encoder) {
   file.metadata["filters"] = number_text(encoder.filters());
   add_tensors(file, "encoder", encoder.parameters(), encoder.parameters().values());
   for (std::size_t k = 0; k < encoder.statistics().size(); ++k) {
-    const RunningStatistics<Scalar>& running = encoder.statistics()[k];
     const std::string name = "encoder." + encoder.statistics_names()[k];
-    const auto add = [&](const std::string& what, const Vector<Scalar>& values) {
-      file.tensors[name + what] = Tensor::from<Scalar>({values.size()}, values.data());
-    };
-    add(".running_mean", running.mean);
-    add(".running_var", running.variance);
+    file.set_vector(name + ".running_mean", encoder.statistics()[k].mean);
+    file.set_vector(name + ".running_var", encoder.statistics()[k].variance);
   }
 }
 
@@ -48,18 +44,14 @@ std::unique_ptr<Encoder<Scalar>> encoder_from_tensors(const TensorFile& file) {
   const ImageShape shape{side("image_channels"), side("image_height"), side("image_width")};
   auto encoder = make_encoder<Scalar>(setting(file.metadata, "encoder"), shape, 0, side("filters"));
   encoder->parameters().values() = read_tensors(file, "encoder", encoder->parameters());
-  std::size_t expected = encoder->parameters().blocks().size();
   for (std::size_t k = 0; k < encoder->statistics().size(); ++k) {
     RunningStatistics<Scalar>& running = encoder->statistics()[k];
     const std::string name = "encoder." + encoder->statistics_names()[k];
-    const auto read = [&](const std::string& what, Vector<Scalar>& values) {
-      const auto tensor = file.values<Scalar>(name + what, {values.size()});
-      std::copy(tensor.begin(), tensor.end(), values.data());
-      ++expected;
-    };
-    read(".running_mean", running.mean);
-    read(".running_var", running.variance);
+    running.mean = file.vector<Scalar>(name + ".running_mean", running.mean.size());
+    running.variance = file.vector<Scalar>(name + ".running_var", running.variance.size());
   }
+  const std::size_t expected =
+      encoder->parameters().blocks().size() + 2 * encoder->statistics().size();
   const auto found = static_cast<std::size_t>(
       std::count_if(file.tensors.begin(), file.tensors.end(),
                     [](const auto& entry) { return entry.first.starts_with("encoder."); }));

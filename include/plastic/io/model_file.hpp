@@ -9,12 +9,11 @@
 #include <vector>
 
 #include "plastic/cells/cell.hpp"
-#include "plastic/cells/settings.hpp"
+#include "plastic/cells/options.hpp"
 #include "plastic/io/safetensors.hpp"
 #include "plastic/tasks/episodes.hpp"
 
 namespace plastic {
-
 namespace detail {
 
 /// Shape in a file: a weight is [inputs, outputs], row-major as it lies in memory; a column is

@@ -9,7 +9,6 @@
 #include "plastic/io/model_file.hpp"
 
 namespace plastic {
-
 namespace detail {
 
 /// Where a parameter is in a state dictionary.

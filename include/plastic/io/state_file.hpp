@@ -7,11 +7,10 @@
 #include <vector>
 
 #include "plastic/cells/cell.hpp"
-#include "plastic/cells/settings.hpp"
+#include "plastic/cells/options.hpp"
 #include "plastic/io/safetensors.hpp"
 
 namespace plastic {
-
 namespace detail {
 
 /// What a file needs of a state beside what everybody sees.

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <string>
@@ -30,9 +31,8 @@ class Dense {
       Random random({seed, Random::Purpose::initial_weights}, key,
                     static_cast<std::uint64_t>(number));
       MatrixMap<Scalar> values = parameters.matrix(number);
-      for (Index i = 0; i < values.size(); ++i) {
-        values.data()[i] = static_cast<Scalar>(random.uniform(-k, k));
-      }
+      std::generate_n(values.data(), values.size(),
+                      [&] { return static_cast<Scalar>(random.uniform(-k, k)); });
     }
   }
 

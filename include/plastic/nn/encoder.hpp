@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <memory>
@@ -120,9 +121,8 @@ class Encoder {
                   static_cast<std::uint64_t>(block.weight));
     const double deviation = std::sqrt(2 / static_cast<double>(filters * kernel * kernel));
     MatrixMap<Scalar> weight = parameters_.matrix(block.weight);
-    for (Index i = 0; i < weight.size(); ++i) {
-      weight.data()[i] = static_cast<Scalar>(deviation * random.normal());
-    }
+    std::generate_n(weight.data(), weight.size(),
+                    [&] { return static_cast<Scalar>(deviation * random.normal()); });
     parameters_.matrix(block.gain).setOnes();
     if (statistics_.empty()) filters_ = filters;
     statistics_.emplace_back(filters);

@@ -2,7 +2,6 @@
 
 #include <cmath>
 
-#include "plastic/tape/columns.hpp"
 #include "plastic/tape/elementwise.hpp"
 #include "plastic/tape/linear.hpp"
 #include "plastic/tape/select.hpp"

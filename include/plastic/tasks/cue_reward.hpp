@@ -71,10 +71,7 @@ class CueReward {
   void generate(const Random::Stream& stream, std::uint64_t batch, Index first, Index samples,
                 Episodes<Scalar>& episodes) const {
     detail::check_samples("CueReward::generate", first, samples);
-    detail::resize(episodes, inputs(), outputs(), steps(), samples);
-    episodes.weights.setOnes();
-    episodes.queries.leftCols(options_.storage_steps * samples).setZero();
-    episodes.queries.rightCols(options_.recall_steps * samples).setOnes();
+    detail::resize(episodes, inputs(), outputs(), steps(), options_.recall_steps, samples);
     detail::for_each_sample(stream, batch, first, samples, [&](const Random& random, Index s) {
       fill(random, s, samples, episodes);
     });

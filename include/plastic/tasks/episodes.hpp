@@ -122,17 +122,19 @@ void for_each_sample(const Random::Stream& stream, std::uint64_t batch, Index fi
   }
 }
 
-/// Gives the matrices the sizes of `steps` steps of `samples` samples.
+/// Sizes the matrices for `steps` steps that all count in the loss, the last `queries` of them as
+/// queries.
 template <class Scalar>
-void resize(Episodes<Scalar>& episodes, Index inputs, Index outputs, Index steps, Index samples) {
+void resize(Episodes<Scalar>& episodes, Index inputs, Index outputs, Index steps, Index queries,
+            Index samples) {
   const Index columns = steps * samples;
   episodes.inputs.resize(inputs, columns);
   episodes.targets.resize(outputs, columns);
-  episodes.weights.resize(1, columns);
-  episodes.queries.resize(1, columns);
+  episodes.weights.setOnes(1, columns);
+  episodes.queries.setZero(1, columns);
+  episodes.queries.rightCols(queries * samples).setOnes();
   episodes.lengths.clear();
 }
 
 }  // namespace detail
-
 }  // namespace plastic

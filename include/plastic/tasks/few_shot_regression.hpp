@@ -83,10 +83,7 @@ class FewShotRegression {
   void generate(const Random::Stream& stream, std::uint64_t batch, Index first, Index samples,
                 Episodes<Scalar>& episodes) const {
     detail::check_samples("FewShotRegression::generate", first, samples);
-    detail::resize(episodes, inputs(), outputs(), steps(), samples);
-    episodes.weights.setOnes();
-    episodes.queries.leftCols(options_.support * samples).setZero();
-    episodes.queries.rightCols(options_.queries * samples).setOnes();
+    detail::resize(episodes, inputs(), outputs(), steps(), options_.queries, samples);
     detail::for_each_sample(stream, batch, first, samples, [&](const Random& random, Index s) {
       fill(random, s, samples, episodes);
     });

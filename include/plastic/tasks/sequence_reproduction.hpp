@@ -62,14 +62,12 @@ class SequenceReproduction {
     detail::check_samples("SequenceReproduction::generate", first, samples);
     const Index shown = options_.length * samples;
     const Index d = options_.dimension;
-    detail::resize(episodes, inputs(), outputs(), steps(), samples);
+    detail::resize(episodes, inputs(), outputs(), steps(), options_.length, samples);
     episodes.inputs.setZero();
     episodes.targets.setZero();
-    episodes.weights.setZero();
+    episodes.weights = episodes.queries;
     episodes.inputs.row(d).head(shown).setOnes();
     episodes.inputs.row(d + 1).tail(shown).setOnes();
-    episodes.weights.rightCols(shown).setOnes();
-    episodes.queries = episodes.weights;
     const Index recall = (options_.length + options_.delay) * samples;
     const auto fill = [&](Random random, Index s) {
       for (Index column = s; column < shown; column += samples) {

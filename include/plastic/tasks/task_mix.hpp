@@ -60,9 +60,7 @@ class TaskMix {
       std::visit(
           [&](const auto& task) {
             if constexpr (requires { task.settings(); }) {
-              for (const auto& [name, value] : Settings(task.settings())) {
-                all[prefix + name] = value;
-              }
+              detail::add_settings(all, prefix, task.settings());
             } else {
               using Scalar =
                   std::conditional_t<Task<std::decay_t<decltype(task)>, float>, float, double>;

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "plastic/cells/cell.hpp"
-#include "plastic/cells/settings.hpp"
+#include "plastic/cells/options.hpp"
 #include "plastic/core/parallel.hpp"
 #include "plastic/tasks/episodes.hpp"
 #include "plastic/train/losses.hpp"
@@ -94,7 +94,7 @@ class EpisodeObjective {
     all.merge(loss_.settings());
     all["loss.value"] = detail::loss_fingerprint<Scalar>(loss_, task_.outputs());
     if constexpr (requires { task_.settings(); }) {
-      for (const auto& [name, value] : Settings(task_.settings())) all["task." + name] = value;
+      detail::add_settings(all, "task.", task_.settings());
     }
     all["tasks_first_episodes"] = detail::fingerprint_of<Scalar>(task_);
     return all;

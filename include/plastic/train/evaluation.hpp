@@ -64,7 +64,10 @@ class Evaluation {
   /// Adds all that another has counted.
   void add(const Evaluation& other) {
     loss += other.loss;
-    for (std::size_t k = 0; k < size_; ++k) add_sums(measures_[k], other.measures_[k]);
+    for (std::size_t k = 0; k < size_; ++k) {
+      measures_[k].sum += other.measures_[k].sum;
+      measures_[k].count += other.measures_[k].count;
+    }
     if (steps_.size() < other.steps_.size()) steps_.resize(other.steps_.size());
     for (std::size_t t = 0; t < other.steps_.size(); ++t) {
       steps_[t].count += other.steps_[t].count;
@@ -103,11 +106,6 @@ class Evaluation {
   struct Step {
     double count = 0, sum = 0, square = 0;
   };
-
-  static void add_sums(Measure& to, const Measure& from) {
-    to.sum += from.sum;
-    to.count += from.count;
-  }
 
   std::array<Measure, max_measures> measures_{};
   std::size_t size_ = 0;

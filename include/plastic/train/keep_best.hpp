@@ -53,8 +53,7 @@ class KeepBest : public TrainingCallback {
     file.metadata[prefix + "batch"] = detail::number_text(best_batch_);
     file.metadata[prefix + "loss"] = detail::number_text(best_loss_);
     for (std::size_t k = 0; k < best_.size(); ++k) {
-      file.tensors[prefix + std::to_string(k)] =
-          Tensor::from<Scalar>({best_[k].size()}, best_[k].data());
+      file.set_vector(prefix + std::to_string(k), best_[k]);
     }
   }
   std::function<void()> restore(const TensorFile& file, const std::string& prefix) override {

@@ -179,7 +179,7 @@ class TrainingLoop final : public ResumableRun {
     std::string& names = all["callbacks"];
     for (const auto& [name, callback] : named_callbacks()) {
       names += (names.empty() ? "" : " ") + name;
-      for (const auto& [key, value] : callback->settings()) all[name + "." + key] = value;
+      add_settings(all, name + ".", callback->settings());
     }
     return all;
   }

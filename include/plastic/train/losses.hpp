@@ -192,5 +192,4 @@ std::string loss_fingerprint(const L& loss, Index outputs) {
 }
 
 }  // namespace detail
-
 }  // namespace plastic

@@ -51,10 +51,8 @@ class ShardPlan {
     detail::check_positive("ShardPlan", "shard", shard);
     count_ = (batch + shard_ - 1) / shard_;
     order_.resize(static_cast<std::size_t>(batch));
-    lane_shards_.resize(static_cast<std::size_t>(count_));
-    lane_of_.resize(lane_shards_.size());
-    loads_.resize(static_cast<std::size_t>(std::min(count_, Index{16})));
-    lane_begin_.resize(loads_.size() + 1);
+    lanes_.resize(static_cast<std::size_t>(std::min(count_, Index{16})));
+    for (Lane& lane : lanes_) lane.shards.reserve(static_cast<std::size_t>(count_));
     deal({});
   }
 
@@ -68,38 +66,32 @@ class ShardPlan {
                      lengths.size());
     }
     std::iota(order_.begin(), order_.end(), Index{0});
+    for (Lane& lane : lanes_) {
+      lane.shards.clear();
+      lane.load = 0;
+    }
     const auto length = [&](Index sample) { return lengths[static_cast<std::size_t>(sample)]; };
     const auto different = [&](Index sample) { return length(sample) != lengths.front(); };
     if (lengths.empty() || std::ranges::none_of(order_, different)) {
-      for (std::size_t lane = 0; lane < lane_begin_.size(); ++lane) {
-        lane_begin_[lane] = static_cast<Index>(lane) * count_ / lanes();
+      for (Index lane = 0, shard = 0; lane < lanes(); ++lane) {
+        while (shard < (lane + 1) * count_ / lanes()) {
+          lanes_[static_cast<std::size_t>(lane)].shards.push_back(shard++);
+        }
       }
-      std::iota(lane_shards_.begin(), lane_shards_.end(), Index{0});
       return;
     }
     std::ranges::sort(order_, [&](Index a, Index b) {
       return length(a) != length(b) ? length(a) > length(b) : a < b;
     });
-    std::ranges::fill(loads_, Index{0});
-    std::ranges::fill(lane_begin_, Index{0});
     for (Index shard = 0; shard < count_; ++shard) {
-      const auto lane = std::ranges::min_element(loads_) - loads_.begin();
-      loads_[static_cast<std::size_t>(lane)] +=
-          length(samples(shard).front()) * static_cast<Index>(samples(shard).size());
-      lane_of_[static_cast<std::size_t>(shard)] = lane;
-      ++lane_begin_[static_cast<std::size_t>(lane) + 1];
+      Lane& lane = *std::ranges::min_element(lanes_, {}, &Lane::load);
+      lane.load += length(samples(shard).front()) * static_cast<Index>(samples(shard).size());
+      lane.shards.push_back(shard);
     }
-    std::partial_sum(lane_begin_.begin(), lane_begin_.end(), lane_begin_.begin());
-    std::iota(lane_shards_.begin(), lane_shards_.end(), Index{0});
-    std::ranges::sort(lane_shards_, [&](Index a, Index b) {
-      const Index lane_a = lane_of_[static_cast<std::size_t>(a)];
-      const Index lane_b = lane_of_[static_cast<std::size_t>(b)];
-      return lane_a != lane_b ? lane_a < lane_b : a < b;
-    });
   }
 
   Index count() const { return count_; }                             ///< number of shards
-  Index lanes() const { return static_cast<Index>(loads_.size()); }  ///< number of lanes
+  Index lanes() const { return static_cast<Index>(lanes_.size()); }  ///< number of lanes
 
   /// Numbers in the batch of a shard's samples.
   std::span<const Index> samples(Index shard) const {
@@ -110,20 +102,19 @@ class ShardPlan {
 
   /// Numbers of a lane's shards.
   std::span<const Index> shards_of(Index lane) const {
-    const auto at = static_cast<std::size_t>(lane);
-    return std::span(lane_shards_)
-        .subspan(static_cast<std::size_t>(lane_begin_[at]),
-                 static_cast<std::size_t>(lane_begin_[at + 1] - lane_begin_[at]));
+    return lanes_[static_cast<std::size_t>(lane)].shards;
   }
 
  private:
+  struct Lane {
+    std::vector<Index> shards;  // in their order
+    Index load = 0;             // samples * steps, where lengths differ
+  };
+
   Index shard_;
   Index count_ = 0;
-  std::vector<Index> order_;        // samples, shard after shard
-  std::vector<Index> lane_shards_;  // shards, lane after lane
-  std::vector<Index> lane_begin_;   // of each lane in lane_shards_, and their end
-  std::vector<Index> lane_of_;
-  std::vector<Index> loads_;  // samples * steps of each lane
+  std::vector<Index> order_;  // samples, shard after shard
+  std::vector<Lane> lanes_;
 };
 
 /// The gradients of a plan's lanes, and their sum.

@@ -8,7 +8,6 @@
 #include <utility>
 #include <vector>
 
-#include "plastic/optim/gradient_clip.hpp"
 #include "plastic/optim/optimizer.hpp"
 #include "plastic/optim/schedule.hpp"
 #include "plastic/train/episode_objective.hpp"
@@ -197,15 +196,12 @@ class Trainer final : public RunnableTrainer {
   }
 
   void save(TensorFile& file) const override {
-    const auto add = [&](const std::string& name, const Vector<Scalar>& values) {
-      file.tensors[name] = Tensor::from<Scalar>({values.size()}, values.data());
-    };
     const std::vector<Vector<Scalar>*> state = state_vectors();
-    for (std::size_t k = 0; k < state.size(); ++k) add(state_name(k), *state[k]);
+    for (std::size_t k = 0; k < state.size(); ++k) file.set_vector(state_name(k), *state[k]);
     file.metadata["state.optimizer_steps"] = detail::number_text(optimizer_->steps());
     file.metadata["state.learning_rate"] = detail::number_text(optimizer_->learning_rate());
     for_each_moment([&](std::size_t set, std::size_t m, const std::string& name) {
-      add(name, optimizer_->moments(set)[m]);
+      file.set_vector(name, optimizer_->moments(set)[m]);
     });
   }
 
