@@ -6,9 +6,7 @@
 #include <string>
 #include <string_view>
 
-#include "plastic/core/check.hpp"
 #include "plastic/core/settings.hpp"
-#include "plastic/core/types.hpp"
 
 namespace plastic {
 

@@ -2,7 +2,6 @@
 
 #include <atomic>
 #include <cerrno>
-#include <cstddef>
 #include <cstdio>
 #include <filesystem>
 #include <random>

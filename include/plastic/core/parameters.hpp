@@ -6,7 +6,6 @@
 #include <vector>
 
 #include "plastic/core/check.hpp"
-#include "plastic/core/types.hpp"
 
 namespace plastic {
 

@@ -5,7 +5,6 @@
 #include <map>
 #include <stdexcept>
 #include <string>
-#include <string_view>
 #include <system_error>
 
 #include "plastic/core/check.hpp"

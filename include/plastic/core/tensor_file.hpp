@@ -13,9 +13,7 @@
 #include <variant>
 #include <vector>
 
-#include "plastic/core/check.hpp"
 #include "plastic/core/settings.hpp"
-#include "plastic/core/types.hpp"
 
 namespace plastic {
 

@@ -3,10 +3,8 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <numbers>
 #include <vector>
 
-#include "plastic/core/check.hpp"
 #include "plastic/core/random.hpp"
 #include "plastic/core/settings.hpp"
 #include "plastic/images/image_set.hpp"

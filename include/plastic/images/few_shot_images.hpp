@@ -6,7 +6,6 @@
 #include <utility>
 #include <vector>
 
-#include "plastic/core/check.hpp"
 #include "plastic/core/random.hpp"
 #include "plastic/core/settings.hpp"
 #include "plastic/images/image_set.hpp"

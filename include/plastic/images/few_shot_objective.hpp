@@ -7,10 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "plastic/cells/options.hpp"
 #include "plastic/images/answers.hpp"
-#include "plastic/images/image_classifier.hpp"
-#include "plastic/tape/functions.hpp"
 #include "plastic/train/objective.hpp"
 #include "plastic/train/shards.hpp"
 

@@ -8,7 +8,6 @@
 #include <utility>
 #include <vector>
 
-#include "plastic/core/check.hpp"
 #include "plastic/core/parallel.hpp"
 #include "plastic/core/random.hpp"
 #include "plastic/images/image_set.hpp"

@@ -4,8 +4,6 @@
 #include <filesystem>
 #include <memory>
 #include <string>
-#include <utility>
-#include <vector>
 
 #include "plastic/images/image_classifier.hpp"
 #include "plastic/io/model_file.hpp"

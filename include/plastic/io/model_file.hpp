@@ -9,7 +9,6 @@
 #include <vector>
 
 #include "plastic/cells/cell.hpp"
-#include "plastic/cells/options.hpp"
 #include "plastic/io/safetensors.hpp"
 #include "plastic/tasks/episodes.hpp"
 

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <bit>
 #include <cerrno>
-#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
@@ -17,16 +16,12 @@
 #include <span>
 #include <stdexcept>
 #include <string>
-#include <string_view>
 #include <system_error>
 #include <utility>
-#include <variant>
 #include <vector>
 
 #include "plastic/core/atomic_file.hpp"
-#include "plastic/core/check.hpp"
 #include "plastic/core/tensor_file.hpp"
-#include "plastic/core/types.hpp"
 
 namespace plastic {
 

@@ -7,7 +7,6 @@
 #include <vector>
 
 #include "plastic/cells/cell.hpp"
-#include "plastic/cells/options.hpp"
 #include "plastic/io/safetensors.hpp"
 
 namespace plastic {

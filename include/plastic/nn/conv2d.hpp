@@ -1,7 +1,6 @@
 #pragma once
 
 #include <algorithm>
-#include <vector>
 
 #include "plastic/core/parallel.hpp"
 #include "plastic/kernels/matrix_products.hpp"

@@ -9,10 +9,8 @@
 #include <string_view>
 #include <vector>
 
-#include "plastic/core/check.hpp"
 #include "plastic/core/parameters.hpp"
 #include "plastic/core/settings.hpp"
-#include "plastic/core/types.hpp"
 
 namespace plastic {
 namespace detail {

@@ -12,9 +12,7 @@
 #include <type_traits>
 #include <utility>
 
-#include "plastic/core/check.hpp"
 #include "plastic/core/settings.hpp"
-#include "plastic/core/types.hpp"
 
 namespace plastic {
 

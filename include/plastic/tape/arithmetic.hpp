@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <concepts>
-#include <string>
 
 #include "plastic/tape/operation.hpp"
 

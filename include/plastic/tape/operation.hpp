@@ -1,7 +1,6 @@
 #pragma once
 
 #include <array>
-#include <string_view>
 #include <utility>
 
 #include "plastic/tape/tape.hpp"

@@ -6,7 +6,6 @@
 #include <vector>
 
 #include "plastic/core/check.hpp"
-#include "plastic/core/types.hpp"
 #include "plastic/tape/arena.hpp"
 #include "plastic/tape/detail/rearranged.hpp"
 #include "plastic/tape/node.hpp"

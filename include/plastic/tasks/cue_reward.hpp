@@ -2,12 +2,8 @@
 
 #include <cstdint>
 #include <limits>
-#include <string_view>
 
-#include "plastic/core/check.hpp"
-#include "plastic/core/random.hpp"
 #include "plastic/core/settings.hpp"
-#include "plastic/core/types.hpp"
 #include "plastic/tasks/episodes.hpp"
 
 namespace plastic {

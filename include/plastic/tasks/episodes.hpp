@@ -7,9 +7,7 @@
 #include <string_view>
 #include <vector>
 
-#include "plastic/core/check.hpp"
 #include "plastic/core/random.hpp"
-#include "plastic/core/types.hpp"
 
 namespace plastic {
 

@@ -2,10 +2,7 @@
 
 #include <cstdint>
 
-#include "plastic/core/check.hpp"
-#include "plastic/core/random.hpp"
 #include "plastic/core/settings.hpp"
-#include "plastic/core/types.hpp"
 #include "plastic/tasks/episodes.hpp"
 
 namespace plastic {

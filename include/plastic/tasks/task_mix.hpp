@@ -8,10 +8,7 @@
 #include <variant>
 #include <vector>
 
-#include "plastic/core/check.hpp"
-#include "plastic/core/random.hpp"
 #include "plastic/core/settings.hpp"
-#include "plastic/core/types.hpp"
 #include "plastic/tasks/episodes.hpp"
 
 namespace plastic {

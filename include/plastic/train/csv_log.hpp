@@ -14,7 +14,6 @@
 #include <utility>
 
 #include "plastic/core/atomic_file.hpp"
-#include "plastic/core/settings.hpp"
 #include "plastic/train/callback.hpp"
 
 namespace plastic {

@@ -6,7 +6,6 @@
 #include <string>
 #include <utility>
 
-#include "plastic/core/settings.hpp"
 #include "plastic/train/callback.hpp"
 
 namespace plastic {

@@ -1,7 +1,6 @@
 #pragma once
 
 #include <algorithm>
-#include <concepts>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -9,7 +8,6 @@
 #include <vector>
 
 #include "plastic/cells/cell.hpp"
-#include "plastic/cells/options.hpp"
 #include "plastic/core/parallel.hpp"
 #include "plastic/tasks/episodes.hpp"
 #include "plastic/train/losses.hpp"

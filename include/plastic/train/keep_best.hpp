@@ -9,7 +9,6 @@
 #include <vector>
 
 #include "plastic/core/parameters.hpp"
-#include "plastic/core/settings.hpp"
 #include "plastic/train/callback.hpp"
 
 namespace plastic {

@@ -7,14 +7,12 @@
 #include <functional>
 #include <limits>
 #include <map>
-#include <memory>
 #include <span>
 #include <string>
 #include <type_traits>
 #include <utility>
 #include <vector>
 
-#include "plastic/core/settings.hpp"
 #include "plastic/train/callback.hpp"
 
 namespace plastic {

@@ -6,7 +6,6 @@
 #include <concepts>
 #include <cstdio>
 #include <string>
-#include <string_view>
 #include <utility>
 
 #include "plastic/core/random.hpp"

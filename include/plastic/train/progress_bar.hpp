@@ -10,7 +10,6 @@
 #include <string>
 #include <utility>
 
-#include "plastic/core/types.hpp"
 #include "plastic/train/callback.hpp"
 
 namespace plastic {
