@@ -116,10 +116,7 @@ class PlasticCell {
   /// `last_update` false the fast weights keep the state before the last step's update.
   CellOutput<Var<Scalar>> run(Episode<Scalar>& episode, const Matrix<Scalar>& inputs,
                               bool last_update = true) const {
-    check_owner("PlasticCell::run", episode);
-    return run_borrowed(episode,
-                        ConstMatrixMap<Scalar>(inputs.data(), inputs.rows(), inputs.cols()), {},
-                        last_update);
+    return run(episode, inputs, {}, last_update);
   }
   CellOutput<Var<Scalar>> run(Episode<Scalar>& episode, Matrix<Scalar>&& inputs,
                               bool last_update = true) const {

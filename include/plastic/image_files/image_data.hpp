@@ -86,42 +86,27 @@ inline ImageSet read_images(const ClassFiles& classes, const ImageFolderOptions&
   return set;
 }
 
-}  // namespace detail
-
-/// The images of some classes: root/CLASS/IMAGE.png, .jpg or .jpeg, class after class and in the
-/// order of their names. A class may be a path of several folders, as "Greek/character01". All must
-/// have the same size; grey ones have one channel, or three where others have colours. Alpha is
-/// left out.
-///
-/// Throws std::runtime_error naming the folder or file: a class that is missing or empty, a file
-/// that is no image (but for hidden ones), is damaged, cut short or of another size; and
-/// std::invalid_argument if `classes` is empty.
-inline ImageSet read_image_folder(const std::filesystem::path& root,
-                                  const std::vector<std::string>& classes,
-                                  const ImageFolderOptions& options = {}) {
+/// The images in the folders of classes, in the order of their names.
+inline ClassFiles list_classes(const std::filesystem::path& root,
+                               const std::vector<std::string>& classes) {
   namespace fs = std::filesystem;
-  if (classes.empty()) {
-    throw std::invalid_argument("read_image_folder: classes must be at least one, got none");
-  }
-  detail::ClassFiles files;
+  ClassFiles files;
   for (const std::string& name : classes) {
     const fs::path folder = root / name;
-    if (!fs::is_directory(folder)) detail::refuse_file(folder, "there is no such class folder");
+    if (!fs::is_directory(folder)) refuse_file(folder, "there is no such class folder");
     auto& of_class = files.emplace_back(name, std::vector<fs::path>()).second;
     for (const auto& entry : fs::directory_iterator(folder)) {
       if (entry.path().filename().string().starts_with(".")) continue;
-      if (!detail::is_image_name(entry.path())) {
-        detail::refuse_file(entry.path(), "a class folder may hold only .png, .jpg and .jpeg");
+      if (!is_image_name(entry.path())) {
+        refuse_file(entry.path(), "a class folder may hold only .png, .jpg and .jpeg");
       }
       of_class.push_back(entry.path());
     }
-    if (of_class.empty()) detail::refuse_file(folder, "there are no images in it");
+    if (of_class.empty()) refuse_file(folder, "there are no images in it");
     std::sort(of_class.begin(), of_class.end());
   }
-  return detail::read_images(files, options);
+  return files;
 }
-
-namespace detail {
 
 /// Lines FILENAME,LABEL below such a header.
 inline ClassFiles read_csv_split(const std::filesystem::path& root,
@@ -144,13 +129,24 @@ inline ClassFiles read_csv_split(const std::filesystem::path& root,
   return {classes.begin(), classes.end()};
 }
 
-inline ClassFiles classes_only(const std::vector<std::string>& names) {
-  ClassFiles classes;
-  for (const std::string& name : names) classes.push_back({name, {}});
-  return classes;
-}
-
 }  // namespace detail
+
+/// The images of some classes: root/CLASS/IMAGE.png, .jpg or .jpeg, class after class and in the
+/// order of their names. A class may be a path of several folders, as "Greek/character01". All must
+/// have the same size; grey ones have one channel, or three where others have colours. Alpha is
+/// left out.
+///
+/// Throws std::runtime_error naming the folder or file: a class that is missing or empty, a file
+/// that is no image (but for hidden ones), is damaged, cut short or of another size; and
+/// std::invalid_argument if `classes` is empty.
+inline ImageSet read_image_folder(const std::filesystem::path& root,
+                                  const std::vector<std::string>& classes,
+                                  const ImageFolderOptions& options = {}) {
+  if (classes.empty()) {
+    throw std::invalid_argument("read_image_folder: classes must be at least one, got none");
+  }
+  return detail::read_images(detail::list_classes(root, classes), options);
+}
 
 /// Images in three splits, by the files train, val and test in `splits`: either .txt with a class a
 /// line, whose images are in root/CLASS, or .csv with the header filename,label and an image a
@@ -177,18 +173,16 @@ inline ImageSplits read_image_splits(const std::filesystem::path& root,
       detail::refuse_file(text, "there is no such split file, nor " + csv.filename().string());
     }
     const fs::path& path = is_text ? text : csv;
-    const detail::ClassFiles classes = is_text ? detail::classes_only(detail::read_lines(path))
-                                               : detail::read_csv_split(root, path);
+    const detail::ClassFiles classes = is_text
+                                           ? detail::list_classes(root, detail::read_lines(path))
+                                           : detail::read_csv_split(root, path);
     if (classes.empty()) detail::refuse_file(path, "the split is empty");
-    std::vector<std::string> class_names;
     for (const auto& [name, files] : classes) {
       const auto [at, is_new] = split_of_class.emplace(name, path);
       if (!is_new)
         detail::refuse_file(path, "class " + name + " is also in " + at->second.string());
-      class_names.push_back(name);
     }
-    *sets[k] = is_text ? read_image_folder(root, class_names, options)
-                       : detail::read_images(classes, options);
+    *sets[k] = detail::read_images(classes, options);
     if (sets[k]->shape != sets[0]->shape) {
       detail::refuse_file(path, "its images must be " + detail::shape_text(sets[0]->shape) +
                                     ", as in training, got " + detail::shape_text(sets[k]->shape));

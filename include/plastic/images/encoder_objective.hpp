@@ -59,10 +59,7 @@ class EncoderObjective {
                    const EncoderObjectiveOptions& options = {})
       : encoder_(&encoder), set_(&set), options_(options) {
     options.validate();
-    if (set.shape != encoder.input()) {
-      detail::reject("EncoderObjective", "the images of the set",
-                     detail::shape_text(encoder.input()), detail::shape_text(set.shape));
-    }
+    detail::check_images("EncoderObjective", set, encoder.input());
     for (std::size_t k = 0; k < set.classes.size(); ++k) {
       labels_.insert(labels_.end(), static_cast<std::size_t>(set.classes[k].count),
                      static_cast<Index>(k));

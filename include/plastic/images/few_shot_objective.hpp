@@ -56,7 +56,13 @@ class FewShotObjective {
     detail::check_range("FewShotObjectiveOptions", "smoothing", options.smoothing, 0, 1);
     options.augmentation.validate();
     for (const FewShotImages* episodes : {sets.train, sets.validation, sets.test}) {
-      if (episodes != nullptr) check_fit(*episodes);
+      if (episodes == nullptr) continue;
+      detail::check_images("FewShotObjective", episodes->set(), model.encoder().input());
+      if (episodes->options().way != model.way()) {
+        detail::reject("FewShotObjective", "the way of the episodes",
+                       std::to_string(model.way()) + ", the outputs of the cell",
+                       episodes->options().way);
+      }
     }
   }
 
@@ -164,9 +170,18 @@ class FewShotObjective {
     std::vector<Evaluation> parts(static_cast<std::size_t>(batches * shards),
                                   Evaluation(few_shot_measures));
     parallel_for(batches * shards, threads, [&](Index item, int) {
-      const Index first = item % shards * shard;
-      count_answers(drawn, item / shards * batch + first, std::min(shard, batch - first), embedded,
-                    parts[static_cast<std::size_t>(item)]);
+      const Index in_batch = item % shards * shard, first = item / shards * batch + in_batch;
+      const Index count = std::min(shard, batch - in_batch);
+      Evaluation& answers = parts[static_cast<std::size_t>(item)];
+      answer_queries(*model_, drawn, first, count, embedded, [&](Index t, const Matrix<Scalar>& p) {
+        for (Index s = 0; s < count; ++s) {
+          Index guess = 0;
+          p.col(s).maxCoeff(&guess);
+          const Index truth = drawn[first + s][static_cast<std::size_t>(t)].label;
+          count_answer(answers, t == drawn.support_steps(), guess == truth);
+          answers.loss -= std::log(static_cast<double>(p(truth, s)));
+        }
+      });
     });
     Evaluation total(few_shot_measures);
     for (const Evaluation& part : parts) total.add(part);
@@ -176,19 +191,6 @@ class FewShotObjective {
   }
 
  private:
-  void check_fit(const FewShotImages& episodes) const {
-    if (episodes.set().shape != model_->encoder().input()) {
-      detail::reject("FewShotObjective", "the images of the set",
-                     detail::shape_text(model_->encoder().input()),
-                     detail::shape_text(episodes.set().shape));
-    }
-    if (episodes.options().way != model_->way()) {
-      detail::reject("FewShotObjective", "the way of the episodes",
-                     std::to_string(model_->way()) + ", the outputs of the cell",
-                     episodes.options().way);
-    }
-  }
-
   bool keeps_features() const {
     constexpr Index most = Index{1} << 30;  // bytes
     return options_.frozen && !options_.augmentation.any() &&
@@ -244,21 +246,6 @@ class FewShotObjective {
       values(drawn_[episode].steps[static_cast<std::size_t>(t)].label, s) = 1;
     }
     return labels;
-  }
-
-  /// Answers to `count` drawn episodes from `first` on. embedded: embedding() x different images.
-  void count_answers(const DrawnEpisodes& drawn, Index first, Index count,
-                     const Matrix<Scalar>& embedded, Evaluation& answers) const {
-    answer_queries(*model_, drawn, first, count, embedded, [&](Index t, const Matrix<Scalar>& p) {
-      for (Index s = 0; s < count; ++s) {
-        Index guess = 0;
-        p.col(s).maxCoeff(&guess);
-        const Index truth = drawn[first + s][static_cast<std::size_t>(t)].label;
-        const bool right = guess == truth;
-        count_answer(answers, t == drawn.support_steps(), right);
-        answers.loss -= std::log(static_cast<double>(p(truth, s)));
-      }
-    });
   }
 
   ImageClassifier<Cell>* model_;

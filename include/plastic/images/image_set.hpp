@@ -51,6 +51,15 @@ struct ImageSet {
   const std::uint8_t* image(Index number) const { return pixels.data() + number * shape.size(); }
 };
 
+namespace detail {
+
+inline void check_images(std::string_view function, const ImageSet& set, const ImageShape& shape) {
+  if (set.shape == shape) return;
+  reject(function, "the images of the set", shape_text(shape), shape_text(set.shape));
+}
+
+}  // namespace detail
+
 /// Tells a set from others: 64 bits of its shape, classes, normalisation and pixels (FNV-1a over
 /// words of eight bytes), as a text. One pass over the pixels.
 inline std::string fingerprint(const ImageSet& set) {

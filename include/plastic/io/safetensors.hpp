@@ -192,22 +192,6 @@ TensorFile parse_tensor_file(std::uint64_t size, Read&& read) {
   return file;
 }
 
-inline TensorFile read_tensor_file(const std::filesystem::path& path) {
-  namespace fs = std::filesystem;
-  const fs::file_status status = fs::status(path);
-  if (!fs::exists(status)) throw std::runtime_error("there is no such file");
-  if (fs::is_directory(status)) throw std::runtime_error("it is a directory");
-  if (!fs::is_regular_file(status)) throw std::runtime_error("it is not a regular file");
-  const std::uint64_t size = fs::file_size(path);
-  errno = 0;
-  std::ifstream in(path, std::ios::binary);
-  if (!in) throw std::runtime_error(std::generic_category().message(errno));
-  return parse_tensor_file(size, [&in](std::span<std::byte> bytes) {
-    in.read(reinterpret_cast<char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
-    if (!in) throw std::runtime_error("its bytes cannot be read to the end");
-  });
-}
-
 // What a file holds, or std::invalid_argument in the name of `function`.
 inline std::string tensor_file_bytes(const std::string& function, const TensorFile& file) {
   nlohmann::json header = nlohmann::json::object();
@@ -262,8 +246,20 @@ inline std::string tensor_file_bytes(const std::string& function, const TensorFi
 /// has a key twice; a tensor whose type, shape and place do not fit each other and the file. Needs
 /// memory for the header and the values; what a header claims is checked before memory is taken.
 inline TensorFile read_safetensors(const std::filesystem::path& path) {
+  namespace fs = std::filesystem;
   try {
-    return detail::read_tensor_file(path);
+    const fs::file_status status = fs::status(path);
+    if (!fs::exists(status)) throw std::runtime_error("there is no such file");
+    if (fs::is_directory(status)) throw std::runtime_error("it is a directory");
+    if (!fs::is_regular_file(status)) throw std::runtime_error("it is not a regular file");
+    const std::uint64_t size = fs::file_size(path);
+    errno = 0;
+    std::ifstream in(path, std::ios::binary);
+    if (!in) throw std::runtime_error(std::generic_category().message(errno));
+    return detail::parse_tensor_file(size, [&in](std::span<std::byte> bytes) {
+      in.read(reinterpret_cast<char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
+      if (!in) throw std::runtime_error("its bytes cannot be read to the end");
+    });
   } catch (const std::runtime_error& error) {
     throw std::runtime_error("read_safetensors: cannot read " + path.string() + ": " +
                              error.what());

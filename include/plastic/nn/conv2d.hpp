@@ -167,55 +167,45 @@ class Convolution {
     return {std::min(first, count), std::max(last, std::min(first, count))};
   }
 
-  /// Calls f(k, channel, row and column within the filter) for every value of a patch.
+  /// Calls f(place in the patches, place in the images, first, last, count) for `count` pixels of a
+  /// row of each value of a patch, of which those from first to before last lie inside the image.
   template <class F>
-  void for_each_value(F&& f) const {
-    Index k = 0;
-    for (Index c = 0; c < o_.input.channels; ++c) {
-      for (Index i = 0; i < o_.kernel; ++i) {
-        for (Index j = 0; j < o_.kernel; ++j) f(k++, c, i, j);
-      }
-    }
+  void for_each_run(Range pixels, F&& f) const {
+    for_each_image(pixels, [&](Index image, Index pixel, Index at_image, Index n) {
+      for_each_row(pixel, n, [&](Index y0, Index x0, Index at_row, Index count) {
+        Index place = at_image + at_row;
+        for (Index c = 0; c < o_.input.channels; ++c) {
+          for (Index y = y0; y < y0 + o_.kernel; ++y) {
+            const Index row = image * o_.input.size() + c * o_.input.pixels() + y * o_.input.width;
+            for (Index x = x0; x < x0 + o_.kernel; ++x, place += tile) {
+              const bool outside = y < 0 || y >= o_.input.height;
+              const auto [first, last] = outside ? std::pair(Index{0}, Index{0}) : inside(x, count);
+              f(place, row + x, first, last, count);
+            }
+          }
+        }
+      });
+    });
   }
 
   void lower(Range pixels, const Scalar* x, Scalar* patches) const {
     if (pixels.count < tile) std::fill_n(patches, tile * o_.patch(), Scalar(0));
-    for_each_image(pixels, [&](Index image, Index pixel, Index at_image, Index n) {
-      for_each_row(pixel, n, [&](Index y0, Index x0, Index at_row, Index count) {
-        for_each_value([&](Index k, Index c, Index i, Index j) {
-          Scalar* to = patches + k * tile + at_image + at_row;
-          if (y0 + i < 0 || y0 + i >= o_.input.height) {
-            std::fill_n(to, count, Scalar(0));
-            return;
-          }
-          const Scalar* row = x + image * o_.input.size() + c * o_.input.pixels() +
-                              (y0 + i) * o_.input.width + x0 + j;
-          const auto [first, last] = inside(x0 + j, count);
-          std::fill_n(to, first, Scalar(0));
-          if (o_.stride == 1) {
-            std::copy_n(row + first, last - first, to + first);
-          } else {
-            for (Index p = first; p < last; ++p) to[p] = row[p * o_.stride];
-          }
-          std::fill_n(to + last, count - last, Scalar(0));
-        });
-      });
+    for_each_run(pixels, [&](Index place, Index image, Index first, Index last, Index count) {
+      Scalar* to = patches + place;
+      std::fill_n(to, first, Scalar(0));
+      if (o_.stride == 1) {
+        std::copy_n(x + image + first, last - first, to + first);
+      } else {
+        for (Index p = first; p < last; ++p) to[p] = x[image + p * o_.stride];
+      }
+      std::fill_n(to + last, count - last, Scalar(0));
     });
   }
 
   /// The adjoint of lowering: adds patches to the images they came from.
   void raise(Range pixels, const Scalar* patches, Scalar* x) const {
-    for_each_image(pixels, [&](Index image, Index pixel, Index at_image, Index n) {
-      for_each_row(pixel, n, [&](Index y0, Index x0, Index at_row, Index count) {
-        for_each_value([&](Index k, Index c, Index i, Index j) {
-          if (y0 + i < 0 || y0 + i >= o_.input.height) return;
-          const Scalar* from = patches + k * tile + at_image + at_row;
-          Scalar* row = x + image * o_.input.size() + c * o_.input.pixels() +
-                        (y0 + i) * o_.input.width + x0 + j;
-          const auto [first, last] = inside(x0 + j, count);
-          for (Index p = first; p < last; ++p) row[p * o_.stride] += from[p];
-        });
-      });
+    for_each_run(pixels, [&](Index place, Index image, Index first, Index last, Index) {
+      for (Index p = first; p < last; ++p) x[image + p * o_.stride] += patches[place + p];
     });
   }
 

@@ -46,6 +46,14 @@ void for_each_window(const PoolOptions& o, F&& f) {
   }
 }
 
+/// Calls f(input place) for the places of a window.
+template <class F>
+void for_each_place(const PoolOptions& o, Index first, F&& f) {
+  for (Index i = 0; i < o.window; ++i) {
+    for (Index j = 0; j < o.window; ++j) f(first + i * o.input.width + j);
+  }
+}
+
 template <class Scalar>
 class MaxPoolNode final : public ImageNode<Scalar, 1> {
  public:
@@ -60,12 +68,9 @@ class MaxPoolNode final : public ImageNode<Scalar, 1> {
       std::int32_t* taken = largest_ + n * this->rows;
       for_each_window(o_, [&](Index at, Index first) {
         Index best = first;
-        for (Index i = 0; i < o_.window; ++i) {
-          for (Index j = 0; j < o_.window; ++j) {
-            const Index place = first + i * o_.input.width + j;
-            if (x[place] > x[best] || std::isnan(x[place])) best = place;
-          }
-        }
+        for_each_place(o_, first, [&](Index place) {
+          if (x[place] > x[best] || std::isnan(x[place])) best = place;
+        });
         y[at] = x[best];
         taken[at] = static_cast<std::int32_t>(best);
       });
@@ -97,7 +102,7 @@ class AveragePoolNode final : public ImageNode<Scalar, 1> {
       const Scalar* x = this->parent(0).value + n * o_.input.size();
       for_each_window(o_, [&](Index at, Index first) {
         Scalar sum = 0;
-        for_each_place(first, [&](Index place) { sum += x[place]; });
+        for_each_place(o_, first, [&](Index place) { sum += x[place]; });
         this->value[n * this->rows + at] = sum * share();
       });
     });
@@ -109,20 +114,13 @@ class AveragePoolNode final : public ImageNode<Scalar, 1> {
       Scalar* dx = all + n * o_.input.size();
       for_each_window(o_, [&](Index at, Index first) {
         const Scalar dy = this->adjoint[n * this->rows + at] * share();
-        for_each_place(first, [&](Index place) { dx[place] += dy; });
+        for_each_place(o_, first, [&](Index place) { dx[place] += dy; });
       });
     });
   }
 
  private:
   Scalar share() const { return Scalar(1) / static_cast<Scalar>(o_.window * o_.window); }
-
-  template <class F>
-  void for_each_place(Index first, F&& f) const {
-    for (Index i = 0; i < o_.window; ++i) {
-      for (Index j = 0; j < o_.window; ++j) f(first + i * o_.input.width + j);
-    }
-  }
 
   PoolOptions o_;
 };

@@ -85,22 +85,13 @@ Var<Scalar> sum_to(const Var<Scalar>& x, Index rows, Index cols) {
 }
 
 /// Sum of all entries, 1 x 1.
-template <class Scalar>
-Var<Scalar> sum(const Var<Scalar>& x) {
-  return sum_to(x, 1, 1);
-}
+auto sum(const Variable auto& x) { return sum_to(x, 1, 1); }
 
 /// Sum over the features of each sample, 1 x samples.
-template <class Scalar>
-Var<Scalar> sum_features(const Var<Scalar>& x) {
-  return sum_to(x, 1, x.cols());
-}
+auto sum_features(const Variable auto& x) { return sum_to(x, 1, x.cols()); }
 
 /// Sum over the samples of each feature, features x 1.
-template <class Scalar>
-Var<Scalar> sum_samples(const Var<Scalar>& x) {
-  return sum_to(x, x.rows(), 1);
-}
+auto sum_samples(const Variable auto& x) { return sum_to(x, x.rows(), 1); }
 
 namespace detail {
 
@@ -192,29 +183,22 @@ Var<Scalar> apply_broadcast(const Op& op, const Var<Scalar>& a, const Var<Scalar
 /// Sum, difference, product and quotient, entry by entry; the matrix product is `matmul`. A side of
 /// 1 repeats to the other's size. Throws std::invalid_argument if the shapes do not fit, or the
 /// variables are of two tapes.
-template <class Scalar>
-Var<Scalar> operator+(const Var<Scalar>& a, const Var<Scalar>& b) {
+auto operator+(const Variable auto& a, const Variable auto& b) {
   return detail::apply_broadcast(detail::Add{}, a, b);
 }
-template <class Scalar>
-Var<Scalar> operator-(const Var<Scalar>& a, const Var<Scalar>& b) {
+auto operator-(const Variable auto& a, const Variable auto& b) {
   return detail::apply_broadcast(detail::Subtract{}, a, b);
 }
-template <class Scalar>
-Var<Scalar> operator*(const Var<Scalar>& a, const Var<Scalar>& b) {
+auto operator*(const Variable auto& a, const Variable auto& b) {
   return detail::apply_broadcast(detail::Multiply{}, a, b);
 }
-template <class Scalar>
-Var<Scalar> operator/(const Var<Scalar>& a, const Var<Scalar>& b) {
+auto operator/(const Variable auto& a, const Variable auto& b) {
   return detail::apply_broadcast(detail::Divide{}, a, b);
 }
 /// @}
 
 /// -x.
-template <class Scalar>
-Var<Scalar> operator-(const Var<Scalar>& x) {
-  return apply(detail::Negate{}, x);
-}
+auto operator-(const Variable auto& x) { return apply(detail::Negate{}, x); }
 
 /// What operations take beside a variable: an integer or a floating-point number, converted to the
 /// variable's Scalar.
@@ -228,10 +212,7 @@ template <class Scalar, Number N>
 Var<Scalar> operator*(const Var<Scalar>& x, N factor) {
   return apply(detail::Scale<Scalar>(static_cast<Scalar>(factor)), x);
 }
-template <class Scalar, Number N>
-Var<Scalar> operator*(N factor, const Var<Scalar>& x) {
-  return x * factor;
-}
+auto operator*(Number auto factor, const Variable auto& x) { return x * factor; }
 template <class Scalar, Number N>
 Var<Scalar> operator/(const Var<Scalar>& x, N divisor) {
   return x * (Scalar(1) / static_cast<Scalar>(divisor));
@@ -244,18 +225,12 @@ template <class Scalar, Number N>
 Var<Scalar> operator+(const Var<Scalar>& x, N offset) {
   return apply(detail::Shift<Scalar>(static_cast<Scalar>(offset)), x);
 }
-template <class Scalar, Number N>
-Var<Scalar> operator+(N offset, const Var<Scalar>& x) {
-  return x + offset;
-}
+auto operator+(Number auto offset, const Variable auto& x) { return x + offset; }
 template <class Scalar, Number N>
 Var<Scalar> operator-(const Var<Scalar>& x, N offset) {
   return x + (-static_cast<Scalar>(offset));
 }
-template <class Scalar, Number N>
-Var<Scalar> operator-(N offset, const Var<Scalar>& x) {
-  return -x + offset;
-}
+auto operator-(Number auto offset, const Variable auto& x) { return -x + offset; }
 /// @}
 
 }  // namespace plastic

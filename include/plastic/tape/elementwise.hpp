@@ -154,55 +154,25 @@ struct Power : Elementwise {
 }  // namespace detail
 
 /// exp(x), entry by entry.
-template <class Scalar>
-Var<Scalar> exp(const Var<Scalar>& x) {
-  return apply(detail::Exp{}, x);
-}
+auto exp(const Variable auto& x) { return apply(detail::Exp{}, x); }
 /// Natural logarithm, for x > 0.
-template <class Scalar>
-Var<Scalar> log(const Var<Scalar>& x) {
-  return apply(detail::Log{}, x);
-}
+auto log(const Variable auto& x) { return apply(detail::Log{}, x); }
 /// Square root, for x >= 0; the derivative at 0 is infinite.
-template <class Scalar>
-Var<Scalar> sqrt(const Var<Scalar>& x) {
-  return apply(detail::Sqrt{}, x);
-}
+auto sqrt(const Variable auto& x) { return apply(detail::Sqrt{}, x); }
 /// x * x, entry by entry.
-template <class Scalar>
-Var<Scalar> square(const Var<Scalar>& x) {
-  return apply(detail::Square{}, x);
-}
+auto square(const Variable auto& x) { return apply(detail::Square{}, x); }
 /// Sine, of x in radians.
-template <class Scalar>
-Var<Scalar> sin(const Var<Scalar>& x) {
-  return apply(detail::Sin{}, x);
-}
+auto sin(const Variable auto& x) { return apply(detail::Sin{}, x); }
 /// Cosine, of x in radians.
-template <class Scalar>
-Var<Scalar> cos(const Var<Scalar>& x) {
-  return apply(detail::Cos{}, x);
-}
+auto cos(const Variable auto& x) { return apply(detail::Cos{}, x); }
 /// Hyperbolic tangent.
-template <class Scalar>
-Var<Scalar> tanh(const Var<Scalar>& x) {
-  return apply(detail::Tanh{}, x);
-}
+auto tanh(const Variable auto& x) { return apply(detail::Tanh{}, x); }
 /// 1 / (1 + exp(-x)).
-template <class Scalar>
-Var<Scalar> sigmoid(const Var<Scalar>& x) {
-  return apply(detail::Sigmoid{}, x);
-}
+auto sigmoid(const Variable auto& x) { return apply(detail::Sigmoid{}, x); }
 /// log(1 + exp(x)), without overflow.
-template <class Scalar>
-Var<Scalar> softplus(const Var<Scalar>& x) {
-  return apply(detail::Softplus{}, x);
-}
+auto softplus(const Variable auto& x) { return apply(detail::Softplus{}, x); }
 /// max(x, 0); the derivative at 0 is 0.
-template <class Scalar>
-Var<Scalar> relu(const Var<Scalar>& x) {
-  return apply(detail::Relu{}, x);
-}
+auto relu(const Variable auto& x) { return apply(detail::Relu{}, x); }
 /// x where x > 0, else slope x; the derivative at 0 is the slope. Throws std::invalid_argument
 /// unless the slope is in [0, 1].
 template <class Scalar>
@@ -211,20 +181,14 @@ Var<Scalar> leaky_relu(const Var<Scalar>& x, double slope) {
   return apply(detail::LeakyRelu<Scalar>(static_cast<Scalar>(slope)), x);
 }
 /// 1 where x > 0, else 0; the derivative is 0.
-template <class Scalar>
-Var<Scalar> step(const Var<Scalar>& x) {
-  return apply(detail::Step{}, x);
-}
+auto step(const Variable auto& x) { return apply(detail::Step{}, x); }
 /// 1 where low <= x <= high, else 0; the derivative is 0.
 template <class Scalar, Number L, Number H>
 Var<Scalar> inside(const Var<Scalar>& x, L low, H high) {
   return apply(detail::Inside<Scalar>(static_cast<Scalar>(low), static_cast<Scalar>(high)), x);
 }
 /// |x|; the derivative at 0 is 0.
-template <class Scalar>
-Var<Scalar> abs(const Var<Scalar>& x) {
-  return apply(detail::Abs{}, x);
-}
+auto abs(const Variable auto& x) { return apply(detail::Abs{}, x); }
 /// x raised to a constant; where the exponent is no whole number, for x >= 0.
 template <class Scalar, Number N>
 Var<Scalar> pow(const Var<Scalar>& x, N exponent) {

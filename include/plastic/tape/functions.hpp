@@ -11,10 +11,7 @@
 namespace plastic {
 
 /// Mean of all entries, 1 x 1.
-template <class Scalar>
-Var<Scalar> mean(const Var<Scalar>& x) {
-  return sum(x) / (x.rows() * x.cols());
-}
+auto mean(const Variable auto& x) { return sum(x) / (x.rows() * x.cols()); }
 
 /// y = (x - mean) / sqrt(variance + epsilon) * gain + bias over the features of each sample.
 /// x: features x samples; gain, bias: features x 1; epsilon in [0, 1]. Throws std::invalid_argument
@@ -58,17 +55,11 @@ struct LogSumExp : Elementwise {
 }  // namespace detail
 
 /// log(sum(exp(x))) over the features of each sample, 1 x samples, without overflow.
-template <class Scalar>
-Var<Scalar> log_sum_exp(const Var<Scalar>& x) {
-  return apply(detail::LogSumExp{}, x);
-}
+auto log_sum_exp(const Variable auto& x) { return apply(detail::LogSumExp{}, x); }
 
 /// Probabilities exp(x) / sum(exp(x)) over the features of each sample: features x samples, columns
 /// that sum to 1. Without overflow.
-template <class Scalar>
-Var<Scalar> softmax(const Var<Scalar>& x) {
-  return exp(x - log_sum_exp(x));
-}
+auto softmax(const Variable auto& x) { return exp(x - log_sum_exp(x)); }
 
 /// Logarithms of softmax(x), x - log(sum(exp(x))) over the features of each sample: features x
 /// samples. Without overflow, and exact where a probability is too small for its type.

@@ -114,10 +114,7 @@ Var<Scalar> matmul(const Var<Scalar>& a, const Var<Scalar>& b) {
 }
 
 /// The transpose, copied.
-template <class Scalar>
-Var<Scalar> transpose(const Var<Scalar>& x) {
-  return apply(detail::Transpose{}, x);
-}
+auto transpose(const Variable auto& x) { return apply(detail::Transpose{}, x); }
 
 /// Features first, ..., first + count - 1 of x, copied: count x samples. Throws
 /// std::invalid_argument if count is not positive or x lacks one of them.

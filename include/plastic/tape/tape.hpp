@@ -84,6 +84,17 @@ class Var {
   std::size_t serial_ = 0;
 };
 
+namespace detail {
+template <class T>
+inline constexpr bool is_variable = false;
+template <class Scalar>
+inline constexpr bool is_variable<Var<Scalar>> = true;
+}  // namespace detail
+
+/// A Var of any Scalar.
+template <class T>
+concept Variable = detail::is_variable<T>;
+
 /// Reverse-mode differentiation of matrix programs: operations on Var append to the tape, a sweep
 /// walks it backwards in a loop.
 ///
