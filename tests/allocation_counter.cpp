@@ -1,5 +1,6 @@
 #include "allocation_counter.hpp"
 
+#include <atomic>
 #include <cstdlib>
 #include <new>
 
@@ -21,10 +22,11 @@
 namespace {
 
 thread_local bool counting = false;
-thread_local std::size_t allocations = 0;
+std::atomic<bool> counting_all = false;
+std::atomic<std::size_t> allocations = 0;
 
 void count_one() noexcept {
-  if (counting) ++allocations;
+  if (counting || counting_all) ++allocations;
 }
 
 #ifdef PLASTIC_TEST_HOOKED
@@ -52,11 +54,12 @@ void* checked(void* memory) {
 
 namespace plastic::testing {
 
-AllocationCounter::AllocationCounter() {
+AllocationCounter::AllocationCounter(Threads threads) {
   allocations = 0;
-  counting = true;
+  counting = threads == Threads::this_one;
+  counting_all = threads == Threads::all;
 }
-AllocationCounter::~AllocationCounter() { counting = false; }
+AllocationCounter::~AllocationCounter() { counting = counting_all = false; }
 std::size_t AllocationCounter::count() const { return allocations; }
 
 bool AllocationCounter::sees_malloc() {

@@ -4,12 +4,14 @@
 
 namespace plastic::testing {
 
-/// Counts what the present thread takes from the heap while the counter lives: operator new in all
-/// its forms, and with glibc (outside the sanitizers) also malloc, which Eigen calls. An allocation
-/// may count twice, so only 0 is exact. One counter per thread at a time.
+/// Counts what the present thread, or every thread, takes from the heap while the counter lives:
+/// operator new in all its forms, and with glibc (outside the sanitizers) also malloc, which Eigen
+/// calls. An allocation may count twice, so only 0 is exact. One counter at a time.
 class AllocationCounter {
  public:
-  AllocationCounter();
+  enum class Threads { this_one, all };
+
+  explicit AllocationCounter(Threads threads = Threads::this_one);
   ~AllocationCounter();
   AllocationCounter(const AllocationCounter&) = delete;
   AllocationCounter& operator=(const AllocationCounter&) = delete;

@@ -9,8 +9,10 @@
 #include <memory>
 #include <mutex>
 #include <shared_mutex>
+#include <span>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 #include "allocation_counter.hpp"
 #include "plastic/cells/lstm.hpp"
@@ -119,16 +121,82 @@ ImageSet coloured_glyphs() {
   return set;
 }
 
-// One thread: the counter sees its own thread only.
 template <class Objective>
-std::size_t allocations_in_steps(Objective& objective, Index batch) {
+std::size_t allocations_in_steps(Objective& objective, Index batch, int threads = 1) {
   AdamW<float> optimizer(objective.parameters());
   Trainer trainer(objective, optimizer,
-                  {.batch = batch, .schedule = CosineSchedule({}), .threads = 1});
+                  {.batch = batch, .schedule = CosineSchedule({}), .threads = threads});
   for (Index n = 0; n < 2; ++n) trainer.step(n);  // DropBlock begins with the second batch
-  const AllocationCounter counter;
+  const AllocationCounter counter(AllocationCounter::Threads::all);
   for (Index n = 2; n < 6; ++n) trainer.step(n);
   return counter.count();
+}
+
+// Whether a parallel region allocates by itself, as with the runtime of clang.
+bool runtime_allocates() {
+  const auto run = [] { parallel_for(8, 3, [](Index, int) {}); };
+  run();
+  const AllocationCounter counter(AllocationCounter::Threads::all);
+  run();
+  return counter.count() > 0;
+}
+
+auto ragged_task() {
+  return SampledTask({.inputs = 2, .outputs = 1, .steps = 30}, [](Random& random, auto e) {
+    const auto length = 1 + static_cast<Index>(random.below(30));
+    e.input(length - 1).setOnes();
+    e.weight(length - 1) = 1;
+    return length;
+  });
+}
+
+// A batch of 5 in shards of 2 as a trainer does it, on one thread that takes the place of several:
+// shard k is done in the name of thread thread_of(k).
+template <class Objective>
+class AnyThreads {
+  using Scalar = typename Objective::ScalarType;
+
+ public:
+  explicit AnyThreads(Objective& objective, int threads) : objective_(objective) {
+    objective.open(threads);
+    for (const Parameters<Scalar>* set : objective.parameters()) {
+      gradients_.push_back(Vector<Scalar>::Zero(set->size()));
+    }
+  }
+
+  void train(Index batch, int (*thread_of)(Index shard)) {
+    const BatchKey key{{1, Random::Purpose::training}, batch, 5, 1};
+    const std::span<Vector<Scalar>> all(gradients_);
+    std::span<Vector<Scalar>> mine = all;
+    if constexpr (requires { Objective::shared_sets; }) mine = all.subspan(Objective::shared_sets);
+    if constexpr (requires { objective_.prepare(key, all); }) objective_.prepare(key, all);
+    if constexpr (requires { objective_.lengths(); }) plan_.deal(objective_.lengths());
+    for (Index k = 0; k < plan_.count(); ++k) {
+      objective_.loss({key, plan_.samples(k), thread_of(k), 1}, mine, nullptr);
+    }
+    objective_.finish(all);
+  }
+
+ private:
+  Objective& objective_;
+  ShardPlan plan_{5, 2};
+  std::vector<Vector<Scalar>> gradients_;
+};
+
+// After batches that one thread does alone, or of which threads see different sizes of a shard,
+// whatever thread may do any shard of them.
+template <class Objective>
+void check_any_thread(Objective& objective) {
+  AnyThreads run(objective, 3);
+  for (Index batch = 0; batch < 3; ++batch)
+    run.train(batch, [](Index k) { return k == 2 ? 2 : 1; });
+  const AllocationCounter counter;
+  for (Index batch = 0; batch < 3; ++batch) {
+    run.train(batch, [](Index k) { return k == 2 ? 1 : 2; });
+    run.train(batch, [](Index) { return 0; });
+  }
+  const std::size_t allocations = counter.count();
+  CHECK(allocations == 0);
 }
 
 }  // namespace
@@ -137,12 +205,7 @@ TEMPLATE_TEST_CASE("Steps on episodes of different lengths allocate nothing once
                    "[steady]", (PlasticRNN<Hebbian, float>), (PlasticLSTM<Gradient, double>),
                    (PlasticRNN<None, float>)) {
   using Scalar = typename TestType::ScalarType;
-  const SampledTask task({.inputs = 2, .outputs = 1, .steps = 30}, [](Random& random, auto e) {
-    const auto length = 1 + static_cast<Index>(random.below(30));
-    e.input(length - 1).setOnes();
-    e.weight(length - 1) = 1;
-    return length;
-  });
+  const auto task = ragged_task();
   TestType cell({.inputs = 2, .hidden = 9});
   AdamW<Scalar> optimizer(cell.parameters());
   Trainer trainer(cell, task, optimizer, {.batch = 9, .threads = 1, .shard = 2});
@@ -154,6 +217,57 @@ TEMPLATE_TEST_CASE("Steps on episodes of different lengths allocate nothing once
   const AllocationCounter counter;
   train();
   CHECK(counter.count() == 0);
+}
+
+TEMPLATE_TEST_CASE("A thread allocates nothing for shards that only other threads have seen",
+                   "[steady]", (PlasticRNN<Hebbian, float>), (PlasticLSTM<Gradient, double>),
+                   (PlasticRNN<None, double>)) {
+  // Large enough for several chunks of a tape.
+  TestType fixed_cell({.inputs = 16, .hidden = 40}), ragged_cell({.inputs = 2, .hidden = 40});
+  EpisodeObjective fixed(fixed_cell, CueReward());
+  check_any_thread(fixed);
+  EpisodeObjective ragged(ragged_cell, ragged_task());
+  check_any_thread(ragged);
+}
+
+TEMPLATE_TEST_CASE("A thread allocates nothing for images that only other threads have seen",
+                   "[steady]", (PlasticFeatureRNN<Hebbian, float>),
+                   (PlasticFeatureLSTM<Gradient, double>)) {
+  using Scalar = typename TestType::ScalarType;
+  const ImageSet set = coloured_glyphs();
+  const FewShotImages episodes(set, {.way = 3});
+  ImageClassifier<TestType> model(std::make_unique<Conv4<Scalar>>(set.shape, 1, 5),
+                                  {.inputs = 40, .hidden = 33, .outputs = 3});
+  FewShotObjective objective(model, {.train = &episodes});
+  check_any_thread(objective);
+}
+
+TEST_CASE("With several threads a training step allocates nothing either", "[steady]") {
+  if (runtime_allocates()) {
+    WARN("the OpenMP runtime allocates for every parallel region: nothing to be seen beside it");
+    return;
+  }
+  const ImageSet set = coloured_glyphs();
+  const FewShotImages episodes(set, {.way = 3});
+  const Augmentation augmentation = Augmentation::for_contrast();
+  for (const int threads : {2, 3}) {
+    PlasticRNN<Gradient, float> fixed_cell({.inputs = 16, .hidden = 9});
+    EpisodeObjective fixed(fixed_cell, CueReward());
+    ImageClassifier<PlasticFeatureRNN<Hebbian, float>> model(
+        std::make_unique<Conv4<float>>(set.shape, 1, 5),
+        {.inputs = 40, .hidden = 33, .outputs = 3});
+    FewShotObjective few_shot(model, {.train = &episodes}, {.augmentation = augmentation});
+    const auto encoder = make_encoder<float>("conv4", set.shape, 1, 5);
+    EncoderObjective<float> contrast(*encoder, set,
+                                     {.goal = Pretraining::contrast, .augmentation = augmentation});
+    const std::size_t of_fixed = allocations_in_steps(fixed, 33, threads);
+    const std::size_t of_few_shot = allocations_in_steps(few_shot, 33, threads);
+    const std::size_t of_encoder = allocations_in_steps(contrast, 5, threads);
+    INFO(threads << " threads");
+    CHECK(of_fixed == 0);
+    CHECK(of_few_shot == 0);
+    CHECK(of_encoder == 0);
+  }
 }
 
 TEMPLATE_TEST_CASE("After the first batch a training step on images allocates nothing", "[steady]",

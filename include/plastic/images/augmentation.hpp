@@ -202,28 +202,28 @@ inline void resized_crop(const ImageShape& s, const std::uint8_t* from, double l
   }
 }
 
-/// Gaussian blur with a standard deviation of `sigma` pixels; the edge goes on outside.
+/// Values of memory that `augment` needs: the image, and a line and weights of the widest blur.
+inline std::size_t augmentation_memory(const ImageShape& s) {
+  return static_cast<std::size_t>(s.size() + 2 * std::max(s.height, s.width) + 3);
+}
+
+/// Gaussian blur with a standard deviation of `sigma` pixels; the edge goes on outside. x: the
+/// image, and the memory behind it.
 inline void blur(const ImageShape& s, double sigma, double* x) {
   const auto reach = static_cast<Index>(std::ceil(3 * sigma));
-  // With room for the widest blur that `augment` makes, so that later ones allocate nothing.
-  thread_local std::vector<double> weights, line;
-  const Index side = std::max(s.height, s.width);
-  weights.reserve(static_cast<std::size_t>(side + 3));
-  line.reserve(static_cast<std::size_t>(side));
-  weights.resize(static_cast<std::size_t>(2 * reach + 1));
+  double* const line = x + s.size();
+  double* const weights = line + std::max(s.height, s.width);
   double sum = 0;
   for (Index k = -reach; k <= reach; ++k) {
     const double z = static_cast<double>(k) / sigma;
-    sum += weights[static_cast<std::size_t>(k + reach)] = std::exp(-z * z / 2);
+    sum += weights[k + reach] = std::exp(-z * z / 2);
   }
   const auto blur_line = [&](double* start, Index count, Index stride) {
-    line.resize(static_cast<std::size_t>(count));
-    for (Index i = 0; i < count; ++i) line[static_cast<std::size_t>(i)] = start[i * stride];
+    for (Index i = 0; i < count; ++i) line[i] = start[i * stride];
     for (Index i = 0; i < count; ++i) {
       double mean = 0;
       for (Index k = -reach; k <= reach; ++k) {
-        mean += weights[static_cast<std::size_t>(k + reach)] / sum *
-                line[static_cast<std::size_t>(std::clamp<Index>(i + k, 0, count - 1))];
+        mean += weights[k + reach] / sum * line[std::clamp<Index>(i + k, 0, count - 1)];
       }
       start[i * stride] = mean;
     }
@@ -235,7 +235,7 @@ inline void blur(const ImageShape& s, double sigma, double* x) {
   }
 }
 
-/// x: the image in [0, 1] after all changes.
+/// x: the image in [0, 1] after all changes, and memory behind it, `augmentation_memory` in all.
 inline void augment(const ImageShape& s, const std::uint8_t* from, const Augmentation& a,
                     Random& random, double* x) {
   const auto happens = [&](double chance) {
@@ -269,10 +269,11 @@ inline void augment(const ImageShape& s, const std::uint8_t* from, const Augment
 
 /// Image `number` of the set as the network sees it, (x - mean) / deviation of each channel with x
 /// in [0, 1], after the augmentation's changes, for which alone it draws random numbers. to:
-/// shape.size() values. Zeros around a crop are black.
+/// shape.size() values. Zeros around a crop are black. Allocates nothing where `memory`, which is
+/// only for the work, has served an image of the shape before.
 template <class Scalar>
 void load_image(const ImageSet& set, Index number, const Augmentation& augmentation, Random& random,
-                Scalar* to) {
+                Scalar* to, std::vector<double>& memory) {
   const ImageShape& s = set.shape;
   const auto normalised = [&](double x, Index c) {
     const auto channel = static_cast<std::size_t>(c);
@@ -286,10 +287,16 @@ void load_image(const ImageSet& set, Index number, const Augmentation& augmentat
   };
   const std::uint8_t* from = set.image(number);
   if (!augmentation.any()) return load([&](Index p) { return from[p] / 255.0; });
-  thread_local std::vector<double> x;
-  x.resize(static_cast<std::size_t>(s.size()));
-  detail::augment(s, from, augmentation, random, x.data());
-  load([&](Index p) { return x[static_cast<std::size_t>(p)]; });
+  memory.resize(detail::augmentation_memory(s));
+  detail::augment(s, from, augmentation, random, memory.data());
+  load([&](Index p) { return memory[static_cast<std::size_t>(p)]; });
+}
+/// The same with memory of its own.
+template <class Scalar>
+void load_image(const ImageSet& set, Index number, const Augmentation& augmentation, Random& random,
+                Scalar* to) {
+  std::vector<double> memory;
+  load_image(set, number, augmentation, random, to, memory);
 }
 
 }  // namespace plastic

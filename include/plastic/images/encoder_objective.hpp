@@ -147,14 +147,19 @@ class EncoderObjective {
   void load(const BatchKey& key, int threads) {
     images_.resize(set_->shape.size(), views() * key.samples);
     chosen_.resize(static_cast<std::size_t>(key.samples));
-    parallel_for(key.samples, threads, [&](Index k, int) {
+    if (memory_.size() < static_cast<std::size_t>(threads)) {
+      memory_.resize(static_cast<std::size_t>(threads),
+                     std::vector<double>(detail::augmentation_memory(set_->shape)));
+    }
+    parallel_for(key.samples, threads, [&](Index k, int thread) {
       Random random(key.stream, static_cast<std::uint64_t>(key.batch),
                     static_cast<std::uint64_t>(k));
       const Index image = random.below(static_cast<std::uint32_t>(set_->images()));
       chosen_[static_cast<std::size_t>(k)] = image;
       for (Index v = 0; v < views(); ++v) {
         load_image(*set_, image, options_.augmentation, random,
-                   images_.col(v * key.samples + k).data());
+                   images_.col(v * key.samples + k).data(),
+                   memory_[static_cast<std::size_t>(thread)]);
       }
     });
   }
@@ -193,6 +198,7 @@ class EncoderObjective {
   std::vector<Index> labels_;  // the class of every image
   std::vector<Index> chosen_;  // the images of the batch
   Matrix<Scalar> images_;
+  std::vector<std::vector<double>> memory_;  // of each thread, to load images in
 };
 
 }  // namespace plastic

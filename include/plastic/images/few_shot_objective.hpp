@@ -77,6 +77,8 @@ class FewShotObjective {
   /// See Objective.
   void open(int threads) {
     for (int t = 0; t < threads; ++t) tapes_.push_back(std::make_unique<Tape<Scalar>>());
+    memory_.assign(tapes_.size(),
+                   std::vector<double>(detail::augmentation_memory(model_->encoder().input())));
   }
   /// See Objective: what the encoder has beside its parameters, and these if they are frozen.
   std::vector<Vector<Scalar>*> state() {
@@ -146,8 +148,10 @@ class FewShotObjective {
     return static_cast<double>(loss.value()(0, 0));
   }
 
-  /// Takes the adjoints that the shards have left back through head and encoder; see Objective.
+  /// Takes the adjoints that the shards have left back through head and encoder, and gives all
+  /// threads the room that any of them has needed; see Objective.
   void finish(std::span<Vector<Scalar>>) {
+    detail::level(tapes_, [](auto& to, const auto& from) { to.reserve_like(from); });
     tape_->forget_adjoints();
     tape_->seed(embedded_, adjoint_);
     tape_->sweep(tape_->position(), {});
@@ -220,7 +224,7 @@ class FewShotObjective {
     columns_.resize(known ? features_.rows() : episodes.set().shape.size(),
                     episodes.steps() * key.samples);
     drawn_.resize(static_cast<std::size_t>(key.samples));
-    parallel_for(key.samples, key.threads, [&](Index s, int) {
+    parallel_for(key.samples, key.threads, [&](Index s, int thread) {
       Random random(key.stream, static_cast<std::uint64_t>(key.batch),
                     static_cast<std::uint64_t>(s));
       DrawnEpisode& episode = drawn_[static_cast<std::size_t>(s)];
@@ -231,7 +235,8 @@ class FewShotObjective {
         if (known) {
           column = features_.col(image);
         } else {
-          load_image(episodes.set(), image, options_.augmentation, random, column.data());
+          load_image(episodes.set(), image, options_.augmentation, random, column.data(),
+                     memory_[static_cast<std::size_t>(thread)]);
         }
       }
     });
@@ -255,6 +260,7 @@ class FewShotObjective {
   std::unique_ptr<Tape<Scalar>> tape_ = std::make_unique<Tape<Scalar>>();  // encoder, head
   Var<Scalar> embedded_;  // the batch's images as the cell sees them, on that tape
   std::vector<std::unique_ptr<Tape<Scalar>>> tapes_;  // of the shards, one per thread
+  std::vector<std::vector<double>> memory_;           // to load images in, likewise
   std::vector<DrawnEpisode> drawn_;                   // the batch's episodes
   Matrix<Scalar> columns_;                            // images or their features
   Matrix<Scalar> features_;                           // of all images, if they are kept

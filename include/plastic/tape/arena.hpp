@@ -42,6 +42,15 @@ class Arena {
   Mark mark() const { return at_; }       ///< the present place
   void rewind(Mark mark) { at_ = mark; }  ///< forgets what was allocated after it; destroys nothing
 
+  /// Forgets everything, and gets chunks so that whatever has fitted into `other` fits here too.
+  void reserve_like(const Arena& other) {
+    rewind({});
+    for (std::size_t k = 0; k < other.chunks_.size(); ++k) {
+      if (k == chunks_.size()) chunks_.push_back({nullptr, 0});
+      if (chunks_[k].size < other.chunks_[k].size) chunks_[k] = new_chunk(other.chunks_[k].size);
+    }
+  }
+
   /// Bytes held, used or not.
   std::size_t capacity() const {
     std::size_t total = 0;
@@ -65,8 +74,12 @@ class Arena {
     constexpr std::size_t largest = std::size_t{1} << 21;
     const std::size_t doubled = chunks_.empty() ? first : 2 * chunks_.back().size;
     const std::size_t size = std::max(bytes, std::min(doubled, largest));
+    chunks_.push_back(new_chunk(size));
+  }
+
+  static Chunk new_chunk(std::size_t size) {
     auto* memory = static_cast<std::byte*>(::operator new[](size, std::align_val_t(alignment)));
-    chunks_.push_back({std::unique_ptr<std::byte[], Free>(memory), size});
+    return {std::unique_ptr<std::byte[], Free>(memory), size};
   }
 
   std::vector<Chunk> chunks_;

@@ -140,6 +140,14 @@ class Tape {
   /// Forgets everything and keeps the memory.
   void clear() { rewind({}); }
 
+  /// Forgets everything, and takes memory so that what has been recorded on `other` can be recorded
+  /// here without allocating.
+  void reserve_like(const Tape& other) {
+    clear();
+    arena_.reserve_like(other.arena_);
+    nodes_.reserve(other.nodes_.capacity());
+  }
+
   /// A copy of a matrix or array that no derivative reaches.
   template <class Derived>
   Var<Scalar> constant(const Eigen::DenseBase<Derived>& value) {

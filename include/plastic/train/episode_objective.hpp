@@ -21,8 +21,9 @@ namespace plastic {
 ///
 /// A shard's episodes are generated, run forward and backward on the tape of whichever thread takes
 /// them. Where the task's episodes differ in length, each has its own end: what lies behind it
-/// changes nothing, and a shard ends with its longest episode. After the first batch, or once the
-/// longest episode has been seen, nothing is allocated.
+/// changes nothing, and a shard ends with its longest episode. After each batch all threads have
+/// the room that any of them has needed: after the first batch, or once the longest episode has
+/// been seen, nothing is allocated.
 template <class Cell, class TaskType, class LossType = SquaredError>
 class EpisodeObjective {
  public:
@@ -78,12 +79,15 @@ class EpisodeObjective {
   /// says, a length that the episode does not have, or an episode of which no step counts.
   double loss(const Shard& shard, std::span<Vector<Scalar>> gradients, Evaluation* evaluation) {
     Worker& worker = *workers_[static_cast<std::size_t>(shard.thread)];
-    const bool is_first_size = shard.size() == worker.first_size || worker.first_size == 0;
-    if (worker.first_size == 0) worker.first_size = shard.size();
-    Data& data = is_first_size ? worker.first : worker.other;
+    Data& data = worker.of_size(shard.size());
     fill(data, shard);
     return gradients.empty() ? evaluate(worker, data, shard, evaluation)
                              : differentiate(worker, data, shard, gradients.front());
+  }
+
+  /// Gives all threads the room that any of them has needed; see Objective.
+  void finish(std::span<Vector<Scalar>>) {
+    detail::level(workers_, [](Worker& to, const Worker& from) { to.reserve_like(from); });
   }
 
   /// See Objective: those of cell, loss and task, which is known by its first episodes too.
@@ -104,6 +108,7 @@ class EpisodeObjective {
   /// A shard's episodes and what is computed from them. Where lengths differ the matrices have room
   /// for the longest shard so far, of which the first columns are used.
   struct Data {
+    Index samples = 0;
     Episodes<Scalar> episodes;
     Matrix<Scalar> step_weights;  // 1 x columns
     Matrix<Scalar> output;        // outputs x columns
@@ -117,8 +122,21 @@ class EpisodeObjective {
   struct Worker {
     Tape<Scalar> tape;
     CellState<Scalar> state;
-    Data first, other;
-    Index first_size = 0;  // samples of the shards that use `first`
+    std::vector<Data> data;  // of each size of a shard
+
+    Data& of_size(Index samples) {
+      const auto found = std::ranges::find(data, samples, &Data::samples);
+      if (found != data.end()) return *found;
+      data.emplace_back().samples = samples;
+      return data.back();
+    }
+    void reserve_like(const Worker& other) {
+      tape.reserve_like(other.tape);
+      for (const Data& theirs : other.data) {
+        Data& mine = of_size(theirs.samples);
+        if (mine.episodes.inputs.cols() < theirs.episodes.inputs.cols()) mine = theirs;
+      }
+    }
   };
 
   void generate(const BatchKey& key, Index first, Index samples, Episodes<Scalar>& episodes) const {

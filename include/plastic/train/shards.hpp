@@ -117,6 +117,17 @@ class ShardPlan {
   std::vector<Lane> lanes_;
 };
 
+namespace detail {
+
+/// Calls reserve_like(to, from) so that each of several threads' workers has the room of all.
+template <class Workers, class F>
+void level(Workers& workers, F&& reserve_like) {
+  for (const auto& from : workers) reserve_like(*workers.front(), *from);
+  for (const auto& to : workers) reserve_like(*to, *workers.front());
+}
+
+}  // namespace detail
+
 /// The gradients of a plan's lanes, and their sum.
 template <class Scalar>
 class Lanes {

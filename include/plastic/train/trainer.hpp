@@ -50,7 +50,8 @@ struct TrainerOptions {
 ///
 /// An objective that is given by name is referred to and must outlive the trainer; one that is made
 /// in place is kept. The same seed gives the same bits with any number of threads. In the steady
-/// state, when every thread has had a shard of each size, a training step allocates nothing.
+/// state, after the first batch or the one with the longest episode, a training step of the
+/// library's objectives allocates nothing on any thread; some OpenMP runtimes do.
 template <class ObjectiveType, class Optimizer>
 class Trainer final : public RunnableTrainer {
   using Goal = std::remove_reference_t<ObjectiveType>;
