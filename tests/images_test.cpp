@@ -13,6 +13,7 @@
 #include "plastic/cells/rnn.hpp"
 #include "plastic/images/few_shot_objective.hpp"
 #include "plastic/images/glyphs.hpp"
+#include "plastic/io/checkpoint.hpp"
 #include "plastic/nn/encoders.hpp"
 #include "plastic/optim/adamw.hpp"
 #include "plastic/rules/gradient.hpp"
@@ -331,6 +332,96 @@ TEST_CASE("Kept features of a frozen encoder are those of every batch", "[images
     return trainer.gradient(3);
   };
   CHECK(loss({.grey_chance = 1e-9}) == Approx(loss({})));
+}
+
+TEMPLATE_TEST_CASE("Kept features follow the encoder when somebody changes it", "[images]", float,
+                   double) {
+  using Cell = Rnn2<Gradient, TestType>;
+  const ImageSet set = make_glyphs(few_glyphs());
+  const FewShotImages episodes(set, three_way);
+  auto model = small_classifier<Cell>(set.shape);
+  FewShotObjective objective(model, {.train = &episodes}, {.frozen = true});
+  AdamW<TestType> optimizer(objective.parameters(), adamw);
+  Trainer trainer(objective, optimizer, {.batch = 4, .threads = 1});
+  const auto fresh = [&] {
+    FewShotObjective other(model, {.train = &episodes}, {.frozen = true});
+    AdamW<TestType> unused(other.parameters(), adamw);
+    return Trainer(other, unused, {.batch = 4, .threads = 1}).gradient(3);
+  };
+  std::vector<double> losses{trainer.gradient(3)};
+  CHECK(losses[0] == fresh());
+  for (Vector<TestType>* vector : model.encoder().state()) {
+    (*vector)[0] += TestType(0.5);
+    losses.push_back(trainer.gradient(3));
+    CHECK(losses.back() == fresh());
+    CHECK(losses.back() != losses[losses.size() - 2]);
+  }
+  CHECK(trainer.gradient(3) == losses.back());
+}
+
+TEST_CASE("A run with a frozen encoder goes on with the encoder of its checkpoint", "[images]") {
+  using Cell = Rnn2<Gradient, double>;
+  const ImageSet set = make_glyphs(few_glyphs());
+  const FewShotImages episodes(set, three_way);
+  const Folder folder;
+  // Of a network with random numbers of its own, which has had steps before the run begins.
+  const auto values_after = [&](std::uint64_t seed, Index steps_before, Index batches,
+                                const std::string& file) {
+    auto model = small_classifier<Cell>(set.shape, 1);
+    model.encoder().parameters().values() =
+        small_classifier<Cell>(set.shape, seed).encoder().parameters().values();
+    FewShotObjective objective(model, {.train = &episodes}, {.frozen = true});
+    AdamW<double> optimizer(objective.parameters(), adamw);
+    Trainer trainer(objective, optimizer,
+                    {.batch = 4, .batches = batches, .validation_every = 0, .threads = 1});
+    for (Index batch = 0; batch < steps_before; ++batch) trainer.step(batch);
+    Checkpoint checkpoint(folder / file);
+    trainer.run(checkpoint);
+    return Vector<double>(model.cell().parameters().values());
+  };
+  const Vector<double> whole = values_after(1, 0, 4, "whole");
+  values_after(1, 0, 2, "cut");
+  CHECK(values_after(2, 1, 4, "cut") == whole);
+}
+
+TEMPLATE_TEST_CASE("A run on images with other episodes is refused by the name of what differs",
+                   "[images]", float, double) {
+  using Cell = Rnn2<None, TestType>;
+  GlyphOptions other_glyphs = few_glyphs();
+  other_glyphs.seed = 4;
+  const ImageSet set = make_glyphs(few_glyphs()), other_set = make_glyphs(other_glyphs);
+  const FewShotImages three(set, three_way), more_queries(set, {.way = 3, .shot = 2, .queries = 2}),
+      one_shot(set, {.way = 3}), other(other_set, three_way);
+  const Folder folder;
+  const auto run = [&](const FewShotSets& sets, const FewShotObjectiveOptions& options = {}) {
+    auto model = small_classifier<Cell>(set.shape);
+    FewShotObjective objective(model, sets, options);
+    AdamW<TestType> optimizer(objective.parameters(), adamw);
+    Trainer trainer(objective, optimizer,
+                    {.batch = 2, .batches = 1, .validation_every = 0, .threads = 1});
+    Checkpoint checkpoint(folder / "checkpoint");
+    trainer.run(checkpoint);
+  };
+  const auto refusal = [&](const FewShotSets& sets, const FewShotObjectiveOptions& options = {}) {
+    return rejection([&] { run(sets, options); });
+  };
+  run({.train = &three, .validation = &three});
+  CHECK(refusal({.train = &three, .validation = &three}).empty());
+  CHECK(mentions(refusal({.train = &three, .validation = &other}), "\"validation.images\" in "));
+  CHECK(mentions(refusal({.train = &three, .validation = &more_queries}),
+                 "\"validation.episodes.queries\" in "));
+  CHECK(mentions(refusal({.train = &three, .validation = &one_shot}),
+                 "\"validation.episodes.shot\" in "));
+  CHECK(mentions(refusal({.train = &three}), "\"validation.episodes.queries\" in "));
+  CHECK(mentions(refusal({.train = &other, .validation = &three}), "\"images\" in "));
+  CHECK(mentions(refusal({.train = &more_queries, .validation = &three}),
+                 "\"episodes.queries\" in "));
+  CHECK(mentions(refusal({.train = &three, .validation = &three}, {.frozen = true}),
+                 "\"encoder.frozen\" in "));
+  CHECK(mentions(refusal({.train = &three, .validation = &three}, {.seed = 1}),
+                 "\"dropout_seed\" in "));
+  CHECK(mentions(refusal({.train = &three, .validation = &three}, {.smoothing = 0.1}),
+                 "\"loss.smoothing\" in "));
 }
 
 TEST_CASE("Each purpose has episodes of its own", "[images]") {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <memory>
 #include <numeric>
 #include <string>
@@ -37,7 +38,7 @@ struct FewShotObjectiveOptions {
 /// all queries.
 ///
 /// The features of a frozen encoder are computed once for each image, where nothing is augmented
-/// and they take at most 1 GiB.
+/// and they take at most 1 GiB; anew where somebody has changed the encoder since.
 template <class Cell>
 class FewShotObjective {
  public:
@@ -202,7 +203,33 @@ class FewShotObjective {
                most / static_cast<Index>(sizeof(Scalar));
   }
 
+  /// Calls f(now, kept) for each vector of the encoder and the copy from when features were kept.
+  template <class F>
+  void for_each_of_encoder(F&& f) {
+    std::size_t k = 0;
+    const auto next = [&](const Vector<Scalar>& now) {
+      if (k == encoder_.size()) encoder_.emplace_back();
+      f(now, encoder_[k++]);
+    };
+    next(model_->encoder().parameters().values());
+    for (const RunningStatistics<Scalar>& statistics : model_->encoder().statistics()) {
+      next(statistics.mean);
+      next(statistics.variance);
+    }
+  }
+
+  bool encoder_has_changed() {
+    bool changed = false;
+    for_each_of_encoder([&](const Vector<Scalar>& now, const Vector<Scalar>& kept) {
+      const auto bytes = static_cast<std::size_t>(now.size()) * sizeof(Scalar);
+      changed =
+          changed || now.size() != kept.size() || std::memcmp(now.data(), kept.data(), bytes) != 0;
+    });
+    return changed;
+  }
+
   void encode_all(int threads) {
+    for_each_of_encoder([](const Vector<Scalar>& now, Vector<Scalar>& kept) { kept = now; });
     const ImageSet& set = sets_.train->set();
     std::vector<Index> all(static_cast<std::size_t>(set.images()));
     std::iota(all.begin(), all.end(), Index{0});
@@ -219,7 +246,7 @@ class FewShotObjective {
       detail::reject("FewShotObjective", "the training episodes", "given", "none");
     }
     const FewShotImages& episodes = *sets_.train;
-    if (features_.size() == 0 && keeps_features()) encode_all(key.threads);
+    if (keeps_features() && encoder_has_changed()) encode_all(key.threads);
     const bool known = features_.size() > 0;
     columns_.resize(known ? features_.rows() : episodes.set().shape.size(),
                     episodes.steps() * key.samples);
@@ -264,6 +291,7 @@ class FewShotObjective {
   std::vector<DrawnEpisode> drawn_;                   // the batch's episodes
   Matrix<Scalar> columns_;                            // images or their features
   Matrix<Scalar> features_;                           // of all images, if they are kept
+  std::vector<Vector<Scalar>> encoder_;               // that gave them: parameters, statistics
   Matrix<Scalar> adjoint_;                            // of the embedded images
 };
 
