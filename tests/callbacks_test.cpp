@@ -1,11 +1,13 @@
 #include <algorithm>
 #include <catch2/catch.hpp>
+#include <cmath>
 #include <filesystem>
 #include <fstream>
 #include <limits>
 #include <sstream>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 #include "files.hpp"
 #include "plastic/train/csv_log.hpp"
@@ -46,6 +48,23 @@ TEST_CASE("The CSV log has a header and one row per validation, complete after e
   log.on_end(at(200, 12.5, 1));
   CHECK(content(folder / "log.csv") == header + "100,0.25,0.125,1.5\n200,1e-07,nan,12.25\n");
   CHECK(files_in(folder.path()) == 1);
+}
+
+TEST_CASE("In the CSV log what is not a number has no sign", "[train]") {
+  const Folder folder;
+  constexpr double nan = std::numeric_limits<double>::quiet_NaN();
+  const std::vector<plastic::Measure> measures{
+      {.name = "none", .sum = 0, .count = 0},
+      {.name = "negative", .sum = -nan, .count = 2},
+      {.name = "half", .sum = 1, .count = 2},
+  };
+  Progress progress = at(100, 1.5, -nan, std::copysign(nan, -1.0));
+  progress.measures = measures;
+  CsvLog log(folder / "log.csv");
+  log.on_validation(progress);
+  CHECK(content(folder / "log.csv") ==
+        "batch,train_loss,validation_loss,seconds,none,negative,half\n"
+        "100,nan,nan,1.5,nan,nan,0.5\n");
 }
 
 TEST_CASE("The CSV log replaces an existing file with its first row and not before", "[train]") {
@@ -183,6 +202,18 @@ TEST_CASE("A resumed run counts its rate from where it resumed", "[train]") {
   bar.on_batch(at(150, 1, 0.5));
   bar.on_validation(at(160, 2, 0.5, 0.25));
   CHECK_THAT(stream.str(), Catch::Matchers::EndsWith("  10.0 batches/s  0:00:04 left\n"));
+}
+
+TEST_CASE("A run behind its last batch has no time left to show", "[train]") {
+  // As one that goes on from the checkpoint of a longer run.
+  std::ostringstream plain, line;
+  ProgressBar bar(plain, "", false), terminal(line, "", true);
+  for (ProgressBar* one : {&bar, &terminal}) {
+    one->on_batch(at(210, 1, 0.5));
+    one->on_validation(at(300, 10, 0.5, 0.25));
+  }
+  CHECK_THAT(plain.str(), Catch::Matchers::EndsWith("  10.0 batches/s  - left\n"));
+  CHECK_THAT(line.str(), Catch::Matchers::EndsWith("  10.0/s  -"));
 }
 
 TEST_CASE("A bar serves a second run as it did the first", "[train]") {
