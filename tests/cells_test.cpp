@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "errors.hpp"
 #include "plastic/cells/linear.hpp"
 #include "plastic/cells/lstm.hpp"
 #include "plastic/cells/rnn.hpp"
@@ -91,6 +92,7 @@ struct Leaky {
 }  // namespace plastic
 
 using namespace plastic;
+using plastic::testing::rejection;
 
 namespace {
 
@@ -157,16 +159,6 @@ Var<Scalar> loss_of(const CellOutput<Var<Scalar>>& run, const Matrix<Scalar>& ta
 template <class Scalar>
 Matrix<Scalar> sample_of(const Matrix<Scalar>& m, Index sample, Index samples) {
   return m(Eigen::all, Eigen::seqN(sample, m.cols() / samples, samples));
-}
-
-template <class F>
-std::string message_of(F&& f) {
-  try {
-    f();
-  } catch (const std::invalid_argument& error) {
-    return error.what();
-  }
-  return "";
 }
 
 bool mentions(const std::string& text, const std::vector<std::string>& parts) {
@@ -452,13 +444,13 @@ TEMPLATE_LIST_TEST_CASE("a state follows parameters that have moved to another p
   CHECK(moved.run(continued, y).output.value().allFinite());
 
   options.hidden += 1;
-  const std::string message = message_of([&] { output([&](Cell& c) { c = Cell(options); }); });
+  const std::string message = rejection([&] { output([&](Cell& c) { c = Cell(options); }); });
   if (Cell::states > 0) CHECK(mentions(message, {"the cell's parameters", "others"}));
 
   Tape<double> tape;
   Episode<double> episode = cell.begin(tape, 2);
   cell.parameters().values() = Vector<double>(values);
-  CHECK(mentions(message_of([&] { cell.run(episode, x); }), {"the cell's parameters", "others"}));
+  CHECK(mentions(rejection([&] { cell.run(episode, x); }), {"the cell's parameters", "others"}));
 }
 
 TEST_CASE("a state that has been moved from is empty and may be reset", "[cells]") {
@@ -468,8 +460,8 @@ TEST_CASE("a state that has been moved from is empty and may be reset", "[cells]
   cell.step(state, x);
   CellState<double> taken = std::move(state);
   const Matrix<double> weight = taken.fast_weight(1, 0);
-  CHECK(mentions(message_of([&] { cell.step(state, x); }), {"an empty one"}));
-  CHECK(mentions(message_of([&] { state.hidden(); }), {"CellState::state"}));
+  CHECK(mentions(rejection([&] { cell.step(state, x); }), {"an empty one"}));
+  CHECK(mentions(rejection([&] { state.hidden(); }), {"CellState::state"}));
   CHECK((taken.fast_weight(1, 0) - weight).isZero(0));
   cell.reset(state, 1);
   CellState<double> fresh = cell.initial_state(1);
@@ -600,7 +592,7 @@ TEST_CASE("bad settings are refused by name", "[cells]") {
   const auto refused = [](const std::string& name, auto change) {
     CellOptions options = small();
     change(options);
-    const std::string message = message_of([&] { PlasticRNN<Hebbian, float> cell(options); });
+    const std::string message = rejection([&] { PlasticRNN<Hebbian, float> cell(options); });
     INFO(message);
     REQUIRE(mentions(message, {"CellOptions", name, "must be", "got"}));
   };
@@ -622,10 +614,10 @@ std::string mistake_of() {
   const PlasticCell<Dynamics, Rule, double> cell(small());
   CellState<double> state = cell.initial_state(2);
   const Matrix<double> x = Matrix<double>::Ones(3, 2);
-  const std::string message = message_of([&] { cell.step(state, x); });
+  const std::string message = rejection([&] { cell.step(state, x); });
   Tape<double> tape;
   Episode<double> episode = cell.begin(tape, 2);
-  CHECK(message_of([&] { cell.run(episode, x); }) == message);
+  CHECK(rejection([&] { cell.run(episode, x); }) == message);
   return message;
 }
 
@@ -655,29 +647,29 @@ TEST_CASE("wrong shapes and foreign states are refused with what was expected", 
   CellState<double> state = cell.initial_state(2);
   const Matrix<double> narrow = Matrix<double>::Zero(2, 2);
   const Matrix<double> good = Matrix<double>::Zero(3, 2);
-  REQUIRE(mentions(message_of([&] { cell.step(state, narrow); }),
+  REQUIRE(mentions(rejection([&] { cell.step(state, narrow); }),
                    {"PlasticCell::step", "3 x 2", "2 x 2"}));
-  REQUIRE(mentions(message_of([&] { other.step(state, good); }), {"another cell"}));
+  REQUIRE(mentions(rejection([&] { other.step(state, good); }), {"another cell"}));
   CellState<double> empty;
-  REQUIRE(mentions(message_of([&] { cell.step(empty, good); }), {"an empty one"}));
-  REQUIRE(mentions(message_of([&] { cell.initial_state(0); }), {"samples", "at least 1"}));
+  REQUIRE(mentions(rejection([&] { cell.step(empty, good); }), {"an empty one"}));
+  REQUIRE(mentions(rejection([&] { cell.initial_state(0); }), {"samples", "at least 1"}));
   Tape<double> tape;
   Vector<double> wrong = Vector<double>::Zero(3);
-  REQUIRE(mentions(message_of([&] { cell.begin(tape, 1, &wrong); }), {"gradients", "got 3"}));
+  REQUIRE(mentions(rejection([&] { cell.begin(tape, 1, &wrong); }), {"gradients", "got 3"}));
   Episode<double> episode = cell.begin(tape, 2);
-  REQUIRE(mentions(message_of([&] { cell.run(episode, Matrix<double>::Zero(3, 5)); }),
+  REQUIRE(mentions(rejection([&] { cell.run(episode, Matrix<double>::Zero(3, 5)); }),
                    {"inputs", "3 x (steps * 2)", "3 x 5"}));
-  REQUIRE(mentions(message_of([&] { cell.run(episode, Matrix<double>::Zero(3, 0)); }), {"inputs"}));
+  REQUIRE(mentions(rejection([&] { cell.run(episode, Matrix<double>::Zero(3, 0)); }), {"inputs"}));
   Matrix<double> output;
-  REQUIRE(mentions(message_of([&] { cell.run(state, good, output, &output); }), {"one twice"}));
+  REQUIRE(mentions(rejection([&] { cell.run(state, good, output, &output); }), {"one twice"}));
   Tape<double> cleared;
   Episode<double> gone = cell.begin(cleared, 2);
   cleared.clear();
-  REQUIRE(mentions(message_of([&] { cell.run(gone, good); }), {"one whose tape has been cleared"}));
+  REQUIRE(mentions(rejection([&] { cell.run(gone, good); }), {"one whose tape has been cleared"}));
   Tape<double> foreign;
   const Var<double> x = foreign.constant(good);
-  REQUIRE(mentions(message_of([&] { cell.step(episode, x); }), {"another tape"}));
-  REQUIRE(mentions(message_of([&] { state.state(7); }), {"CellState::state"}));
-  REQUIRE(mentions(message_of([&] { state.fast_weight(9, 0); }), {"the layer"}));
-  REQUIRE(mentions(message_of([&] { state.fast_weight(0, 2); }), {"sample", "got 2"}));
+  REQUIRE(mentions(rejection([&] { cell.step(episode, x); }), {"another tape"}));
+  REQUIRE(mentions(rejection([&] { state.state(7); }), {"CellState::state"}));
+  REQUIRE(mentions(rejection([&] { state.fast_weight(9, 0); }), {"the layer"}));
+  REQUIRE(mentions(rejection([&] { state.fast_weight(0, 2); }), {"sample", "got 2"}));
 }

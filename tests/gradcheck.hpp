@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "errors.hpp"
 #include "plastic/tape/functions.hpp"
 #include "tolerances.hpp"
 
@@ -180,17 +181,6 @@ template <class F, class... Inputs>
 void check_second_order(F f, const Eigen::MatrixBase<Inputs>&... inputs) {
   check_second_order(gradcheck::unpacked(f, std::index_sequence_for<Inputs...>{}),
                      std::vector{Matrix<double>(inputs)...});
-}
-
-/// What std::invalid_argument says when f throws it, empty if f does not.
-template <class F>
-std::string rejection(F f) {
-  try {
-    f();
-  } catch (const std::invalid_argument& error) {
-    return error.what();
-  }
-  return {};
 }
 
 }  // namespace plastic::testing

@@ -27,12 +27,7 @@ namespace {
 
 template <class Call>
 std::string refusal_of(const Call& call) {
-  try {
-    call();
-  } catch (const std::runtime_error& error) {
-    return error.what();
-  }
-  return "no error";
+  return error_of<std::runtime_error>(call);
 }
 
 // From interleaved channels to planes.

@@ -22,6 +22,7 @@
 #include <thread>
 #include <vector>
 
+#include "errors.hpp"
 #include "files.hpp"
 #include "plastic/core/atomic_file.hpp"
 #include "plastic/io/safetensors.hpp"
@@ -38,16 +39,6 @@ using plastic::Tensor;
 using plastic::TensorFile;
 using plastic::write_file_atomically;
 using plastic::write_safetensors;
-
-template <class Exception, class Call>
-std::string error_of(const Call& call) {
-  try {
-    call();
-  } catch (const Exception& error) {
-    return error.what();
-  }
-  return "no error";
-}
 
 std::string little_endian(std::uint64_t number) {
   std::string bytes;

@@ -9,6 +9,7 @@
 #include <string>
 #include <utility>
 
+#include "errors.hpp"
 #include "files.hpp"
 #include "plastic/io/checkpoint.hpp"
 #include "plastic/io/model_file.hpp"
@@ -29,13 +30,7 @@ std::string pitfalls() {
 // The call must throw exactly this, and the page on pitfalls must tell of it.
 template <class Call>
 void check_message(const std::string& expected, const Call& call) {
-  std::string message = "no error";
-  try {
-    call();
-  } catch (const std::invalid_argument& error) {
-    message = error.what();
-  }
-  CHECK(message == expected);
+  CHECK(plastic::testing::rejection(call) == expected);
   INFO(expected);
   CHECK(pitfalls().find("\n    " + expected + "\n") != std::string::npos);
 }
@@ -101,13 +96,7 @@ TEST_CASE("A tape that is not cleared between two episodes is noticed", "[mistak
   };
   train();
   const std::string nodes = std::to_string(tape.size());
-  std::string message;
-  try {
-    train();
-  } catch (const std::invalid_argument& error) {
-    message = error.what();
-  }
-  CHECK(message ==
+  CHECK(plastic::testing::rejection(train) ==
         "PlasticCell::begin: the tape must be cleared after its sweep (Tape::clear), or it would "
         "grow with every episode, got one with " +
             nodes + " nodes from before");

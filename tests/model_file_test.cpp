@@ -3,31 +3,17 @@
 #include <catch2/catch.hpp>
 #include <stdexcept>
 #include <string>
-#include <tuple>
-#include <utility>
 
+#include "all_cells.hpp"
 #include "files.hpp"
-#include "plastic/cells/linear.hpp"
-#include "plastic/cells/lstm.hpp"
-#include "plastic/cells/rnn.hpp"
-#include "plastic/rules/gradient.hpp"
-#include "plastic/rules/hebbian.hpp"
-#include "plastic/rules/none.hpp"
 #include "plastic/tasks/cue_reward.hpp"
 
 using namespace plastic;
+using plastic::testing::AllCells;
 using plastic::testing::content;
 using plastic::testing::Folder;
 
 namespace {
-
-template <class Scalar>
-using CellsOf =
-    std::tuple<PlasticRNN<Gradient, Scalar>, PlasticRNN<Hebbian, Scalar>, PlasticRNN<None, Scalar>,
-               PlasticLSTM<Gradient, Scalar>, PlasticLSTM<Hebbian, Scalar>,
-               PlasticLSTM<None, Scalar>, PlasticLinear<Hebbian, Scalar>>;
-using AllCells =
-    decltype(std::tuple_cat(std::declval<CellsOf<float>>(), std::declval<CellsOf<double>>()));
 
 CellOptions options() {
   return {.inputs = 16, .hidden = 5, .outputs = 1, .eta0 = 0.3, .layer_norm = true, .seed = 7};

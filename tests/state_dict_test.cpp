@@ -3,16 +3,17 @@
 #include <catch2/catch.hpp>
 #include <filesystem>
 #include <map>
-#include <stdexcept>
 #include <string>
 #include <type_traits>
 #include <vector>
 
+#include "errors.hpp"
 #include "plastic/cells/dispatch.hpp"
 
 namespace {
 
 using namespace plastic;
+using plastic::testing::rejection;
 
 using Shape = std::vector<Index>;
 
@@ -24,16 +25,6 @@ std::map<std::string, Shape> shapes_of(const TensorFile& file) {
 
 // The smallest cell whose sizes all differ: 2 inputs, 3 hidden, 4 + 1 + 1 outputs.
 constexpr CellOptions small{.inputs = 2, .hidden = 3, .outputs = 4, .extra = 1};
-
-template <class Call>
-std::string refusal(const Call& call) {
-  try {
-    call();
-  } catch (const std::invalid_argument& error) {
-    return error.what();
-  }
-  return "no error";
-}
 
 }  // namespace
 
@@ -152,7 +143,7 @@ TEST_CASE("A state dictionary that does not fit is refused by the tensor's name"
   using Cell = PlasticRNN<Gradient, float>;
   const TensorFile good = to_state_dict(Cell(small));
   const auto refused = [](const TensorFile& file, const CellOptions& options = small) {
-    return refusal([&] { from_state_dict<Cell>(file, options); });
+    return rejection([&] { from_state_dict<Cell>(file, options); });
   };
   CHECK(refused(good) == "no error");
 

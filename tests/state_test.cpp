@@ -3,36 +3,24 @@
 #include <catch2/catch.hpp>
 #include <cmath>
 #include <limits>
-#include <stdexcept>
 #include <string>
 #include <thread>
-#include <tuple>
 #include <utility>
 #include <vector>
 
+#include "all_cells.hpp"
 #include "allocation_counter.hpp"
+#include "errors.hpp"
 #include "files.hpp"
-#include "plastic/cells/linear.hpp"
-#include "plastic/cells/lstm.hpp"
-#include "plastic/cells/rnn.hpp"
 #include "plastic/io/state_file.hpp"
-#include "plastic/rules/gradient.hpp"
-#include "plastic/rules/hebbian.hpp"
-#include "plastic/rules/none.hpp"
 
 using namespace plastic;
+using plastic::testing::AllCells;
 using plastic::testing::AllocationCounter;
 using plastic::testing::Folder;
+using plastic::testing::rejection;
 
 namespace {
-
-template <class Scalar>
-using CellsOf =
-    std::tuple<PlasticRNN<Gradient, Scalar>, PlasticRNN<Hebbian, Scalar>, PlasticRNN<None, Scalar>,
-               PlasticLSTM<Gradient, Scalar>, PlasticLSTM<Hebbian, Scalar>,
-               PlasticLSTM<None, Scalar>, PlasticLinear<Hebbian, Scalar>>;
-using AllCells =
-    decltype(std::tuple_cat(std::declval<CellsOf<float>>(), std::declval<CellsOf<double>>()));
 
 // Of the sizes, 5 has layers of one tile and 70 of several; from 21 on the output layer runs
 // across.
@@ -114,16 +102,6 @@ void check_the_same(const Cell& cell, const CellState<typename Cell::ScalarType>
   }
 }
 
-template <class Call>
-std::string message_of(const Call& call) {
-  try {
-    call();
-  } catch (const std::invalid_argument& error) {
-    return error.what();
-  }
-  return "no error";
-}
-
 }  // namespace
 
 TEMPLATE_LIST_TEST_CASE("Looking at the fast weights changes no bit of what follows", "[state]",
@@ -189,7 +167,7 @@ TEST_CASE("A copy takes the place of any state", "[state]") {
   states[1] = empty;
   CHECK(states[1].samples() == 0);
   CHECK(copy_of_empty.samples() == 0);
-  CHECK(message_of([&] { cell.step(states[1], input<float>(0, 2)); }).ends_with("an empty one"));
+  CHECK(rejection([&] { cell.step(states[1], input<float>(0, 2)); }).ends_with("an empty one"));
 }
 
 TEMPLATE_LIST_TEST_CASE("A copy follows the parameters as its original does", "[state]", AllCells) {
@@ -219,7 +197,7 @@ TEST_CASE("A state whose cell has become another one is not copied", "[state]") 
   PlasticRNN<Hebbian, float> cell({.inputs = 3, .hidden = 5, .outputs = 2});
   const auto state = state_after(cell, 2);
   cell = PlasticRNN<Hebbian, float>({.inputs = 3, .hidden = 6, .outputs = 2});
-  CHECK(message_of([&] { CellState<float> copy = state; }) ==
+  CHECK(rejection([&] { CellState<float> copy = state; }) ==
         "CellState: the cell's parameters must be those that the state or episode began with, got "
         "others: begin a new one");
 }
@@ -276,9 +254,9 @@ TEMPLATE_LIST_TEST_CASE("A constant state shows what the state has", "[state]", 
       }
     }
     const std::size_t layers = cell.layer_names().size();
-    CHECK(message_of([&] { constant.fast_weight(layers, 0); }) != "no error");
-    CHECK(message_of([&] { constant.fast_bias(0, 2); }) != "no error");
-    CHECK(message_of([&] { constant.state(Cell::states); }) != "no error");
+    CHECK(rejection([&] { constant.fast_weight(layers, 0); }) != "no error");
+    CHECK(rejection([&] { constant.fast_bias(0, 2); }) != "no error");
+    CHECK(rejection([&] { constant.state(Cell::states); }) != "no error");
   });
 }
 
@@ -308,16 +286,16 @@ TEMPLATE_TEST_CASE("A constant synapse shows updates that wait, and they still w
     Synapse<Scalar> present(tape, slow, {.samples = 2, .differentiable = false});
     const std::string expected =
         " the synapse must be one that is not differentiable, got one that keeps its history";
-    CHECK(message_of([&] { synapse.copy(present); }) == "Synapse::copy:" + expected);
-    CHECK(message_of([&] { present.copy(synapse); }) == "Synapse::copy:" + expected);
-    CHECK(message_of([&] { synapse.reset_sample(0); }) == "Synapse::reset_sample:" + expected);
-    CHECK(message_of([&] { synapse.resume(1); }) == "Synapse::resume:" + expected);
-    CHECK(message_of([&] { present.resume(-1); }) ==
+    CHECK(rejection([&] { synapse.copy(present); }) == "Synapse::copy:" + expected);
+    CHECK(rejection([&] { present.copy(synapse); }) == "Synapse::copy:" + expected);
+    CHECK(rejection([&] { synapse.reset_sample(0); }) == "Synapse::reset_sample:" + expected);
+    CHECK(rejection([&] { synapse.resume(1); }) == "Synapse::resume:" + expected);
+    CHECK(rejection([&] { present.resume(-1); }) ==
           "Synapse::resume: version must be at least 0, got -1");
-    CHECK(message_of([&] { present.reset_sample(2); }) ==
+    CHECK(rejection([&] { present.reset_sample(2); }) ==
           "Synapse::reset_sample: sample must be in 0 .. 1, got 2");
     Synapse<Scalar> more(tape, slow, {.samples = 3, .differentiable = false});
-    CHECK(message_of([&] { more.copy(present); }) ==
+    CHECK(rejection([&] { more.copy(present); }) ==
           "Synapse::copy: the other's samples must be 3, got 2");
   }
 }
@@ -378,7 +356,7 @@ TEMPLATE_LIST_TEST_CASE("One sample is reset and the others go on as if nothing 
       }
     }
     for (const Index none : {Index{-1}, Index{3}}) {
-      CHECK(message_of([&] { cell.reset_sample(state, none); }) ==
+      CHECK(rejection([&] { cell.reset_sample(state, none); }) ==
             "PlasticCell::reset_sample: sample must be in 0 .. 2, got " + std::to_string(none));
     }
   });
@@ -423,7 +401,7 @@ TEST_CASE("A file of another state is refused by name", "[state]") {
   CHECK(good.metadata.at("updates") == "3");
 
   const auto refused = [](const auto& net, const TensorFile& file) {
-    return message_of([&] { state_from_tensors(net, file); });
+    return rejection([&] { state_from_tensors(net, file); });
   };
   CHECK(refused(cell, good) == "no error");
   CHECK(refused(PlasticLSTM<Hebbian, float>(options), good) ==
@@ -480,10 +458,10 @@ TEST_CASE("A file of another state is refused by name", "[state]") {
 
   const Cell stranger(options);
   const auto state = stranger.initial_state(1);
-  CHECK(message_of([&] { to_tensors(cell, state); }) ==
+  CHECK(rejection([&] { to_tensors(cell, state); }) ==
         "to_tensors: the state or episode must be one that this cell began (initial_state or "
         "begin), got one of another cell");
-  CHECK(message_of([&] { to_tensors(cell, CellState<float>()); }).ends_with("an empty one"));
+  CHECK(rejection([&] { to_tensors(cell, CellState<float>()); }).ends_with("an empty one"));
   const Folder folder;
   CHECK_THROWS_WITH(load_state(folder / "none", cell), Catch::Contains("there is no such file"));
 }

@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "errors.hpp"
 #include "plastic/cells/lstm.hpp"
 #include "plastic/cells/rnn.hpp"
 #include "plastic/core/parallel.hpp"
@@ -27,6 +28,7 @@
 namespace {
 
 using namespace plastic;
+using plastic::testing::error_of;
 
 // A task of a user's own: say the number of the step before, and twice it. What counts differs from
 // episode to episode: all steps but the first few.
@@ -162,16 +164,6 @@ class Recorder : public TrainingCallback {
 
   std::vector<Event> events;
 };
-
-template <class Exception, class Call>
-std::string error_of(const Call& call) {
-  try {
-    call();
-  } catch (const Exception& error) {
-    return error.what();
-  }
-  return "no error";
-}
 
 bool mentions(const std::string& message, const std::string& part) {
   return message.find(part) != std::string::npos;

@@ -1,0 +1,25 @@
+#pragma once
+
+#include <stdexcept>
+#include <string>
+
+namespace plastic::testing {
+
+/// What an exception of this type says when the call throws it; "no error" if it does not throw.
+template <class Exception, class Call>
+std::string error_of(const Call& call) {
+  try {
+    call();
+  } catch (const Exception& error) {
+    return error.what();
+  }
+  return "no error";
+}
+
+/// The same of a call that rejects what it is given.
+template <class Call>
+std::string rejection(const Call& call) {
+  return error_of<std::invalid_argument>(call);
+}
+
+}  // namespace plastic::testing
