@@ -814,6 +814,7 @@ TEST_CASE("The programs of the first pages learn", "[programs]") {
     return std::stod(out.substr(at + word.size()));
   };
   CHECK(last_loss(run_well("getting_started", {}).out) < 1e-3);
+  CHECK(last_loss(run_well("own_loop", {}).out) < 1e-3);
   const std::string out = run_well("by_hand", {}).out;
   CHECK(last_loss(out) < 0.01);
   double expected = 0, comes = 0;

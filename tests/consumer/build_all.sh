@@ -51,3 +51,7 @@ export PKG_CONFIG_PATH=$out/installed/share/pkgconfig
 # shellcheck disable=SC2046 # flags are words
 g++ -std=c++20 -O0 $(pkg-config --cflags --libs plastic) "$here"/main.cpp "$here"/other.cpp -o "$out/by_pkg_config"
 "$out/by_pkg_config"
+
+echo installed_example
+# shellcheck disable=SC2046 # flags are words
+g++ -std=c++20 -fsyntax-only $(pkg-config --cflags plastic) "$out"/installed/share/plastic/examples/own_loop.cpp
