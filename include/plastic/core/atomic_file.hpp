@@ -10,7 +10,11 @@
 #include <system_error>
 #include <utility>
 
-#ifndef _WIN32
+#ifdef _WIN32
+#include <fcntl.h>
+#include <io.h>
+#include <sys/stat.h>
+#else
 #include <unistd.h>
 #endif
 
@@ -21,7 +25,13 @@ namespace detail {
 // returns 0 or an errno.
 #ifdef _WIN32
 inline std::FILE* create_file(const std::filesystem::path& path) {
-  return ::_wfopen(path.c_str(), L"wbx");
+  // Not _wfopen: the older of Windows' two C libraries, msvcrt, does not know its mode x.
+  const int file = ::_wopen(path.c_str(), _O_CREAT | _O_EXCL | _O_WRONLY | _O_BINARY | _O_NOINHERIT,
+                            _S_IREAD | _S_IWRITE);
+  if (file < 0) return nullptr;
+  std::FILE* const stream = ::_fdopen(file, "wb");
+  if (stream == nullptr) ::_close(file);
+  return stream;
 }
 inline int wait_for_disk(std::FILE*) { return 0; }
 #else
