@@ -307,7 +307,8 @@ struct Fading {
         inputs(plastic::Matrix<float>::Random(Case::inputs, c.steps)),
         gradients(cell.zero_gradients()) {
     for (std::size_t l = 0; l < cell.layer_names().size(); ++l) {
-      start.fast_weight(l, 0).setConstant(1e-3f);
+      const plastic::Matrix<float> weight = start.fast_weight(l, 0);
+      start.set_fast_weight(l, 0, plastic::Matrix<float>::Constant(weight.rows(), weight.cols(), 1e-3f));
     }
   }
 

@@ -374,19 +374,19 @@ TEMPLATE_LIST_TEST_CASE("a state follows the parameters when they change", "[cel
   Cell changed(options);
   CellState<double> moved = changed.initial_state(samples);
   for (std::size_t k = 0; k < Cell::states; ++k) moved.state(k) = state.state(k);
-  if constexpr (Cell::plastic) {
-    for (std::size_t l = 0; l < cell.layer_names().size(); ++l) {
-      for (Index s = 0; s < samples; ++s) {
-        moved.fast_weight(l, s) = state.fast_weight(l, s);
-        moved.fast_bias(l, s) = state.fast_bias(l, s);
-      }
-    }
-  }
   CellState<double> looked_at = cell.initial_state(samples),
                     untouched = cell.initial_state(samples);
   cell.run(looked_at, inputs.leftCols(steps * samples), first);
   cell.run(untouched, inputs.leftCols(steps * samples), first);
   cell.parameters().values() = changed.parameters().values();
+  if constexpr (Cell::plastic) {
+    for (std::size_t l = 0; l < cell.layer_names().size(); ++l) {
+      for (Index s = 0; s < samples; ++s) {
+        moved.set_fast_weight(l, s, state.fast_weight(l, s));
+        moved.set_fast_bias(l, s, state.fast_bias(l, s));
+      }
+    }
+  }
   changed.run(moved, inputs.rightCols(steps * samples), expected);
 
   SECTION("also when somebody looks at it then") {

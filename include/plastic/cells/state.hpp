@@ -79,28 +79,24 @@ class CellState {
   /// @}
 
   /// @{
-  /// Fast weights (outputs x inputs) and biases (outputs x 1) of layer l, in the order of
-  /// PlasticCell::layer_names: views, which may be written to and hold until the next step. Looking
-  /// changes nothing in the steps to come. Throws std::invalid_argument if there is no such layer
-  /// or sample, or the cell is not plastic.
-  StridedMatrixMap<Scalar> fast_weight(std::size_t l, Index sample) {
-    check_layer(l);
-    return episode_.synapses[l].fast_weight(sample);
+  /// Fast weights (outputs x inputs) and biases (outputs) of layer l, in the order of
+  /// PlasticCell::layer_names, as copies. Looking changes nothing in the steps to come. Cost
+  /// O(inputs outputs); allocate. Throw std::invalid_argument if there is no such layer or sample,
+  /// or the cell is not plastic.
+  Matrix<Scalar> fast_weight(std::size_t l, Index sample) const {
+    return synapse(l).fast_weight(sample);
   }
-  MatrixMap<Scalar> fast_bias(std::size_t l, Index sample) {
-    check_layer(l);
-    return episode_.synapses[l].fast_bias(sample);
+  Vector<Scalar> fast_bias(std::size_t l, Index sample) const {
+    return synapse(l).fast_bias(sample);
   }
   /// @}
   /// @{
-  /// The same of a constant: copies. Cost O(inputs outputs); allocate.
-  Matrix<Scalar> fast_weight(std::size_t l, Index sample) const {
-    check_layer(l);
-    return episode_.synapses[l].fast_weight(sample);
+  /// Set them. Throw likewise, and if the shape is another.
+  void set_fast_weight(std::size_t l, Index sample, const Eigen::Ref<const Matrix<Scalar>>& weight) {
+    synapse(l).set_fast_weight(sample, weight);
   }
-  Vector<Scalar> fast_bias(std::size_t l, Index sample) const {
-    check_layer(l);
-    return episode_.synapses[l].fast_bias(sample);
+  void set_fast_bias(std::size_t l, Index sample, const Eigen::Ref<const Vector<Scalar>>& bias) {
+    synapse(l).set_fast_bias(sample, bias);
   }
   /// @}
 
@@ -114,6 +110,14 @@ class CellState {
   }
   void check_layer(std::size_t l) const {
     if (l >= layers_) detail::reject("CellState", "the layer", "below the number of layers", l);
+  }
+  const Synapse<Scalar>& synapse(std::size_t l) const {
+    check_layer(l);
+    return episode_.synapses[l];
+  }
+  Synapse<Scalar>& synapse(std::size_t l) {
+    check_layer(l);
+    return episode_.synapses[l];
   }
 
   std::unique_ptr<Tape<Scalar>> tape_;

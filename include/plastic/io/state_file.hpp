@@ -24,33 +24,69 @@ struct CellStateAccess {
     return result;
   }
 
-  /// Of the fast weights, since the state was zero.
+  /// All numbers of a state, sample by sample.
   template <class Scalar>
-  static Index updates(const CellState<Scalar>& state) {
-    return state.episode_.synapses.front().version();
+  struct Numbers {
+    std::vector<Matrix<Scalar>> states;                 // hidden x samples
+    std::vector<std::vector<FastSample<Scalar>>> fast;  // of each layer, of each sample
+  };
+
+  template <class Cell, class Scalar>
+  static Numbers<Scalar> numbers(const Cell&, const CellState<Scalar>& state) {
+    Numbers<Scalar> all;
+    for (std::size_t k = 0; k < Cell::states; ++k) all.states.push_back(state.state(k));
+    if constexpr (Cell::plastic) {
+      for (std::size_t l = 0; l < state.layers_; ++l) {
+        auto& layer = all.fast.emplace_back();
+        for (Index s = 0; s < state.samples(); ++s) {
+          layer.push_back(state.synapse(l).fast_sample(s));
+        }
+      }
+    }
+    return all;
+  }
+
+  /// `updates`: of the fast weights, since the state was zero.
+  template <class Scalar>
+  static void set(CellState<Scalar>& state, const Numbers<Scalar>& all, Index updates) {
+    for (std::size_t k = 0; k < all.states.size(); ++k) state.state(k) = all.states[k];
+    for (std::size_t l = 0; l < all.fast.size(); ++l) {
+      for (Index s = 0; s < state.samples(); ++s) {
+        state.synapse(l).set_fast_sample(s, all.fast[l][static_cast<std::size_t>(s)]);
+      }
+      state.synapse(l).resume(updates);
+    }
   }
 
   template <class Scalar>
-  static void resume(CellState<Scalar>& state, Index updates) {
-    for (std::size_t l = 0; l < state.layers_; ++l) state.episode_.synapses[l].resume(updates);
+  static Index updates(const CellState<Scalar>& state) {
+    return state.synapse(0).version();
   }
 };
 
-/// Calls f(name, shape, sample_of) for every tensor of a state; sample_of(state, s) is one sample.
+/// Calls f(name, shape, part) for every tensor of a state; part(numbers, s) is where a sample's part
+/// of it lies, as a matrix.
 template <class Cell, class F>
 void for_state_tensors(const Cell& cell, Index samples, F&& f) {
+  using Shape = std::vector<Index>;
+  const Index hidden = cell.options().hidden;
   for (std::size_t k = 0; k < Cell::states; ++k) {
-    f("state." + std::to_string(k), std::vector<Index>{samples, cell.options().hidden},
-      [k](auto& state, Index s) { return state.state(k).col(s); });
+    f("state." + std::to_string(k), Shape{samples, hidden},
+      [k](auto& all, Index s) { return all.states[k].col(s); });
   }
   if constexpr (Cell::plastic) {
     const std::vector<LayerShape> layers = Cell::layer_shapes(cell.options());
     for (std::size_t l = 0; l < layers.size(); ++l) {
       const std::string name = "fast." + std::string(layers[l].name);
-      f(name + ".weight", std::vector<Index>{samples, layers[l].inputs, layers[l].outputs},
-        [l](auto& state, Index s) { return state.fast_weight(l, s); });
-      f(name + ".bias", std::vector<Index>{samples, layers[l].outputs},
-        [l](auto& state, Index s) { return state.fast_bias(l, s); });
+      const auto sample = [l](auto& all, Index s) -> auto& {
+        return all.fast[l][static_cast<std::size_t>(s)];
+      };
+      f(name + ".weight", Shape{samples, layers[l].inputs, layers[l].outputs},
+        [sample](auto& all, Index s) -> auto& { return sample(all, s).weight; });
+      f(name + ".bias", Shape{samples, layers[l].outputs},
+        [sample](auto& all, Index s) -> auto& { return sample(all, s).bias; });
+      f(name + ".scale", Shape{samples, 1},
+        [sample](auto& all, Index s) { return Eigen::Map<Vector<double>>(&sample(all, s).scale, 1); });
     }
   }
 }
@@ -63,12 +99,18 @@ Map sample_in(const Values& values, const std::vector<Index>& shape, Index sampl
   return {values.data() + sample * rows * cols, rows, cols};
 }
 
+/// The type of the numbers in what `part` gives.
+template <class Part, class Numbers>
+using PartScalar =
+    typename std::remove_cvref_t<std::invoke_result_t<const Part&, Numbers&, Index>>::Scalar;
+
 }  // namespace detail
 
 /// A live state as files hold it: the settings of its cell, the texts `samples` and `updates`
 /// (steps of the fast weights so far, which decide in which order sums are formed), and the tensors
-/// state.K [samples, hidden], fast.LAYER.weight [samples, inputs, outputs] and fast.LAYER.bias
-/// [samples, outputs]. An update that waits is carried out in the file, and not in `state`. Throws
+/// state.K [samples, hidden], fast.LAYER.weight [samples, inputs, outputs], fast.LAYER.bias [samples,
+/// outputs] and fast.LAYER.scale [samples, 1], in double: the fast weights are scale * weight and
+/// scale * bias, as FastSample keeps them. An update that waits is carried out in the file, and not in `state`. Throws
 /// std::invalid_argument unless it is a state of `net`.
 template <class Dynamics, class Rule, class Scalar>
 TensorFile to_tensors(const PlasticCell<Dynamics, Rule, Scalar>& net,
@@ -81,13 +123,15 @@ TensorFile to_tensors(const PlasticCell<Dynamics, Rule, Scalar>& net,
   if constexpr (Rule::plastic) {
     file.metadata["updates"] = detail::number_text(detail::CellStateAccess::updates(now));
   }
+  auto numbers = detail::CellStateAccess::numbers(net, now);
   detail::for_state_tensors(
       net, samples,
-      [&](const std::string& name, const std::vector<Index>& shape, const auto& sample_of) {
-        Tensor& tensor = file.tensors[name] = Tensor(dtype_of<Scalar>(), shape);
-        const auto values = tensor.values<Scalar>();
+      [&]<class Part>(const std::string& name, const std::vector<Index>& shape, const Part& part) {
+        using Number = detail::PartScalar<Part, decltype(numbers)>;
+        Tensor& tensor = file.tensors[name] = Tensor(dtype_of<Number>(), shape);
+        const auto values = tensor.values<Number>();
         for (Index s = 0; s < samples; ++s) {
-          detail::sample_in<MatrixMap<Scalar>>(values, shape, s) = sample_of(now, s);
+          detail::sample_in<MatrixMap<Number>>(values, shape, s) = part(numbers, s);
         }
       });
   return file;
@@ -112,9 +156,11 @@ CellState<Scalar> state_from_tensors(const PlasticCell<Dynamics, Rule, Scalar>& 
   detail::check_positive(here, "\"samples\" of the file", samples);
   // All of it is checked before the state takes memory for the samples that the file claims.
   std::vector<std::string> known;
+  using Numbers = detail::CellStateAccess::Numbers<Scalar>;
   detail::for_state_tensors(
-      net, samples, [&](const std::string& name, const std::vector<Index>& shape, const auto&) {
-        file.values<Scalar>(name, shape);
+      net, samples,
+      [&]<class Part>(const std::string& name, const std::vector<Index>& shape, const Part&) {
+        file.values<detail::PartScalar<Part, Numbers>>(name, shape);
         known.push_back(name);
       });
   for (const auto& [name, tensor] : file.tensors) {
@@ -123,22 +169,25 @@ CellState<Scalar> state_from_tensors(const PlasticCell<Dynamics, Rule, Scalar>& 
       detail::reject(here, "every tensor state.* and fast.*", "one of the cell's", name);
     }
   }
-  CellState<Scalar> state = net.initial_state(samples);
-  detail::for_state_tensors(
-      net, samples,
-      [&](const std::string& name, const std::vector<Index>& shape, const auto& sample_of) {
-        const auto values = file.values<Scalar>(name, shape);
-        for (Index s = 0; s < samples; ++s) {
-          sample_of(state, s) = detail::sample_in<ConstMatrixMap<Scalar>>(values, shape, s);
-        }
-      });
+  Index updates = 0;
   if constexpr (Rule::plastic) {
-    const auto updates = detail::number_setting<Index>(file.metadata, "updates");
+    updates = detail::number_setting<Index>(file.metadata, "updates");
     if (updates < 0 || updates > Index{1} << 62) {
       detail::reject(here, "\"updates\" of the file", "in 0 .. 2^62", updates);
     }
-    detail::CellStateAccess::resume(state, updates);
   }
+  CellState<Scalar> state = net.initial_state(samples);
+  Numbers numbers = detail::CellStateAccess::numbers(net, state);
+  detail::for_state_tensors(
+      net, samples,
+      [&]<class Part>(const std::string& name, const std::vector<Index>& shape, const Part& part) {
+        using Number = detail::PartScalar<Part, Numbers>;
+        const auto values = file.values<Number>(name, shape);
+        for (Index s = 0; s < samples; ++s) {
+          part(numbers, s) = detail::sample_in<ConstMatrixMap<Number>>(values, shape, s);
+        }
+      });
+  detail::CellStateAccess::set(state, numbers, updates);
   return state;
 }
 

@@ -19,7 +19,15 @@ struct SynapseOptions {
   bool plastic = true;         ///< false: no fast weights, `write` must not be called
   bool differentiable = true;  ///< false: keeps the present weights only, and no adjoints
   double weight_clip = 0;  ///< clamps the fast weights to +-weight_clip after an update; 0 is off
-  Index snapshot_interval = 0;  ///< updates between copies that are kept for a sweep; 0 chooses
+  Index snapshot_interval = 0;  ///< most updates between copies for a sweep; 0 chooses
+};
+
+/// One sample's fast weights as they are kept: w = scale weight, beta = scale bias.
+template <class Scalar>
+struct FastSample {
+  Matrix<Scalar> weight;  ///< outputs x inputs
+  Vector<Scalar> bias;    ///< outputs
+  double scale = 1;       ///< takes the decay of every step
 };
 
 /// What a plasticity rule proposes for a layer: the change pre post^T of the weights (before A and

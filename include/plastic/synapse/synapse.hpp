@@ -40,10 +40,8 @@ class Synapse {
     }
     if (options.differentiable) {
       data_->slow_gradient.open(tape.arena(), inputs, outputs, std::max(samples, Index{64}));
-      data_->zeros = filled(std::max(inputs, outputs) * samples, Scalar(0));
-      data_->scratch = tape.allocate((2 * inputs + outputs) * samples);
-      data_->keep_sums = tape.allocate(samples);
-      if (options.plastic && (data_->history.across() || !Data::learned(slow.alpha))) {
+      if (options.plastic) data_->walk.open(tape.arena(), data_->history);
+      if (options.plastic && (!data_->history.input_major() || !Data::learned(slow.alpha))) {
         data_->own_alpha_adjoint = tape.allocate(inputs * outputs);
       }
       if (options.plastic && !Data::learned(slow.bias_alpha)) {
@@ -89,7 +87,7 @@ class Synapse {
     check_not_rewound("Synapse::write");
     check(change, rate, decay);
     if (!data_->options.differentiable) return write_present(change, rate, decay);
-    auto* entry = new (tape_->arena().allocate(sizeof(Entry))) Entry;
+    Entry* entry = data_->history.make_entry();
     entry->pre = &change.pre.node();
     entry->post = &change.post.node();
     entry->rate = &rate.node();
@@ -101,31 +99,64 @@ class Synapse {
   }
 
   /// @{
-  /// The fast weights now, outputs x inputs, and the fast biases, outputs x 1, of one sample: views
-  /// that the next write or read changes. Writing to them sets the initial state of an episode;
-  /// they are constants of its gradient. Throws std::invalid_argument if the synapse is not plastic
-  /// or there is no such sample.
-  StridedMatrixMap<Scalar> fast_weight(Index sample) {
+  /// The fast weights now, outputs x inputs, and the fast biases, outputs x 1, of one sample, as
+  /// copies. Looking changes nothing in what follows, and several threads may do so at once. Cost
+  /// O(inputs outputs); allocate. Throws std::invalid_argument if the synapse is not plastic or
+  /// there is no such sample.
+  Matrix<Scalar> fast_weight(Index sample) const {
     check_state("Synapse::fast_weight", sample);
-    return data_->history.weight_matrix(latest(), sample);
+    const FastSample<Scalar> now = fast_sample(sample);
+    return static_cast<Scalar>(now.scale) * now.weight;
   }
-  MatrixMap<Scalar> fast_bias(Index sample) {
+  Vector<Scalar> fast_bias(Index sample) const {
     check_state("Synapse::fast_bias", sample);
-    return {data_->history.bias_part(latest(), sample), outputs(), 1};
+    const FastSample<Scalar> now = fast_sample(sample);
+    return static_cast<Scalar>(now.scale) * now.bias;
   }
   /// @}
 
   /// @{
-  /// The same numbers as copies, which leave an update that waits as it is: several threads may do
-  /// so at once. Cost O(inputs outputs); allocates.
-  Matrix<Scalar> fast_weight(Index sample) const {
-    check_state("Synapse::fast_weight", sample);
-    Vector<Scalar> values = copy_of(sample);
-    return data_->history.weight_matrix(values.data(), 0);
+  /// Sets them. Of a synapse with a history this is the initial state, a constant of its gradient.
+  /// Throw std::invalid_argument as above, if the shape is another, and if a synapse with a history
+  /// has been written.
+  void set_fast_weight(Index sample, const Eigen::Ref<const Matrix<Scalar>>& weight) {
+    check_state("Synapse::set_fast_weight", sample);
+    set_fast_sample(sample, {weight, fast_bias(sample), 1});
   }
-  Vector<Scalar> fast_bias(Index sample) const {
-    check_state("Synapse::fast_bias", sample);
-    return copy_of(sample).tail(outputs());
+  void set_fast_bias(Index sample, const Eigen::Ref<const Vector<Scalar>>& bias) {
+    check_state("Synapse::set_fast_bias", sample);
+    set_fast_sample(sample, {fast_weight(sample), bias, 1});
+  }
+  /// @}
+
+  /// @{
+  /// The numbers that the fast weights of one sample are kept as, which decide the bits of what
+  /// follows. Throw std::invalid_argument as above.
+  FastSample<Scalar> fast_sample(Index sample) const {
+    check_state("Synapse::fast_sample", sample);
+    Vector<Scalar> values(data_->history.sample_size());
+    // The shared copy of A in the order of the passes may be out of date, and must not change here.
+    Matrix<Scalar> turned;
+    if (data_->turned_alpha != nullptr) turned = data_->slow.alpha.value().transpose();
+    data_->history.copy_sample(sample, turned.size() == 0 ? nullptr : turned.data(), values.data());
+    return {data_->history.weight_matrix(values.data()), values.tail(outputs()),
+            data_->history.scale(sample)};
+  }
+  void set_fast_sample(Index sample, const FastSample<Scalar>& to) {
+    constexpr std::string_view here = "Synapse::set_fast_sample";
+    check_state(here, sample);
+    detail::check_shape(here, "weight", to.weight.rows(), to.weight.cols(), outputs(), inputs());
+    detail::check_shape(here, "bias", to.bias.rows(), to.bias.cols(), outputs(), 1);
+    if (!std::isfinite(to.scale)) detail::reject(here, "scale", "finite", to.scale);
+    if (data_->options.differentiable && version() > 0) {
+      detail::reject(here, "the synapse", "one that has not been written",
+                     "one whose history has begun");
+    }
+    if (!data_->options.differentiable) follow_slow_weights();
+    Scalar* values = data_->history.latest(sample);
+    data_->history.weight_matrix(values) = to.weight;
+    MatrixMap<Scalar>(data_->history.bias_part(values), outputs(), 1) = to.bias;
+    data_->history.set_scale(sample, to.scale);
   }
   /// @}
 
@@ -175,7 +206,7 @@ class Synapse {
     check_present("Synapse::resume");
     if (version < 0) detail::reject("Synapse::resume", "version", "at least 0", version);
     data_->history.advance();
-    data_->history.resume(present_, version, false);
+    data_->history.resume(present_, version);
   }
 
   /// What it was made with.
@@ -206,34 +237,17 @@ class Synapse {
                      "in 0 .. " + std::to_string(this->version()), version);
     }
     data_->history.advance();
-    Entry* entry = data_->history.newest();
+    Vector<Scalar> values(data_->history.sample_size());
+    data_->history.copy_version(version, sample, values.data());
+    const Entry* entry = data_->history.newest();
     while (entry != nullptr && entry->version >= version) entry = entry->previous;
-    Scalar* state = data_->history.state_after(entry);
-    const Matrix<Scalar> weight = data_->history.weight_matrix(state, sample);
-    for (Entry* e = data_->history.after(entry); e != nullptr; e = e->previous) {
-      data_->history.release(*e);
-    }
-    return weight;
+    return static_cast<Scalar>(data_->history.scale_after(entry, sample)) *
+           data_->history.weight_matrix(values.data());
   }
 
  private:
   using Data = detail::SynapseData<Scalar>;
   using Entry = detail::UpdateEntry<Scalar>;
-
-  Scalar* latest() {
-    if (!data_->options.differentiable) follow_slow_weights();
-    return data_->history.latest();
-  }
-
-  /// The newest version of one sample. The shared copy of A in the order of the passes may be out
-  /// of date, and must not change here: this makes one of its own.
-  Vector<Scalar> copy_of(Index sample) const {
-    Vector<Scalar> values(data_->history.sample_size());
-    Matrix<Scalar> turned;
-    if (data_->turned_alpha != nullptr) turned = data_->slow.alpha.value().transpose();
-    data_->history.copy_sample(sample, turned.size() == 0 ? nullptr : turned.data(), values.data());
-    return values;
-  }
 
   void check_present(std::string_view function) const {
     if (data_->options.differentiable) {
@@ -268,12 +282,12 @@ class Synapse {
   Scalar* ones(Index count) { return filled(count, Scalar(1)); }
 
   /// W and A in the order of the passes.
-  detail::kernels::Slow<Scalar> weights_in_order() {
+  detail::kernels::SlowMatrices<Scalar> weights_in_order() {
     const SlowWeights<Scalar>& slow = data_->slow;
     const Index inputs = data_->inputs();
     const Index outputs = data_->outputs();
     const Index size = inputs * outputs;
-    if (!detail::History<Scalar>::runs_across(inputs, outputs)) {
+    if (detail::History<Scalar>::layout_of(inputs, outputs) == detail::Layout::input_major) {
       const Scalar* alpha = slow.alpha.empty() ? ones(size) : slow.alpha.node().value;
       return {slow.weight.node().value, alpha, inputs, outputs};
     }
@@ -286,7 +300,7 @@ class Synapse {
 
   /// Memory for the factors of the update that waits, where no tape keeps them.
   void open_present(Index inputs, Index outputs, Index samples) {
-    present_ = new (tape_->arena().allocate(sizeof(Entry))) Entry;
+    present_ = data_->history.make_entry();
     const auto leaf = [&](Index rows) {
       return &tape_->borrow(filled(rows * samples, Scalar(0)), rows, samples).node();
     };

@@ -94,6 +94,7 @@ struct Step : Elementwise {
 
 struct Relu : Elementwise {
   static constexpr std::string_view name = "relu";
+  static constexpr bool masks_zeros = true;
   template <class X>
   auto value(const X& x) const {
     return x.cwiseMax(typename X::Scalar(0));

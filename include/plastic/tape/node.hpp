@@ -26,8 +26,13 @@ class Node {
   std::size_t serial = 0;      ///< of all nodes that the tape has ever had
   bool needs_adjoint = false;  ///< whether a sweep brings it one
   bool leaf = false;           ///< whether `adjoint` is the caller's memory, which sweeps add to
+  bool masks_zeros = false;    ///< whether its operation drops the adjoint where the value is 0
+  bool target = false;         ///< in `wrt` itself while gradients are recorded
   bool wanted = false;         ///< on a path from `wrt` to the loss while gradients are recorded
   Node* recorded = nullptr;    ///< the recorded adjoint, likewise
+
+  /// Whether nobody needs the adjoint where the value is 0: what reads it may leave that out.
+  bool zeros_are_silent() const { return masks_zeros || !needs_adjoint; }
 
   /// The arguments of the operation.
   virtual std::span<Node* const> parents() const { return {}; }

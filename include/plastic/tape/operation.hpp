@@ -120,6 +120,7 @@ Var<Scalar> apply(const Op& op, const Var<Scalar>& first, const More&... more) {
   } else {
     detail::assign(node->value_map(), expression);
   }
+  if constexpr (requires { op.masks_zeros; }) node->masks_zeros = op.masks_zeros;
   return {&tape, node};
 }
 

@@ -62,6 +62,7 @@ struct Select {
   static constexpr std::string_view name = "select";
   static constexpr bool elementwise = true;
   Mask<Scalar> mask;
+  bool masks_zeros;
   template <class A, class B>
   auto value(const A& a, const B& b) const {
     return Eigen::Array<Scalar, Eigen::Dynamic, Eigen::Dynamic>::NullaryExpr(
@@ -91,7 +92,8 @@ Var<Scalar> select(const Var<Scalar>& mask, const Var<Scalar>& a, const Var<Scal
         detail::shape_text(mask.rows(), mask.cols()));
   }
   a.tape().check_mine("select", mask);
-  return apply(detail::Select<Scalar>{{&mask.node()}}, a, b);
+  const bool masks_zeros = a.node().zeros_are_silent() && b.node().zeros_are_silent();
+  return apply(detail::Select<Scalar>{{&mask.node()}, masks_zeros}, a, b);
 }
 
 }  // namespace plastic

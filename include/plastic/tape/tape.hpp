@@ -239,7 +239,7 @@ class Tape {
       first = std::min(first, v.node().index);
     }
     const Unmark unmark_at_the_end{*this, wrt, first, last};
-    for (const Var<Scalar>& v : wrt) v.node().wanted = true;
+    for (const Var<Scalar>& v : wrt) v.node().wanted = v.node().target = true;
     mark_wanted(first, last);
     if (loss.node().wanted) {
       loss.node().recorded =
@@ -391,7 +391,7 @@ class Tape {
       for (Index i = first; i <= last; ++i) unmark(*tape.nodes_[static_cast<std::size_t>(i)]);
     }
     static void unmark(Node<Scalar>& node) {
-      node.wanted = false;
+      node.wanted = node.target = false;
       node.recorded = nullptr;
     }
   };

@@ -318,8 +318,7 @@ void PlasticCell<Dynamics, Rule, Scalar>::copy_state(Episode<Scalar>& from,
   if constexpr (Rule::plastic) {
     for (std::size_t l = 0; l < layers_.size(); ++l) {
       for (Index s = 0; s < from.samples; ++s) {
-        to.synapses[l].fast_weight(s) = from.synapses[l].fast_weight(s);
-        to.synapses[l].fast_bias(s) = from.synapses[l].fast_bias(s);
+        to.synapses[l].set_fast_sample(s, from.synapses[l].fast_sample(s));
       }
     }
   }

@@ -1,47 +1,66 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 
 #include "plastic/synapse/detail/passes.hpp"
-#include "plastic/tape/arena.hpp"
 
 namespace plastic::detail {
 
-/// The fast weights of one layer for all samples of a shard, as a history of updates.
+/// The fast weights of one layer for all samples of a shard, w = s v, as a history of updates.
 ///
-/// Version v is the state after v updates. The newest is held as numbers; an older one is its
-/// nearest snapshot with the updates since replayed, or, over at most eight updates whose decay is
-/// mild, a newer version with the updates undone. Every `interval`-th version is kept. Unless the
-/// caller fixes it, the interval is 1 at first, or 8 where updates can be undone, and doubles
-/// whenever more than 32 and more than twice as many copies as it says are held, so that T steps
-/// keep O(sqrt T) copies without knowing T beforehand. Measured: a training step takes 9.6, 9.3 and
-/// 9.1 us per sample and step with a copy every 4, 8 and 20 updates, at any size of the network.
+/// Version k is the state after k updates. An update is lazy where s can take its decay; then v only
+/// gains the change, in place, and gives it back when a sweep inverts the update. Where s would leave
+/// [1/8, 8], where a weight clip bounds w, and at every 64th update, v is decayed itself and s is 1
+/// again; of these versions a history that is differentiated keeps v before the update. So the
+/// rounding errors of inverting stay within a few times those of going forward. Each sample decides
+/// for itself, and its bits do not depend on its neighbours.
+///
+/// Every `stride`-th kept copy stays. The stride is 1 at first and doubles whenever more than 32 and
+/// more than twice as many copies as it says are held, so that T steps keep O(sqrt T) copies without
+/// knowing T beforehand; what is missing is replayed.
 template <class Scalar>
 class History : public Passes<Scalar> {
  public:
   using Entry = UpdateEntry<Scalar>;
-  using Slow = kernels::Slow<Scalar>;
-  using Passes<Scalar>::sample_size, Passes<Scalar>::state_size, Passes<Scalar>::weight_part;
+  using typename Passes<Scalar>::SlowMatrices;
+  using Passes<Scalar>::sample_size, Passes<Scalar>::samples;
 
-  /// The first arguments are those of Passes::open.
-  void open(Arena& arena, const Slow& weights, const Slow& bias, Index samples, Scalar clip,
-            bool differentiable, Index interval = 0) {
+  /// The first arguments are those of Passes::open; `interval`: updates between decays of v, and
+  /// all copies stay; 0 chooses.
+  void open(Arena& arena, const SlowMatrices& weights, const SlowMatrices& bias, Index count,
+            Scalar clip, bool differentiable, Index interval = 0) {
     arena_ = &arena;
-    Passes<Scalar>::open(weights, bias, samples, clip);
+    Passes<Scalar>::open(arena, weights, bias, count, clip);
     differentiable_ = differentiable;
-    fixed_interval_ = interval > 0;
-    interval_ = std::max<Index>(1, interval);
-    latest_ = take_state();
-    std::fill_n(latest_, state_size(), Scalar(0));
+    thins_ = interval == 0;
+    interval_ = interval == 0 ? 64 : interval;
+    const auto number = static_cast<std::size_t>(count);
+    latest_ = arena.allocate_array<Scalar*>(number);
+    target_ = arena.allocate_array<Scalar*>(number);
+    scales_ = arena.allocate_array<double>(number);
+    first_scales_ = arena.allocate_array<double>(number);
+    copies_ = arena.allocate_array<Copies>(number);
+    for (Index s = 0; s < count; ++s) {
+      latest_[s] = take();
+      scales_[s] = first_scales_[s] = 1;
+      copies_[s] = {};
+      std::fill_n(latest_[s], sample_size(), Scalar(0));
+    }
   }
 
   Entry* newest() const { return newest_; }
-  Entry* after(const Entry* entry) const { return entry == nullptr ? oldest_ : entry->next; }
+  Entry* oldest() const { return oldest_; }
 
-  /// The state that the present updates have produced; the caller may write the initial one.
-  Scalar* latest() {
-    advance();
-    return latest_;
+  /// Number of updates so far.
+  Index versions() const { return newest_ == nullptr ? 0 : newest_->version + 1; }
+
+  /// An entry for the next update; the caller fills in its factors and appends it.
+  Entry* make_entry() {
+    auto* entry = new (arena_->allocate(sizeof(Entry))) Entry;
+    entry->samples =
+        arena_->allocate_array<SampleUpdate<Scalar>>(static_cast<std::size_t>(samples()));
+    return entry;
   }
 
   void append(Entry* entry) {
@@ -50,6 +69,7 @@ class History : public Passes<Scalar> {
     (newest_ == nullptr ? oldest_ : newest_->next) = entry;
     newest_ = entry;
     if (pending_ == nullptr) pending_ = entry;
+    plan(*entry);
   }
 
   /// Makes `entry` the only update, where older ones need not be remembered: `advance` first.
@@ -57,196 +77,223 @@ class History : public Passes<Scalar> {
     entry->version = versions();
     entry->next = nullptr;
     oldest_ = newest_ = pending_ = entry;
+    plan(*entry);
   }
 
-  /// Goes on as after `versions` updates, the last of which, `entry`, still waits or has led to
-  /// what lies in `latest`.
-  void resume(Entry* entry, Index versions, bool waits) {
+  /// Goes on as after `versions` updates, the last of which has led to the present weights; `entry`
+  /// stands for it.
+  void resume(Entry* entry, Index versions) {
     entry->version = versions - 1;
     entry->next = nullptr;
     oldest_ = newest_ = versions > 0 ? entry : nullptr;
-    pending_ = waits ? entry : nullptr;
+    pending_ = nullptr;
   }
 
-  /// Goes on like `other`, a history of the same size that `replace` has written; `entry` is a copy
-  /// of its update.
+  /// Goes on like `other`, a history of the same size that `replace` has written; `entry` has the
+  /// factors of its update.
   void copy(const History& other, Entry* entry) {
-    std::copy_n(other.latest_, state_size(), latest_);
-    resume(entry, other.versions(), other.pending_ != nullptr);
+    for (Index s = 0; s < samples(); ++s) {
+      std::copy_n(other.latest_[s], sample_size(), latest_[s]);
+      scales_[s] = other.scales_[s];
+      if (other.newest_ != nullptr) entry->samples[s] = other.newest_->samples[s];
+    }
+    resume(entry, other.versions());
+    if (other.pending_ != nullptr) pending_ = entry;
   }
 
-  /// Makes the weights zero that the waiting updates find.
+  /// Makes the weights zero that the waiting update finds.
   void clear_sample(Index sample) {
-    std::fill_n(weight_part(latest_, sample), sample_size(), Scalar(0));
+    std::fill_n(latest_[sample], sample_size(), Scalar(0));
+    scales_[sample] = 1;
+    if (newest_ != nullptr) newest_->samples[sample] = {};
   }
 
-  /// One sample of the newest version, sample_size() values, without an update being carried out; A
-  /// as of Passes::apply_to_sample.
+  /// v of one sample of the newest version, sample_size() values, without an update being carried
+  /// out; A as of Passes::apply_to_sample.
   void copy_sample(Index sample, const Scalar* alpha, Scalar* to) const {
-    std::copy_n(weight_part(latest_, sample), sample_size(), to);
+    std::copy_n(latest_[sample], sample_size(), to);
     for (const Entry* entry = pending_; entry != nullptr; entry = entry->next) {
-      this->apply_to_sample(*entry, sample, alpha, to);
+      this->apply_to_sample(*entry, sample, this->all_rows(), alpha, to, to);
     }
   }
 
-  /// Number of updates so far.
-  Index versions() const { return newest_ == nullptr ? 0 : newest_->version + 1; }
+  /// v of one sample of the newest version, which the caller may write with the scale that belongs
+  /// to it, before the first update or where nothing is differentiated.
+  Scalar* latest(Index sample) {
+    advance();
+    return latest_[sample];
+  }
+  void set_scale(Index sample, double scale) {
+    scales_[sample] = scale;
+    if (versions() == 0) first_scales_[sample] = scale;
+  }
+  double scale(Index sample) const { return scales_[sample]; }  ///< of the newest version
+  /// Of the version that `entry` leads to, or of the first for nullptr.
+  double scale_after(const Entry* entry, Index sample) const {
+    return entry == nullptr ? first_scales_[sample] : entry->samples[sample].scale;
+  }
 
   /// Applies the updates that wait.
   void advance() {
-    while (pending_ != nullptr) apply_pending<false>(nullptr, nullptr);
+    while (pending_ != nullptr) carry_out(nullptr, nullptr);
   }
 
   /// y = x (W + w) + b + beta of the newest version, in one pass with the last waiting update. Has
   /// the same bits where that update has been carried out before.
-  void read(const Scalar* x, Scalar* y) {
-    std::fill_n(y, this->samples() * this->outputs(), Scalar(0));
+  void read(const Node<Scalar>& x, Scalar* y) {
+    std::fill_n(y, samples() * this->outputs(), Scalar(0));
     if (pending_ == nullptr) {
       const Index last = newest_ == nullptr ? 0 : newest_->version;
-      return Passes<Scalar>::read(last, latest_, x, y);
+      return Passes<Scalar>::read(last, latest_, scales_, x, y);
     }
-    while (pending_->next != nullptr) apply_pending<false>(nullptr, nullptr);
-    apply_pending<true>(x, y);
+    while (pending_->next != nullptr) carry_out(nullptr, nullptr);
+    carry_out(&x, y);
   }
 
-  /// The weights on both sides of an update, for its adjoint.
-  struct Crossing {
-    Scalar* before = nullptr;
-    const Scalar* after = nullptr;  // where `before` is yet to be made from it, else nullptr
-  };
+  // The way back.
 
-  /// Takes the sweep below `entry`. If `after` is given, the caller must undo the update and write
-  /// the result to `before`; every later call relies on it.
-  Crossing cross(Entry& entry) {
-    const Scalar* after = entry.next == nullptr || entry.next == pending_ ? latest_ : nullptr;
-    if (after != nullptr) {
-      undone_ = 0;
-    } else if (below_version_ == entry.version + 1) {
-      after = below_;
-    }
-    Crossing crossing;
-    if (entry.snapshot == nullptr && after != nullptr && entry.invertible &&
-        undone_ < most_undone) {
-      if (undo_memory_ == nullptr) undo_memory_ = take_state();
-      crossing = {undo_memory_, after};
-      ++undone_;
-    } else {
-      crossing = {before(entry), nullptr};
-      undone_ = 0;
-    }
-    below_ = crossing.before;
-    below_version_ = entry.version;
-    return crossing;
-  }
+  /// The newest version of which the weights are there as numbers.
+  Index present_version() const { return pending_ == nullptr ? versions() : pending_->version; }
+  const Scalar* present(Index sample) const { return latest_[sample]; }
 
-  /// The weights that `entry` left, or the initial ones for nullptr. Reads of that version have
-  /// brought them about, so an update after it that still waits has not changed them.
-  Scalar* state_after(const Entry* entry) {
-    Entry* next = after(entry);
-    if (next == nullptr || next == pending_) return latest_;
-    return next->version == below_version_ ? below_ : before(*next);
-  }
-
-  /// The weights that `entry` changes, replayed from the nearest snapshot where they are not kept.
-  Scalar* before(Entry& entry) {
+  /// v of a sample before `entry`, which is not lazy: kept, or replayed from the nearest copy before
+  /// it and kept until `release`.
+  const Scalar* kept_before(Entry& entry, Index sample) {
     Entry* from = &entry;
-    while (from->snapshot == nullptr) from = from->previous;
+    while (from->samples[sample].before == nullptr) from = from->previous;
+    Scalar* v = from->samples[sample].before;
     for (; from != &entry; from = from->next) {
-      from->next->snapshot = take_state();
-      from->next->replayed = true;
-      this->template apply<false>(*from, from->snapshot, from->next->snapshot, nullptr, nullptr);
+      SampleUpdate<Scalar>& next = from->next->samples[sample];
+      Scalar* to = from->samples[sample].lazy ? v : take();
+      this->apply_to_sample(*from, sample, this->changed_rows(*from, sample), nullptr, v, to);
+      v = to;
+      if (next.lazy) continue;
+      next.before = v;
+      next.replayed = true;
     }
-    return entry.snapshot;
+    return entry.samples[sample].before;
   }
 
-  /// Drops what has been replayed for `entry`.
-  void release(Entry& entry) {
-    if (!entry.replayed) return;
-    forget(entry.snapshot);
-    give_state(entry.snapshot);
-    entry.snapshot = nullptr;
-    entry.replayed = false;
+  /// Drops what has been replayed for a sample of `entry`.
+  void release(Entry& entry, Index sample) {
+    SampleUpdate<Scalar>& how = entry.samples[sample];
+    if (!how.replayed) return;
+    give(how.before);
+    how.before = nullptr;
+    how.replayed = false;
   }
 
-  /// Memory of one state, uninitialised, from those given back or from the arena.
-  Scalar* take_state() {
+  /// Writes v of a sample of any version that has been carried out: the nearest later one that is
+  /// there as numbers, with the updates since inverted.
+  void copy_version(Index version, Index sample, Scalar* to) {
+    Index from = present_version();
+    Entry* nearest = nullptr;
+    for (Entry* e = newest_; e != nullptr && e->version >= version; e = e->previous) {
+      if (e->version < present_version() && !e->samples[sample].lazy) nearest = e;
+    }
+    if (nearest != nullptr) from = nearest->version;
+    std::copy_n(nearest == nullptr ? latest_[sample] : kept_before(*nearest, sample), sample_size(),
+                to);
+    for (Entry* e = newest_; e != nullptr && e->version >= version; e = e->previous) {
+      if (e->version < from) this->invert(*e, sample, this->changed_rows(*e, sample), to);
+    }
+    for (Entry* e = nearest; e != nullptr; e = e->previous) release(*e, sample);
+  }
+
+  /// Memory of one sample, uninitialised, from what was given back or from the arena.
+  Scalar* take() {
     if (free_ == nullptr) {
       return static_cast<Scalar*>(arena_->allocate(
-          std::max(sizeof(Scalar) * static_cast<std::size_t>(state_size()), sizeof(Scalar*))));
+          std::max(sizeof(Scalar) * static_cast<std::size_t>(sample_size()), sizeof(Scalar*))));
     }
-    Scalar* state = free_;
-    std::copy_n(reinterpret_cast<const char*>(state), sizeof free_,
+    Scalar* sample = free_;
+    std::copy_n(reinterpret_cast<const char*>(sample), sizeof free_,
                 reinterpret_cast<char*>(&free_));
-    return state;
+    return sample;
   }
 
-  void give_state(Scalar* state) {
+  void give(Scalar* sample) {
     std::copy_n(reinterpret_cast<const char*>(&free_), sizeof free_,
-                reinterpret_cast<char*>(state));
-    free_ = state;
+                reinterpret_cast<char*>(sample));
+    free_ = sample;
   }
 
  private:
-  static constexpr Index most_undone = 8;
-  static constexpr Scalar least_keep = Scalar(0.75);  // (1 / 0.75)^8 = 10
-  static constexpr Index most_at_first = 32;
+  static constexpr double least_scale = 0.125;
 
-  template <bool Read>
-  void apply_pending(const Scalar* x, Scalar* y) {
-    Entry& entry = *pending_;
-    Scalar* to = latest_;
-    entry.invertible = is_invertible(entry);
-    const Index interval =
-        entry.invertible && !fixed_interval_ ? std::max(interval_, most_undone) : interval_;
-    if (differentiable_ && entry.version % interval == 0) {
-      entry.snapshot = latest_;
-      to = take_state();
-      ++kept_;
+  /// Of one sample: versions that keep a copy are numbered.
+  struct Copies {
+    Index made = 0;
+    Index held = 0;
+    Index stride = 1;
+  };
+
+  /// Settles what an update does to each sample.
+  void plan(Entry& entry) {
+    for (Index s = 0; s < samples(); ++s) {
+      SampleUpdate<Scalar>& how = entry.samples[s];
+      how = {};
+      const double scale = scales_[s] * static_cast<double>(Scalar(1) - entry.decay->value[s]);
+      how.lazy = !(this->clip() > 0) && std::abs(scale) >= least_scale &&
+                 std::abs(scale) <= 1 / least_scale && (entry.version + 1) % interval_ != 0;
+      how.scale = scales_[s] = how.lazy ? scale : 1;
+      if (!how.lazy) how.keep = static_cast<Scalar>(scale);
+      how.rate = entry.rate->value[s] / static_cast<Scalar>(how.scale);
     }
-    this->template apply<Read>(entry, latest_, to, x, y);
-    latest_ = to;
+  }
+
+  void carry_out(const Node<Scalar>* x, Scalar* y) {
+    Entry& entry = *pending_;
+    for (Index s = 0; s < samples(); ++s) {
+      target_[s] = latest_[s];
+      if (!differentiable_ || entry.samples[s].lazy) continue;
+      if (copies_[s].made++ % copies_[s].stride != 0) continue;
+      entry.samples[s].before = latest_[s];
+      target_[s] = take();
+      ++copies_[s].held;
+    }
+    this->apply(entry, latest_, target_, x, y);
+    for (Index s = 0; s < samples(); ++s) {
+      latest_[s] = target_[s];
+      Copies& copies = copies_[s];
+      if (thins_ && copies.held > std::max<Index>(32, 2 * copies.stride)) thin_out(s);
+    }
     pending_ = entry.next;
-    if (!fixed_interval_ && kept_ > std::max(most_at_first, 2 * interval_)) thin_out();
   }
 
-  bool is_invertible(const Entry& entry) const {
-    const Scalar* decay = entry.decay->value;
-    return !(this->clip() > 0) && std::all_of(decay, decay + this->samples(), [](Scalar lambda) {
-      return Scalar(1) - lambda >= least_keep;
-    });
-  }
-
-  void forget(const Scalar* state) {
-    if (below_ == state) below_version_ = -1;
-  }
-
-  void thin_out() {
-    interval_ *= 2;
+  void thin_out(Index sample) {
+    Copies& copies = copies_[sample];
+    copies.stride *= 2;
+    copies.held = 0;
+    Index number = 0;
     for (Entry* entry = oldest_; entry != nullptr; entry = entry->next) {
-      const bool kept = entry->snapshot != nullptr && !entry->replayed;
-      if (!kept || entry->version % interval_ == 0) continue;
-      forget(entry->snapshot);
-      give_state(entry->snapshot);
-      entry->snapshot = nullptr;
-      --kept_;
+      SampleUpdate<Scalar>& how = entry->samples[sample];
+      if (how.lazy || number == copies.made) continue;
+      if (how.before != nullptr && !how.replayed) {
+        if (number % copies.stride == 0) {
+          ++copies.held;
+        } else {
+          give(how.before);
+          how.before = nullptr;
+        }
+      }
+      ++number;
     }
   }
 
   Arena* arena_ = nullptr;
   bool differentiable_ = false;
+  bool thins_ = true;
+  Index interval_ = 64;
 
-  Scalar* latest_ = nullptr;
+  Scalar** latest_ = nullptr;  // v of each sample
+  Scalar** target_ = nullptr;  // where the present update leads
+  double* scales_ = nullptr;   // of the newest version
+  double* first_scales_ = nullptr;
+  Copies* copies_ = nullptr;
   Entry* oldest_ = nullptr;
   Entry* newest_ = nullptr;
   Entry* pending_ = nullptr;  // the oldest update that `latest_` lacks
-  Index interval_ = 1;
-  bool fixed_interval_ = false;
-  Index kept_ = 0;
-
-  Scalar* below_ = nullptr;  // the weights that a sweep has come down to
-  Index below_version_ = -1;
-  Index undone_ = 0;  // updates between `below_` and an exact state
-  Scalar* undo_memory_ = nullptr;
 
   Scalar* free_ = nullptr;
 };

@@ -1,36 +1,64 @@
 #pragma once
 
 #include <algorithm>
+#include <numeric>
+#include <type_traits>
 
 #include "plastic/synapse/detail/update_entry.hpp"
+#include "plastic/tape/arena.hpp"
 
 namespace plastic::detail {
 
-/// The passes over a state: the fast weights of one layer for all samples of a shard.
+/// Calls f with each flag as a std::bool_constant.
+template <class F>
+auto with_constants(F&& f) {
+  return f();
+}
+template <class F, class... Flags>
+auto with_constants(F&& f, bool flag, Flags... more) {
+  const auto rest = [&](auto constant) {
+    return with_constants([&](auto... others) { return f(constant, others...); }, more...);
+  };
+  return flag ? rest(std::true_type{}) : rest(std::false_type{});
+}
+
+/// The passes over the fast weights of one layer, sample by sample.
 ///
-/// A state is, for each sample, the weights, row by row, and then the biases of all outputs. A row
-/// holds the weights from one input; where there are too few outputs to fill vectors, it holds
-/// those to one output, and the passes run `across`. Measured, RNN with hidden 128 and 6 outputs: a
-/// training step takes 31 ms rather than 33.5, a forward pass 8.2 rather than 9.3.
+/// A sample's fast weights are the matrix v, row by row, and then v of the biases of all outputs. A
+/// row holds the weights from one input; where there are too few outputs to fill vectors, it holds
+/// those to one output. Measured, RNN with hidden 128 and 6 outputs: a training step takes 31 ms
+/// rather than 33.5, a forward pass 8.2 rather than 9.3.
+///
+/// Of a layer whose rows are inputs, a pass takes only those that are not silent: where the input is
+/// 0 a use gives nothing, where the pre activity is 0 an update changes nothing. It looks for them
+/// where an operation such as relu or a constant made the input (`Node::zeros_are_silent`); in a trained
+/// network 40 to 50% of the rows of hidden layers are left.
 template <class Scalar>
 class Passes {
  public:
   using Entry = UpdateEntry<Scalar>;
-  using Slow = kernels::Slow<Scalar>;
-  using Direction = kernels::Direction;
+  using SlowMatrices = kernels::SlowMatrices<Scalar>;
+  using Rows = kernels::Rows;
 
-  /// Whether a layer's rows hold the weights to one output.
-  static bool runs_across(Index inputs, Index outputs) {
-    return outputs < inputs && outputs < 2 * kernels::lanes<Scalar>;
+  static Layout layout_of(Index inputs, Index outputs) {
+    const bool few_outputs = outputs < inputs && outputs < 2 * kernels::lanes<Scalar>;
+    return few_outputs ? Layout::output_major : Layout::input_major;
   }
 
-  /// weights: inputs x outputs, or outputs x inputs where the layer runs across; bias: 1 x outputs.
-  void open(const Slow& weights, const Slow& bias, Index samples, Scalar clip) {
+  /// weights: in their layout; bias: 1 x outputs.
+  void open(Arena& arena, const SlowMatrices& weights, const SlowMatrices& bias, Index samples,
+            Scalar clip) {
     weights_ = weights;
     bias_ = bias;
-    across_ = runs_across(weights.rows * weights.cols / bias.cols, bias.cols);
+    layout_ = layout_of(weights.rows * weights.cols / bias.cols, bias.cols);
     samples_ = samples;
     clip_ = clip;
+    const auto rows = static_cast<std::size_t>(weights.rows);
+    all_ = arena.allocate_array<std::int32_t>(rows);
+    std::iota(all_, all_ + rows, 0);
+    lists_ = arena.allocate_array<List>(static_cast<std::size_t>(samples));
+    auto* memory = arena.allocate_array<std::int32_t>(rows * static_cast<std::size_t>(samples));
+    for (Index s = 0; s < samples; ++s) lists_[s].own = memory + s * weights.rows;
   }
 
   /// Slow weights and biases that have moved to another place; nullptr for one that has not.
@@ -42,160 +70,228 @@ class Passes {
     if (bias_alpha != nullptr) bias_.alpha = bias_alpha;
   }
 
-  Index inputs() const { return across_ ? weights_.cols : weights_.rows; }
+  Layout layout() const { return layout_; }
+  bool input_major() const { return layout_ == Layout::input_major; }
+  Index inputs() const { return input_major() ? weights_.rows : weights_.cols; }
   Index outputs() const { return bias_.cols; }
-  bool across() const { return across_; }
-
-  Index state_size() const { return samples_ * sample_size(); }
-  Index sample_size() const { return weights_.rows * weights_.cols + bias_.cols; }
-  template <class S>  // Scalar or const Scalar
-  S* weight_part(S* state, Index sample) const {
-    return state + sample * sample_size();
-  }
-  template <class S>
-  S* bias_part(S* state, Index sample) const {
-    return weight_part(state, sample) + weights_.rows * weights_.cols;
-  }
-
-  /// Its weights as outputs x inputs.
-  StridedMatrixMap<Scalar> weight_matrix(Scalar* state, Index sample) const {
-    const Index step = across_ ? inputs() : 1;
-    const Index column_step = across_ ? 1 : outputs();
-    return {weight_part(state, sample), outputs(), inputs(), {column_step, step}};
-  }
-
-  const Slow& weights() const { return weights_; }
-  const Slow& bias() const { return bias_; }
   Index samples() const { return samples_; }
   Scalar clip() const { return clip_; }
+  const SlowMatrices& weights() const { return weights_; }
+  const SlowMatrices& bias() const { return bias_; }
 
-  /// y += x (W + w): the transpose of the next.
-  void add_weight_product(Scalar* state, const Scalar* x, Scalar* y) const {
-    across_ ? add_product<Direction::across>(state, x, y)
-            : add_product<Direction::down>(state, x, y);
+  /// Numbers of one sample: weights and biases.
+  Index sample_size() const { return weights_.rows * weights_.cols + bias_.cols; }
+  template <class S>  // Scalar or const Scalar
+  S* bias_part(S* sample) const {
+    return sample + weights_.rows * weights_.cols;
+  }
+  /// A sample's weights as outputs x inputs.
+  StridedMatrixMap<Scalar> weight_matrix(Scalar* sample) const {
+    const Index step = input_major() ? 1 : inputs();
+    const Index column_step = input_major() ? outputs() : 1;
+    return {sample, outputs(), inputs(), {column_step, step}};
   }
 
-  /// u += (W + w) d.
-  void add_transposed_product(Scalar* state, const Scalar* d, Scalar* u) const {
-    across_ ? add_product<Direction::down>(state, d, u)
-            : add_product<Direction::across>(state, d, u);
+  /// Chooses the rows in which one of some vectors, each inputs x samples, is not 0; all rows where
+  /// the list has none, or rows are outputs.
+  template <class... Inputs>
+  void choose_rows(Index sample, const Inputs*... vectors) const {
+    if (!input_major() || sizeof...(vectors) == 0) return choose_all_rows(sample);
+    List& list = lists_[sample];
+    const Index n = weights_.rows, first = sample * n;
+    Index count = 0;
+    for (Index i = 0; i < n; ++i) {
+      list.own[count] = static_cast<std::int32_t>(i);
+      count += static_cast<Index>(((vectors[first + i] != Scalar(0)) || ...));
+    }
+    list.rows = list.own;
+    list.count = count;
+  }
+  void choose_all_rows(Index sample) const {
+    lists_[sample].rows = all_;
+    lists_[sample].count = weights_.rows;
   }
 
-  /// Calls f(first row, rows, sample) for tiles of the weights, all samples of a tile in a row:
-  /// they share the tile's slow weights while these are in the first-level cache. Every other
-  /// version goes through the tiles from the last to the first: of weights that the second-level
-  /// cache cannot hold, the part that the pass before has left there is used again. Measured with
-  /// 2 MB, LSTM with hidden 128, backward passes over one sample: 9.5 -> 7.7 ns per 16 weights.
+  /// Calls f(chosen rows, sample) for tiles of the weights, all samples of a tile in a row: they
+  /// share the tile's slow weights while these are in the first-level cache. Every other version
+  /// goes through the tiles from the last to the first: of weights that the second-level cache
+  /// cannot hold, the part that the pass before has left there is used again. Measured with 2 MB,
+  /// LSTM with hidden 128, backward passes over one sample: 9.5 -> 7.7 ns per 16 weights.
   template <class F>
   void for_row_tiles(Index version, F&& f) const {
-    const Index tile = std::max<Index>(1, tile_values / weights_.cols);
-    const Index tiles = (weights_.rows + tile - 1) / tile;
-    for (Index i = 0; i < tiles; ++i) {
-      const Index first = (version % 2 == 0 ? i : tiles - 1 - i) * tile;
-      const Index count = std::min(tile, weights_.rows - first);
-      for (Index s = 0; s < samples_; ++s) f(first, count, s);
+    const Index height = std::max<Index>(1, tile_values / weights_.cols);
+    const Index tiles = (weights_.rows + height - 1) / height;
+    const bool down = version % 2 == 0;
+    for (Index s = 0; s < samples_; ++s) lists_[s].done = down ? 0 : lists_[s].count;
+    for (Index k = 0; k < tiles; ++k) {
+      const Index tile = down ? k : tiles - 1 - k;
+      for (Index s = 0; s < samples_; ++s) {
+        List& list = lists_[s];
+        const Index from = list.done;
+        if (down) {
+          while (list.done < list.count && list.rows[list.done] < (tile + 1) * height) ++list.done;
+        } else {
+          while (list.done > 0 && list.rows[list.done - 1] >= tile * height) --list.done;
+        }
+        const Index first = std::min(from, list.done);
+        const Index last = std::max(from, list.done);
+        if (first != last) f(Rows(list.rows + first, list.rows + last), s);
+      }
     }
   }
 
+  /// y += x (W + scale v) of one sample in its chosen rows. With ScaleAdjoint returns dy (x v).
+  template <bool ScaleAdjoint = false>
+  Scalar add_product(Index sample, const Scalar* v, double scale, const Scalar* x, Scalar* y,
+                     const Scalar* dy = nullptr) const {
+    return input_major()
+               ? add_product<kernels::Sum::over_rows, ScaleAdjoint>(sample, v, scale, x, y, dy)
+               : add_product<kernels::Sum::over_columns, ScaleAdjoint>(sample, v, scale, x, y, dy);
+  }
+  /// u += (W + scale v) d, likewise. With ScaleAdjoint returns du (v d).
+  template <bool ScaleAdjoint = false>
+  Scalar add_transposed_product(Index sample, const Scalar* v, double scale, const Scalar* d,
+                                Scalar* u, const Scalar* du = nullptr) const {
+    return input_major()
+               ? add_product<kernels::Sum::over_columns, ScaleAdjoint>(sample, v, scale, d, u, du)
+               : add_product<kernels::Sum::over_rows, ScaleAdjoint>(sample, v, scale, d, u, du);
+  }
+
   /// y += x (W + w) + b + beta, with the sums in the order of `apply` with an update of `version`.
-  void read(Index version, Scalar* state, const Scalar* x, Scalar* y) const {
-    across_ ? read<Direction::across>(version, state, x, y)
-            : read<Direction::down>(version, state, x, y);
+  /// scales: of the samples.
+  void read(Index version, const Scalar* const* v, const double* scales, const Node<Scalar>& x,
+            Scalar* y) const {
+    const Scalar one = 1;
+    for (Index s = 0; s < samples_; ++s) {
+      kernels::fast_product<kernels::Sum::over_rows, false>(
+          bias_, first_row(), bias_part(v[s]), static_cast<Scalar>(scales[s]), &one,
+          y + s * outputs(), static_cast<const Scalar*>(nullptr));
+      x.zeros_are_silent() ? choose_rows(s, x.value) : choose_all_rows(s);
+    }
+    for_row_tiles(version, [&](Rows rows, Index s) {
+      const auto run = [&]<kernels::Sum sum>() {
+        kernels::fast_product<sum, false>(weights_, rows, v[s], static_cast<Scalar>(scales[s]),
+                                          x.value + s * inputs(), y + s * outputs(),
+                                          static_cast<const Scalar*>(nullptr));
+      };
+      input_major() ? run.template operator()<kernels::Sum::over_rows>()
+                    : run.template operator()<kernels::Sum::over_columns>();
+    });
   }
 
-  /// The update from one state to another, and if Read, y += x (W + w') + b + beta'.
-  template <bool Read>
-  void apply(const Entry& entry, Scalar* from, Scalar* to, const Scalar* x, Scalar* y) const {
-    const auto run = [&]<bool Clip>(std::bool_constant<Clip>) {
-      apply_to_bias<Read ? Direction::down : Direction::none, Clip>(entry, from, to, y);
-      if constexpr (!Read) {
-        apply_to_weights<Direction::none, Clip>(entry, from, to, x, y);
-      } else if (across_) {
-        apply_to_weights<Direction::across, Clip>(entry, from, to, x, y);
-      } else {
-        apply_to_weights<Direction::down, Clip>(entry, from, to, x, y);
-      }
-    };
-    clip_ > 0 ? run(std::true_type{}) : run(std::false_type{});
+  /// The update from one place to another, which may be the same where it is lazy, and where x is
+  /// given, y += x (W + w') + b + beta'.
+  void apply(const Entry& entry, const Scalar* const* from, Scalar* const* to,
+             const Node<Scalar>* x, Scalar* y) const {
+    for (Index s = 0; s < samples_; ++s) {
+      const Scalar one = 1;
+      apply_to_rows(entry.samples[s], bias_, first_row(), bias_part(from[s]), bias_part(to[s]),
+                    entry.bias_update(s, clip_), kernels::Sum::over_rows, &one,
+                    x == nullptr ? nullptr : y + s * outputs());
+      choose_rows_of(entry, s, x);
+    }
+    const auto sum = input_major() ? kernels::Sum::over_rows : kernels::Sum::over_columns;
+    for_row_tiles(entry.version, [&](Rows rows, Index s) {
+      apply_to_rows(entry.samples[s], weights_, rows, from[s], to[s],
+                    entry.weight_update(s, layout_, clip_), sum,
+                    x == nullptr ? nullptr : x->value + s * inputs(),
+                    x == nullptr ? nullptr : y + s * outputs());
+    });
   }
 
-  /// An update of one sample alone, weights and then biases in place, with A where it is given.
-  void apply_to_sample(const Entry& entry, Index sample, const Scalar* alpha, Scalar* state) const {
-    Slow weights = weights_;
+  /// An update of one sample alone, weights in some rows and biases, with A where it is given.
+  void apply_to_sample(const Entry& entry, Index sample, Rows rows, const Scalar* alpha,
+                       const Scalar* from, Scalar* to) const {
+    SlowMatrices weights = weights_;
     if (alpha != nullptr) weights.alpha = alpha;
-    Scalar* bias = bias_part(state, 0);
-    const auto run = [&]<bool Clip>(std::bool_constant<Clip>) {
-      kernels::update_product<Direction::none, Clip, Scalar>(
-          weights, state, state, entry.factors(sample, clip_, across_), nullptr, nullptr);
-      kernels::update_product<Direction::none, Clip, Scalar>(
-          bias_, bias, bias, entry.bias_factors(sample, clip_), nullptr, nullptr);
-    };
-    clip_ > 0 ? run(std::true_type{}) : run(std::false_type{});
+    apply_to_rows(entry.samples[sample], weights, rows, from, to,
+                  entry.weight_update(sample, layout_, clip_), kernels::Sum::over_rows, nullptr,
+                  nullptr);
+    apply_to_rows(entry.samples[sample], bias_, first_row(), bias_part(from), bias_part(to),
+                  entry.bias_update(sample, clip_), kernels::Sum::over_rows, nullptr, nullptr);
   }
+
+  /// A lazy update of one sample taken back, in place.
+  void invert(const Entry& entry, Index sample, Rows rows, Scalar* v) const {
+    kernels::invert_update(weights_, rows, v, entry.weight_update(sample, layout_, clip_));
+    kernels::invert_update(bias_, first_row(), bias_part(v), entry.bias_update(sample, clip_));
+  }
+
+  /// The rows of a sample that an update changes, until the next choice.
+  Rows changed_rows(const Entry& entry, Index sample) const {
+    choose_rows_of(entry, sample, nullptr);
+    return {lists_[sample].rows, lists_[sample].rows + lists_[sample].count};
+  }
+
+  Rows all_rows() const { return {all_, static_cast<std::size_t>(weights_.rows)}; }
+  Rows first_row() const { return {all_, 1}; }
 
  private:
   // 8 KB of A and of W: both tiles and a few rows of each sample fit the first-level cache.
   static constexpr Index tile_values = 8192 / static_cast<Index>(sizeof(Scalar));
 
-  template <Direction direction>
-  void add_product(Scalar* state, const Scalar* from, Scalar* to) const {
-    const bool down = direction == Direction::down;
-    const Index from_size = down ? weights_.rows : weights_.cols;
-    const Index to_size = down ? weights_.cols : weights_.rows;
-    for (Index s = 0; s < samples_; ++s) {
-      kernels::fast_product<direction>(weights_, weight_part(state, s), from + s * from_size,
-                                       to + s * to_size);
+  /// A sample's chosen rows, and how far the tiles have come.
+  struct List {
+    std::int32_t* own;
+    const std::int32_t* rows;
+    Index count;
+    Index done;
+  };
+
+  template <kernels::Sum sum, bool ScaleAdjoint>
+  Scalar add_product(Index sample, const Scalar* v, double scale, const Scalar* from, Scalar* to,
+                     const Scalar* to_adjoint) const {
+    const List& list = lists_[sample];
+    return kernels::fast_product<sum, ScaleAdjoint>(weights_, Rows(list.rows, list.rows + list.count),
+                                                    v, static_cast<Scalar>(scale), from, to,
+                                                    to_adjoint);
+  }
+
+  void choose_rows_of(const Entry& entry, Index s, const Node<Scalar>* x) const {
+    const bool read_all = x != nullptr && !x->zeros_are_silent();
+    if (!entry.samples[s].lazy || !entry.pre->zeros_are_silent() || read_all) {
+      choose_all_rows(s);
+    } else if (x == nullptr) {
+      choose_rows(s, entry.pre->value);
+    } else {
+      choose_rows(s, entry.pre->value, x->value);
     }
   }
 
-  template <Direction direction>
-  void read(Index version, Scalar* state, const Scalar* x, Scalar* y) const {
-    const Scalar one = 1;
-    for (Index s = 0; s < samples_; ++s) {
-      kernels::fast_product<Direction::down>(bias_, bias_part(state, s), &one, y + s * outputs());
-    }
-    for_row_tiles(version, [&](Index first, Index count, Index s) {
-      kernels::fast_product<direction>(
-          weights_.part(first, count), weight_part(state, s) + first * weights_.cols,
-          x + s * inputs() + (direction == Direction::down ? first : 0),
-          y + s * outputs() + (direction == Direction::across ? first : 0));
-    });
-  }
-
-  template <Direction direction, bool Clip>
-  void apply_to_bias(const Entry& entry, Scalar* from, Scalar* to, Scalar* y) const {
-    const Scalar one = 1;
-    for (Index s = 0; s < samples_; ++s) {
-      kernels::update_product<direction, Clip>(
-          bias_, bias_part(from, s), bias_part(to, s), entry.bias_factors(s, clip_), &one,
-          direction == Direction::none ? y : y + s * outputs());
-    }
-  }
-
-  template <Direction direction, bool Clip>
-  void apply_to_weights(const Entry& entry, Scalar* from, Scalar* to, const Scalar* x,
-                        Scalar* y) const {
-    for_row_tiles(entry.version, [&](Index first, Index count, Index s) {
-      kernels::Update<Scalar> update = entry.factors(s, clip_, across_);
-      update.by_row += first;
-      const Index at = first * weights_.cols;
-      const Scalar* in = x;
-      Scalar* out = y;
-      if constexpr (direction != Direction::none) {
-        in += s * inputs() + (direction == Direction::down ? first : 0);
-        out += s * outputs() + (direction == Direction::across ? first : 0);
+  /// Without x only the update.
+  void apply_to_rows(const SampleUpdate<Scalar>& how, const SlowMatrices& slow, Rows rows,
+                     const Scalar* from, Scalar* to, const kernels::Update<Scalar>& update,
+                     kernels::Sum sum, const Scalar* x, Scalar* y) const {
+    using kernels::Decay, kernels::Sum;
+    const auto run = [&]<Sum which, Decay decay>() {
+      kernels::update_product<which, decay>(slow, rows, from, to, update,
+                                            static_cast<Scalar>(how.scale), x, y);
+    };
+    const auto run_sum = [&]<Decay decay>() {
+      if (y == nullptr) {
+        run.template operator()<Sum::none, decay>();
+      } else if (sum == Sum::over_rows) {
+        run.template operator()<Sum::over_rows, decay>();
+      } else {
+        run.template operator()<Sum::over_columns, decay>();
       }
-      kernels::update_product<direction, Clip>(weights_.part(first, count),
-                                               weight_part(from, s) + at, weight_part(to, s) + at,
-                                               update, in, out);
-    });
+    };
+    if (how.lazy) {
+      run_sum.template operator()<Decay::lazy>();
+    } else if (clip_ > 0) {
+      run_sum.template operator()<Decay::now_and_clip>();
+    } else {
+      run_sum.template operator()<Decay::now>();
+    }
   }
 
-  Slow weights_;
-  Slow bias_;
+  SlowMatrices weights_;
+  SlowMatrices bias_;
+  Layout layout_ = Layout::input_major;
   Index samples_ = 0;
   Scalar clip_ = 0;
-  bool across_ = false;
+  std::int32_t* all_ = nullptr;  // every row
+  List* lists_ = nullptr;        // of the samples
 };
 
 }  // namespace plastic::detail

@@ -6,7 +6,7 @@
 #include "plastic/synapse/detail/synapse_data.hpp"
 
 /// The tape nodes of a synapse. Each version of the fast weights is read by one node or more; the
-/// reads form a chain, so that a sweep which reaches a late read undoes every update before it.
+/// reads form a chain, so that a sweep which reaches a late read goes back over every update before it.
 namespace plastic::detail {
 
 /// The first node of a synapse: swept last, it hands on what the sweep has gathered.
@@ -20,7 +20,8 @@ class SynapseStart final : public Node<Scalar> {
   SynapseData<Scalar>* data_;
 };
 
-/// Reads one version of the weights; the first of a version also undoes the updates that led to it.
+/// Reads one version of the weights; the first of a version also goes back over the
+/// updates that led to it.
 template <class Scalar>
 class SynapseRead : public Node<Scalar> {
  public:
@@ -65,24 +66,28 @@ class SynapseRead : public Node<Scalar> {
 
   Node<Scalar>& argument() const { return *argument_[0]; }
   SynapseData<Scalar>& data() const { return *data_; }
-  bool has_update() const { return entry_ != nullptr; }
-  bool undoes() const { return first_ && has_update(); }
-  Scalar* state() const { return data_->history.state_after(entry_); }
   Scalar* argument_adjoint(Tape<Scalar>& tape) const {
     return argument().needs_adjoint ? tape.open_adjoint(argument()).data() : nullptr;
   }
 
+  /// Comes to the version that was read.
   void enter(Tape<Scalar>& tape) const {
     data_->begin_sweep(tape);
     if (previous_ != nullptr) tape.open_adjoint(*previous_);
+    if (data_->options.plastic) data_->walk.come_to(entry_);
   }
 
-  /// The use x, dy came first after the newest of the updates to undo.
-  void undo(Tape<Scalar>& tape, const Scalar* x, const Scalar* dy, bool uses_bias,
-            Scalar* dx) const {
-    data_->undo(tape, *entry_, x, dy, uses_bias, dx);
+  bool has_update() const { return entry_ != nullptr; }
+  /// Whether the sweep goes from here to an older version.
+  bool leaves_version() const { return first_ && has_update(); }
+
+  /// Goes back to the version that was read before. The use came first after the newest of the
+  /// updates in between.
+  void leave_version(Tape<Scalar>& tape, const Use<Scalar>& use, Scalar* dx) const {
+    const auto alpha = data_->alpha_adjoints(tape);
+    data_->walk.cross(tape, *entry_, use, dx, alpha);
     for (Entry* e = entry_->previous; e != down_to_; e = e->previous) {
-      data_->undo(tape, *e, data_->zeros, data_->zeros, false, nullptr);
+      data_->walk.cross(tape, *e, {}, nullptr, alpha);
     }
   }
 
@@ -110,37 +115,44 @@ class SynapseRead : public Node<Scalar> {
   Node<Scalar>* previous_ = nullptr;
 };
 
-template <class Read, class Scalar>
-Var<Scalar> append_read(SynapseData<Scalar>& data, const Var<Scalar>& argument, Index rows) {
+template <class Read, class Scalar, class... More>
+Var<Scalar> append_read(SynapseData<Scalar>& data, const Var<Scalar>& argument, Index rows,
+                        const More&... more) {
   Tape<Scalar>& tape = argument.tape();
   Scalar* memory = tape.allocate(rows * argument.cols());
-  auto* node = tape.template emplace<Read>(&data, &argument.node());
+  auto* node = tape.template emplace<Read>(&data, &argument.node(), more...);
   node->value = memory;
   node->rows = rows;
   node->cols = argument.cols();
   return {&tape, node};
 }
 
-/// u = (W + w) d.
+/// u = (W + w) d; where `alive` is given (inputs x samples), only in the rows where it is not 0, and 0
+/// in the others.
 template <class Scalar>
 class TransposedRead final : public SynapseRead<Scalar> {
  public:
-  using SynapseRead<Scalar>::SynapseRead;
+  TransposedRead(SynapseData<Scalar>* data, Node<Scalar>* argument, const Scalar* alive)
+      : SynapseRead<Scalar>(data, argument), alive_(alive) {}
 
   void propagate(Tape<Scalar>& tape) override {
     this->enter(tape);
     SynapseData<Scalar>& data = this->data();
-    const Scalar* d = this->argument().value;
-    const Scalar* du = this->adjoint;
-    data.add_slow(tape, du, d);
+    if (alive_ != nullptr) {
+      for (Index k = 0; k < this->rows * this->cols; ++k) {
+        if (alive_[k] == Scalar(0)) this->adjoint[k] = 0;
+      }
+    }
+    const Use<Scalar> use{this->adjoint, this->argument().value};
+    data.add_slow(tape, use.x, use.dy);
     Scalar* dd = this->argument_adjoint(tape);
     if (!data.options.plastic) {
-      if (dd != nullptr) data.add_slow_product(du, dd);
+      if (dd != nullptr) data.add_slow_product(use.x, dd);
       return;
     }
-    if (dd != nullptr) data.history.add_weight_product(this->state(), du, dd);
-    if (this->has_update()) data.add_fast(du, d);
-    if (this->undoes()) this->undo(tape, data.zeros, data.zeros, false, nullptr);
+    data.walk.pass_to_output(use, dd);
+    if (this->has_update()) data.walk.add_use(use);
+    if (this->leaves_version()) this->leave_version(tape, {}, nullptr);
   }
 
  protected:
@@ -148,16 +160,27 @@ class TransposedRead final : public SynapseRead<Scalar> {
     reject("Tape::gradient", "the path to the loss", "differentiated at most twice",
            "a third derivative of a plastic layer");
   }
+
+ private:
+  const Scalar* alive_;
 };
 
 template <class Scalar>
-Var<Scalar> read_transposed(SynapseData<Scalar>& data, const Var<Scalar>& d) {
-  const Var<Scalar> u = append_read<TransposedRead<Scalar>>(data, d, data.inputs());
+Var<Scalar> read_transposed(SynapseData<Scalar>& data, const Var<Scalar>& d,
+                            const Scalar* alive = nullptr) {
+  const Var<Scalar> u = append_read<TransposedRead<Scalar>>(data, d, data.inputs(), alive);
+  Scalar* to = u.node().value;
   u.node().value_map().setZero();
-  if (data.options.plastic) {
-    data.history.add_transposed_product(data.history.latest(), d.node().value, u.node().value);
-  } else {
-    data.add_slow_transposed_product(d.node().value, u.node().value);
+  if (!data.options.plastic) {
+    data.add_slow_transposed_product(d.node().value, to);
+    return u;
+  }
+  History<Scalar>& history = data.history;
+  for (Index s = 0; s < history.samples(); ++s) {
+    const Scalar* v = history.latest(s);
+    alive == nullptr ? history.choose_all_rows(s) : history.choose_rows(s, alive);
+    history.add_transposed_product(s, v, history.scale(s), d.node().value + s * data.outputs(),
+                                   to + s * data.inputs());
   }
   return u;
 }
@@ -171,28 +194,28 @@ class ProductRead final : public SynapseRead<Scalar> {
   void propagate(Tape<Scalar>& tape) override {
     this->enter(tape);
     SynapseData<Scalar>& data = this->data();
-    const Scalar* x = this->argument().value;
-    const Scalar* dy = this->adjoint;
-    data.add_slow(tape, x, dy);
-    data.add_slow_bias(tape, dy);
+    const Use<Scalar> use{this->argument().value, this->adjoint, true,
+                          !this->argument().zeros_are_silent()};
+    data.add_slow(tape, use.x, use.dy);
+    data.add_slow_bias(tape, use.dy);
     Scalar* dx = this->argument_adjoint(tape);
     if (!data.options.plastic) {
-      if (dx != nullptr) data.add_slow_transposed_product(dy, dx);
-    } else if (this->undoes()) {
-      this->undo(tape, x, dy, true, dx);
+      if (dx != nullptr) data.add_slow_transposed_product(use.dy, dx);
+    } else if (this->leaves_version()) {
+      this->leave_version(tape, use, dx);
     } else {
-      if (dx != nullptr) data.history.add_transposed_product(this->state(), dy, dx);
-      if (this->has_update()) {
-        data.add_fast(x, dy);
-        data.add_fast_bias(dy);
-      }
+      data.walk.pass_to_input(use, dx);
+      if (this->has_update()) data.walk.add_use(use);
     }
   }
 
  protected:
   void record_argument(Tape<Scalar>& tape) override {
+    const Node<Scalar>& x = this->argument();
+    const bool masked = this->data().options.plastic && x.masks_zeros && !x.target;
     add_recorded(tape, this->argument(),
-                 read_transposed(this->data(), Var<Scalar>(&tape, this->recorded)));
+                 read_transposed(this->data(), Var<Scalar>(&tape, this->recorded),
+                                 masked ? x.value : nullptr));
   }
 };
 
@@ -200,7 +223,7 @@ template <class Scalar>
 Var<Scalar> read_product(SynapseData<Scalar>& data, const Var<Scalar>& x) {
   const Var<Scalar> y = append_read<ProductRead<Scalar>>(data, x, data.outputs());
   if (data.options.plastic) {
-    data.history.read(x.node().value, y.node().value);
+    data.history.read(x.node(), y.node().value);
   } else {
     y.node().value_map() = data.slow.bias.value().col(0).replicate(1, x.cols());
     data.add_slow_product(x.node().value, y.node().value);

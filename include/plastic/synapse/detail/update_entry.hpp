@@ -5,6 +5,21 @@
 
 namespace plastic::detail {
 
+/// How a layer's matrices lie in memory: a row holds the weights from one input or to one output.
+enum class Layout { input_major, output_major };
+
+/// What an update does to one sample's fast weights w = scale v: v' = keep v + rate A o (pre post^T)
+/// with keep = 1 where the decay is lazy, that is, where the scale takes it.
+template <class Scalar>
+struct SampleUpdate {
+  bool lazy = true;
+  Scalar keep = 1;
+  Scalar rate = 0;           ///< the rate of w, divided by the scale after the update
+  double scale = 1;          ///< after the update
+  Scalar* before = nullptr;  ///< v before the update, where it is kept
+  bool replayed = false;     ///< kept for the present part of a sweep only
+};
+
 /// One rank-one update of the fast weights of all samples, as factors, in a list over the episode:
 /// w' = (1 - decay) w + rate A o (pre post^T), and for the bias the same with pre activity
 /// `bias_pre`. pre: inputs x samples, post: outputs x samples, rate and decay: 1 x samples.
@@ -15,24 +30,22 @@ struct UpdateEntry {
   Node<Scalar>* rate = nullptr;
   Node<Scalar>* decay = nullptr;
   Scalar bias_pre = 0;
-  Index version = 0;           ///< of the weights before the update
-  Index place = 0;             ///< nodes on the tape when it was written
-  Scalar* snapshot = nullptr;  ///< the weights before the update, where they are kept
-  bool replayed = false;       ///< the snapshot is for the present part of a sweep only
-  bool invertible = false;     ///< undoing it loses little precision
+  Index version = 0;                        ///< of the weights before the update
+  Index place = 0;                          ///< nodes on the tape when it was written
+  SampleUpdate<Scalar>* samples = nullptr;  ///< one for each
   UpdateEntry* previous = nullptr;
   UpdateEntry* next = nullptr;
 
-  /// Of the weights, row by row: rows are the inputs, or the outputs where `across`.
-  kernels::Update<Scalar> factors(Index sample, Scalar clip, bool across) const {
+  kernels::Update<Scalar> weight_update(Index sample, Layout layout, Scalar clip) const {
     const Scalar* by_input = pre->value + sample * pre->rows;
     const Scalar* by_output = post->value + sample * post->rows;
-    return {across ? by_output : by_input, across ? by_input : by_output, rate->value[sample],
-            Scalar(1) - decay->value[sample], clip};
+    const bool by_rows = layout == Layout::input_major;
+    return {by_rows ? by_input : by_output, by_rows ? by_output : by_input, samples[sample].rate,
+            samples[sample].keep, clip};
   }
-  kernels::Update<Scalar> bias_factors(Index sample, Scalar clip) const {
-    return {&bias_pre, post->value + sample * post->rows, rate->value[sample],
-            Scalar(1) - decay->value[sample], clip};
+  kernels::Update<Scalar> bias_update(Index sample, Scalar clip) const {
+    return {&bias_pre, post->value + sample * post->rows, samples[sample].rate,
+            samples[sample].keep, clip};
   }
 };
 

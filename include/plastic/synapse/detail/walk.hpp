@@ -1,0 +1,302 @@
+#pragma once
+
+#include "plastic/kernels/fast_weights_adjoint.hpp"
+#include "plastic/synapse/detail/history.hpp"
+#include "plastic/tape/tape.hpp"
+
+namespace plastic::detail {
+
+/// A use of one version of the weights, y = x (W + w), with the adjoint of y: x inputs x samples, dy
+/// outputs x samples. Of u = (W + w) d, x is the adjoint of u and dy is d.
+template <class Scalar>
+struct Use {
+  const Scalar* x = nullptr;  ///< nullptr: no use
+  const Scalar* dy = nullptr;
+  bool of_bias = false;      ///< whether it adds the bias
+  bool zeros_count = false;  ///< whether the adjoint of x is wanted where x is 0
+};
+
+/// What a sweep over a synapse carries from version to version of its fast weights, from the newest
+/// back to the first: the weights v, their adjoint G, and the adjoint of the scale s.
+///
+/// For a use: dx = s v dy + W dy, G += s x dy^T, ds += x^T v dy. For a lazy update, with the rate
+/// r = eta / s' of v and s' = (1 - lambda) s: M = A o G, dq = r p^T M, dr = p^T M q,
+/// dA = r (p q^T) o G; then deta = dr / s', ds' -= dr r / s', d(1 - lambda) = s ds',
+/// ds = (1 - lambda) ds', and G stays. For another, whose s' is 1: G = keep G', with
+/// keep = (1 - lambda) s and dkeep = <v, G'>. Scalars are kept in double.
+template <class Scalar>
+class Walk {
+ public:
+  using Entry = UpdateEntry<Scalar>;
+
+  /// Adjoints of A, by rows as the passes have them, and of a.
+  struct AlphaAdjoints {
+    Scalar* weight = nullptr;
+    Scalar* bias = nullptr;
+  };
+
+  void open(Arena& arena, History<Scalar>& history) {
+    history_ = &history;
+    const auto samples = static_cast<std::size_t>(history.samples());
+    at_ = arena.allocate_array<Place>(samples);
+    const auto sums = static_cast<std::size_t>(2 * history.inputs() + history.outputs());
+    auto* memory = arena.allocate_array<Scalar>(samples * sums);
+    for (std::size_t s = 0; s < samples; ++s) at_[s].sums = memory + s * sums;
+    const auto largest = static_cast<std::size_t>(std::max(history.inputs(), history.outputs()));
+    zeros_ = arena.allocate_array<Scalar>(largest * samples);
+    std::fill_n(zeros_, largest * samples, Scalar(0));
+  }
+
+  /// A new sweep.
+  void begin() {
+    version_ = -1;
+    waiting_ = {};
+    for (Index s = 0; s < history_->samples(); ++s) {
+      if (!has_memory_) {
+        at_[s].adjoint = history_->take();
+        at_[s].own = history_->take();
+      }
+      at_[s].scale_adjoint = 0;
+      std::fill_n(at_[s].adjoint, history_->sample_size(), Scalar(0));
+    }
+    has_memory_ = true;
+  }
+
+  /// Comes to the version after `entry`, or to the first for nullptr.
+  void come_to(const Entry* entry) {
+    const Index version = entry == nullptr ? 0 : entry->version + 1;
+    for (Index s = 0; s < history_->samples(); ++s) {
+      Place& place = at_[s];
+      place.scale = history_->scale_after(entry, s);
+      if (version == version_) continue;
+      if (version == history_->present_version()) {
+        place.v = history_->present(s);
+      } else {
+        history_->copy_version(version, s, place.own);
+        place.v = place.own;
+      }
+    }
+    version_ = version;
+  }
+
+  /// dx += (W + w) dy where it is given, and what the scale gets where the version has an update;
+  /// x, dx: inputs x samples; dy: outputs x samples.
+  void pass_to_input(const Use<Scalar>& use, Scalar* dx) {
+    const History<Scalar>& h = *history_;
+    if (dx == nullptr && version_ == 0) return;
+    for (Index s = 0; s < h.samples(); ++s) {
+      Place& place = at_[s];
+      const Scalar* x = use.x + s * h.inputs();
+      const Scalar* dy = use.dy + s * h.outputs();
+      use.zeros_count ? h.choose_all_rows(s) : h.choose_rows(s, use.x);
+      Scalar* to = dx == nullptr ? place.sums : dx + s * h.inputs();
+      place.scale_adjoint += static_cast<double>(
+          h.template add_transposed_product<true>(s, place.v, place.scale, dy, to, x));
+    }
+  }
+
+  /// dd += du (W + w), likewise; du: inputs x samples, d: outputs x samples.
+  void pass_to_output(const Use<Scalar>& use, Scalar* dd) {
+    const History<Scalar>& h = *history_;
+    if (dd == nullptr && version_ == 0) return;
+    for (Index s = 0; s < h.samples(); ++s) {
+      Place& place = at_[s];
+      h.choose_rows(s, use.x);
+      Scalar* to = dd == nullptr ? place.sums : dd + s * h.outputs();
+      place.scale_adjoint += static_cast<double>(
+          h.template add_product<true>(s, place.v, place.scale, use.x + s * h.inputs(), to,
+                                       use.dy + s * h.outputs()));
+    }
+  }
+
+  /// Takes s x dy^T into the adjoint of the fast weights, at the latest before the next update, and
+  /// the bias's part at once.
+  void add_use(const Use<Scalar>& use) {
+    add_waiting_use();
+    waiting_ = use;
+    if (!use.of_bias) return;
+    for (Index s = 0; s < history_->samples(); ++s) {
+      const ConstMatrixMap<Scalar> dy(use.dy + s * outputs(), outputs(), 1);
+      MatrixMap<Scalar>(history_->bias_part(at_[s].adjoint), outputs(), 1) +=
+          static_cast<Scalar>(at_[s].scale) * dy;
+      at_[s].scale_adjoint += static_cast<double>(
+          dy.col(0).dot(ConstMatrixMap<Scalar>(history_->bias_part(at_[s].v), outputs(), 1).col(0)));
+    }
+  }
+
+  /// Goes back over `entry`, which has led to the present version, and the use that came first after
+  /// it (none: a Use without x); dx, inputs x samples, takes the use's share where it is given.
+  void cross(Tape<Scalar>& tape, Entry& entry, const Use<Scalar>& first, Scalar* dx,
+             const AlphaAdjoints& alpha) {
+    const Index n = inputs(), m = outputs();
+    const Use<Scalar> use = first.x == nullptr ? Use<Scalar>{zeros_, zeros_} : first;
+    for (Index s = 0; s < history_->samples(); ++s) {
+      Place& place = at_[s];
+      std::fill_n(place.sums, 2 * n + m, Scalar(0));
+      place.keep_adjoint = 0;
+      if (!entry.samples[s].lazy) place.v = history_->kept_before(entry, s);
+      choose_rows(entry, use, s);
+    }
+    const bool over_rows = history_->input_major();
+    history_->for_row_tiles(entry.version, [&](kernels::Rows rows, Index s) {
+      Place& place = at_[s];
+      const SampleUpdate<Scalar>& how = entry.samples[s];
+      kernels::UpdateAdjoint<Scalar> total{place.adjoint,
+                                           alpha.weight,
+                                           place.input_sum(),
+                                           over_rows ? place.pre_sum(n) : place.post_sum(n),
+                                           over_rows ? place.post_sum(n) : place.pre_sum(n)};
+      pass<true>(how, history_->weights(), rows, place.v, place.own,
+                 entry.weight_update(s, history_->layout(), history_->clip()),
+                 outer_product(use.x, use.dy, s),
+                 waiting_.x == nullptr ? kernels::OuterProduct<Scalar>{}
+                                       : outer_product(waiting_.x, waiting_.dy, s),
+                 total, place);
+    });
+    for (Index s = 0; s < history_->samples(); ++s) {
+      cross_bias(entry, use, alpha, s);
+      hand_on(tape, entry, dx, s);
+    }
+    waiting_ = {};
+    version_ = entry.version;
+    for (Index s = 0; s < history_->samples(); ++s) {
+      if (entry.samples[s].lazy) at_[s].v = at_[s].own;
+      if (entry.next != nullptr) history_->release(*entry.next, s);
+      at_[s].scale = history_->scale_after(entry.previous, s);
+    }
+  }
+
+ private:
+  /// Where a sample's sweep is.
+  struct Place {
+    const Scalar* v = nullptr;   // of the present version
+    Scalar* own = nullptr;       // where inverted updates lead
+    Scalar* adjoint = nullptr;   // G
+    double scale = 1;            // s
+    double scale_adjoint = 0;    // ds
+    double keep_adjoint = 0;     // of the update that is being crossed
+    Scalar bias_pre_sum = 0;     // likewise, without the factor rate
+    Scalar* sums = nullptr;      // inputs, inputs, outputs
+
+    Scalar* input_sum() const { return sums; }
+    Scalar* pre_sum(Index inputs) const { return sums + inputs; }
+    Scalar* post_sum(Index inputs) const { return sums + 2 * inputs; }
+  };
+
+  Index inputs() const { return history_->inputs(); }
+  Index outputs() const { return history_->outputs(); }
+
+  /// The outer product of a use by rows and columns of the matrices.
+  kernels::OuterProduct<Scalar> outer_product(const Scalar* x, const Scalar* dy, Index s) const {
+    x += s * inputs();
+    dy += s * outputs();
+    return history_->input_major() ? kernels::OuterProduct<Scalar>{x, dy}
+                                   : kernels::OuterProduct<Scalar>{dy, x};
+  }
+
+  /// The rows that are not silent in the update and in both uses; all where v moves to memory of the
+  /// walk's own.
+  void choose_rows(const Entry& entry, const Use<Scalar>& use, Index s) const {
+    if (!entry.samples[s].lazy || at_[s].v != at_[s].own || use.zeros_count ||
+        !entry.pre->zeros_are_silent()) {
+      history_->choose_all_rows(s);
+    } else if (waiting_.x == nullptr) {
+      history_->choose_rows(s, entry.pre->value, use.x);
+    } else {
+      history_->choose_rows(s, entry.pre->value, use.x, waiting_.x);
+    }
+  }
+
+  void add_waiting_use() {
+    if (waiting_.x == nullptr) return;
+    for (Index s = 0; s < history_->samples(); ++s) {
+      history_->weight_matrix(at_[s].adjoint).noalias() +=
+          static_cast<Scalar>(at_[s].scale) *
+          ConstMatrixMap<Scalar>(waiting_.dy + s * outputs(), outputs(), 1) *
+          ConstMatrixMap<Scalar>(waiting_.x + s * inputs(), 1, inputs());
+    }
+    waiting_ = {};
+  }
+
+  /// One backward pass over rows of a sample's weights or biases.
+  template <bool Weights>
+  void pass(const SampleUpdate<Scalar>& how, const kernels::SlowMatrices<Scalar>& slow,
+            kernels::Rows rows, const Scalar* v, Scalar* own,
+            const kernels::Update<Scalar>& update, const kernels::OuterProduct<Scalar>& use,
+            const kernels::OuterProduct<Scalar>& second, kernels::UpdateAdjoint<Scalar>& total,
+            Place& place) const {
+    const auto run = [&](auto over_rows, auto has_second) {
+      constexpr auto sum =
+          over_rows() ? kernels::Sum::over_rows : kernels::Sum::over_columns;
+      if (how.lazy) {
+        kernels::lazy_update_adjoint<sum, has_second()>(
+            slow, rows, v, own, update, static_cast<Scalar>(how.scale), use, second, total);
+      } else if (history_->clip() > 0) {
+        kernels::decayed_update_adjoint<sum, has_second(), true>(slow, rows, v, update, use, second,
+                                                                 total);
+      } else {
+        kernels::decayed_update_adjoint<sum, has_second(), false>(slow, rows, v, update, use,
+                                                                  second, total);
+      }
+    };
+    if constexpr (Weights) {
+      with_constants(run, history_->input_major(), waiting_.x != nullptr);
+    } else {
+      run(std::true_type{}, std::false_type{});
+    }
+    place.scale_adjoint += total.scale;
+    place.keep_adjoint += total.keep;
+  }
+
+  void cross_bias(const Entry& entry, const Use<Scalar>& use, const AlphaAdjoints& alpha, Index s) {
+    Place& place = at_[s];
+    const Scalar x = use.of_bias ? 1 : 0;
+    Scalar input = 0;
+    place.bias_pre_sum = 0;
+    kernels::UpdateAdjoint<Scalar> total{history_->bias_part(place.adjoint), alpha.bias, &input,
+                                         &place.bias_pre_sum, place.post_sum(inputs())};
+    pass<false>(entry.samples[s], history_->bias(), history_->first_row(),
+                history_->bias_part(place.v), history_->bias_part(place.own),
+                entry.bias_update(s, history_->clip()), {&x, use.dy + s * outputs()}, {}, total,
+                place);
+  }
+
+  /// From the sums of a sample to the adjoints of what the update was made from.
+  void hand_on(Tape<Scalar>& tape, const Entry& entry, Scalar* dx, Index s) {
+    using Column = Eigen::Map<Vector<Scalar>>;
+    using ConstColumn = Eigen::Map<const Vector<Scalar>>;
+    const Index n = inputs(), m = outputs();
+    Place& place = at_[s];
+    const SampleUpdate<Scalar>& how = entry.samples[s];
+    const ConstColumn pre_sum(place.pre_sum(n), n), post_sum(place.post_sum(n), m);
+    if (dx != nullptr) Column(dx + s * n, n) += ConstColumn(place.input_sum(), n);
+    if (entry.pre->needs_adjoint) {
+      tape.open_adjoint(*entry.pre).col(s) += how.rate * pre_sum;
+    }
+    if (entry.post->needs_adjoint) {
+      tape.open_adjoint(*entry.post).col(s) += how.rate * post_sum;
+    }
+    const double dr = static_cast<double>(ConstColumn(entry.pre->value + s * n, n).dot(pre_sum) +
+                                          entry.bias_pre * place.bias_pre_sum);
+    const double scale_before = history_->scale_after(entry.previous, s);
+    const auto keep = static_cast<double>(Scalar(1) - entry.decay->value[s]);
+    if (how.lazy) place.scale_adjoint -= dr * static_cast<double>(how.rate) / how.scale;
+    const double of_product = how.lazy ? place.scale_adjoint : place.keep_adjoint;
+    if (entry.rate->needs_adjoint) {
+      tape.open_adjoint(*entry.rate)(0, s) += static_cast<Scalar>(dr / how.scale);
+    }
+    if (entry.decay->needs_adjoint) {
+      tape.open_adjoint(*entry.decay)(0, s) -= static_cast<Scalar>(scale_before * of_product);
+    }
+    place.scale_adjoint = keep * of_product;
+  }
+
+  History<Scalar>* history_ = nullptr;
+  Place* at_ = nullptr;  // of the samples
+  Scalar* zeros_ = nullptr;
+  Index version_ = -1;
+  bool has_memory_ = false;
+  Use<Scalar> waiting_;  // whose outer product G still lacks
+};
+
+}  // namespace plastic::detail
