@@ -308,7 +308,8 @@ struct Fading {
         gradients(cell.zero_gradients()) {
     for (std::size_t l = 0; l < cell.layer_names().size(); ++l) {
       const plastic::Matrix<float> weight = start.fast_weight(l, 0);
-      start.set_fast_weight(l, 0, plastic::Matrix<float>::Constant(weight.rows(), weight.cols(), 1e-3f));
+      start.set_fast_weight(l, 0,
+                            plastic::Matrix<float>::Constant(weight.rows(), weight.cols(), 1e-3f));
     }
   }
 

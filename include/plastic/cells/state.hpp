@@ -92,7 +92,8 @@ class CellState {
   /// @}
   /// @{
   /// Set them. Throw likewise, and if the shape is another.
-  void set_fast_weight(std::size_t l, Index sample, const Eigen::Ref<const Matrix<Scalar>>& weight) {
+  void set_fast_weight(std::size_t l, Index sample,
+                       const Eigen::Ref<const Matrix<Scalar>>& weight) {
     synapse(l).set_fast_weight(sample, weight);
   }
   void set_fast_bias(std::size_t l, Index sample, const Eigen::Ref<const Vector<Scalar>>& bias) {

@@ -64,8 +64,8 @@ struct CellStateAccess {
   }
 };
 
-/// Calls f(name, shape, part) for every tensor of a state; part(numbers, s) is where a sample's part
-/// of it lies, as a matrix.
+/// Calls f(name, shape, part) for every tensor of a state; part(numbers, s) is where a sample's
+/// part of it lies, as a matrix.
 template <class Cell, class F>
 void for_state_tensors(const Cell& cell, Index samples, F&& f) {
   using Shape = std::vector<Index>;
@@ -81,12 +81,16 @@ void for_state_tensors(const Cell& cell, Index samples, F&& f) {
       const auto sample = [l](auto& all, Index s) -> auto& {
         return all.fast[l][static_cast<std::size_t>(s)];
       };
-      f(name + ".weight", Shape{samples, layers[l].inputs, layers[l].outputs},
-        [sample](auto& all, Index s) -> auto& { return sample(all, s).weight; });
-      f(name + ".bias", Shape{samples, layers[l].outputs},
-        [sample](auto& all, Index s) -> auto& { return sample(all, s).bias; });
-      f(name + ".scale", Shape{samples, 1},
-        [sample](auto& all, Index s) { return Eigen::Map<Vector<double>>(&sample(all, s).scale, 1); });
+      f(
+          name + ".weight", Shape{samples, layers[l].inputs, layers[l].outputs},
+          [sample](auto& all, Index s) -> auto& { return sample(all, s).weight; });
+      f(
+          name + ".bias", Shape{samples, layers[l].outputs}, [sample](auto& all, Index s) -> auto& {
+            return sample(all, s).bias;
+          });
+      f(name + ".scale", Shape{samples, 1}, [sample](auto& all, Index s) {
+        return Eigen::Map<Vector<double>>(&sample(all, s).scale, 1);
+      });
     }
   }
 }
@@ -108,10 +112,10 @@ using PartScalar =
 
 /// A live state as files hold it: the settings of its cell, the texts `samples` and `updates`
 /// (steps of the fast weights so far, which decide in which order sums are formed), and the tensors
-/// state.K [samples, hidden], fast.LAYER.weight [samples, inputs, outputs], fast.LAYER.bias [samples,
-/// outputs] and fast.LAYER.scale [samples, 1], in double: the fast weights are scale * weight and
-/// scale * bias, as FastSample keeps them. An update that waits is carried out in the file, and not in `state`. Throws
-/// std::invalid_argument unless it is a state of `net`.
+/// state.K [samples, hidden], fast.LAYER.weight [samples, inputs, outputs], fast.LAYER.bias
+/// [samples, outputs] and fast.LAYER.scale [samples, 1], in double: the fast weights are scale *
+/// weight and scale * bias, as FastSample keeps them. An update that waits is carried out in the
+/// file, and not in `state`. Throws std::invalid_argument unless it is a state of `net`.
 template <class Dynamics, class Rule, class Scalar>
 TensorFile to_tensors(const PlasticCell<Dynamics, Rule, Scalar>& net,
                       const CellState<Scalar>& state) {

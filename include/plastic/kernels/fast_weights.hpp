@@ -8,8 +8,8 @@
 
 /// The passes over fast weights of one sample, w = s v with a number s that takes the decay. Rows
 /// are contiguous: each holds the weights from one input to all outputs, or, of a layer with few
-/// outputs, those from all inputs to one output. Each pass walks the rows it is given once, with the
-/// sums over rows in registers.
+/// outputs, those from all inputs to one output. Each pass walks the rows it is given once, with
+/// the sums over rows in registers.
 namespace plastic::detail::kernels {
 
 /// x, or zero where it is below 2^-78 (float) or 2^-910 (double): so small that its decay or its

@@ -5,8 +5,9 @@
 /// The passes that go back over an update of fast weights and the first use after it.
 namespace plastic::detail::kernels {
 
-/// A use of W + scale v adds scale by_row by_column^T to the adjoint of v: `by_row` is the input and
-/// `by_column` the output's adjoint where the use sums over rows, the other way round over columns.
+/// A use of W + scale v adds scale by_row by_column^T to the adjoint of v: `by_row` is the input
+/// and `by_column` the output's adjoint where the use sums over rows, the other way round over
+/// columns.
 template <class Scalar>
 struct OuterProduct {
   const Scalar* by_row = nullptr;
@@ -30,7 +31,10 @@ struct UpdateAdjoint {
 ///   input += the product of W + scale v' with the adjoint of y, scale += <x y-adjoint^T, v'>;
 ///   by_row += M by_column, by_column += by_row M, A += rate (by_row by_column^T) o G', G = G';
 ///   v = v' - rate A o (by_row by_column^T), from `after` to `before`, which may be the same.
-/// Two rows at a time share the loads of what belongs to columns.
+/// Measured in the second-level cache (Intel, 2 MB), 3.4 ns per 16 weights, of which 2 are the
+/// writes of v and G alone; two rows at a time, two samples at a time, blocks of four vectors
+/// rather than eight and prefetching the next rows are no different, vectors of 256 bits take 1.5
+/// times as long.
 template <Sum sum, bool SecondUse, class Scalar>
 void lazy_update_adjoint(const SlowMatrices<Scalar>& slow, Rows rows, const Scalar* after,
                          Scalar* before, const Update<Scalar>& update, Scalar scale,
@@ -51,61 +55,44 @@ void lazy_update_adjoint(const SlowMatrices<Scalar>& slow, Rows rows, const Scal
       if constexpr (!over_rows) input_sum[k] = zero;
     });
     Packet scale_sum = zero;
-    const auto take = [&]<int R>(const std::int32_t* which) PLASTIC_INLINE {
-      Index at_row[R];
-      Packet by_row[R], rated[R], used[R], second_used[R], fast_sum[R], slow_sum[R], row_sum[R];
-      unrolled<R>([&](auto r) PLASTIC_INLINE {
-        const Index i = which[r];
-        at_row[r] = i * w.cols + first;
-        by_row[r] = pset1<Packet>(update.by_row[i]);
-        rated[r] = pset1<Packet>(update.rate * update.by_row[i]);
-        used[r] = pset1<Packet>(scale * use.by_row[i]);
-        if constexpr (SecondUse) second_used[r] = pset1<Packet>(scale * second.by_row[i]);
-        fast_sum[r] = slow_sum[r] = row_sum[r] = zero;
-      });
+    for (const std::int32_t i : rows) {
+      const Index row = i * w.cols + first;
+      const Packet by_row = pset1<Packet>(update.by_row[i]);
+      const Packet rated = pset1<Packet>(update.rate * update.by_row[i]);
+      const Packet use_row = pset1<Packet>(use.by_row[i]);
+      const Packet scaled_use = pset1<Packet>(scale * use.by_row[i]);
+      const Packet scaled_second = pset1<Packet>(SecondUse ? scale * second.by_row[i] : Scalar(0));
+      Packet fast_sum = zero, slow_sum = zero, row_sum = zero;
       unrolled<N>([&](auto k) PLASTIC_INLINE {
         const Index column = first + k * width<Packet>;
+        const Index at = row + k * width<Packet>;
         const Packet use_column = load<Packet>(use.by_column + column);
         const Packet by_column = load<Packet>(update.by_column + column);
-        unrolled<R>([&](auto r) PLASTIC_INLINE {
-          const Index at = at_row[r] + k * width<Packet>;
-          const Packet v = load<Packet>(after + at);
-          const Packet weight = load<Packet>(w.weight + at);
-          fast_sum[r] = pmadd(v, use_column, fast_sum[r]);
-          if constexpr (over_rows) {
-            slow_sum[r] = pmadd(weight, use_column, slow_sum[r]);
-          } else {
-            input_sum[k] = pmadd(pset1<Packet>(use.by_row[which[r]]), pmadd(scales, v, weight),
-                                 input_sum[k]);
-          }
-          Packet g = pmadd(used[r], use_column, load<Packet>(adjoint.fast + at));
-          if constexpr (SecondUse) {
-            g = pmadd(second_used[r], load<Packet>(second.by_column + column), g);
-          }
-          pstoreu(adjoint.fast + at, g);
-          const Packet alpha = load<Packet>(w.alpha + at);
-          const Packet m = pmul(alpha, g);
-          row_sum[r] = pmadd(m, by_column, row_sum[r]);
-          column_sum[k] = pmadd(m, by_row[r], column_sum[k]);
-          const Packet change = pmul(rated[r], by_column);
-          pstoreu(adjoint.alpha + at, pmadd(change, g, load<Packet>(adjoint.alpha + at)));
-          pstoreu(before + at, psub(v, pmul(change, alpha)));
-        });
-      });
-      unrolled<R>([&](auto r) PLASTIC_INLINE {
-        const Index i = which[r];
+        const Packet v = load<Packet>(after + at);
+        const Packet weight = load<Packet>(w.weight + at);
+        fast_sum = pmadd(v, use_column, fast_sum);
         if constexpr (over_rows) {
-          adjoint.input[i] += predux(pmadd(scales, fast_sum[r], slow_sum[r]));
+          slow_sum = pmadd(weight, use_column, slow_sum);
+        } else {
+          input_sum[k] = pmadd(use_row, pmadd(scales, v, weight), input_sum[k]);
         }
-        scale_sum = pmadd(pset1<Packet>(use.by_row[i]), fast_sum[r], scale_sum);
-        adjoint.by_row[i] += predux(row_sum[r]);
+        Packet g = pmadd(scaled_use, use_column, load<Packet>(adjoint.fast + at));
+        if constexpr (SecondUse) {
+          g = pmadd(scaled_second, load<Packet>(second.by_column + column), g);
+        }
+        pstoreu(adjoint.fast + at, g);
+        const Packet alpha = load<Packet>(w.alpha + at);
+        const Packet m = pmul(alpha, g);
+        row_sum = pmadd(m, by_column, row_sum);
+        column_sum[k] = pmadd(m, by_row, column_sum[k]);
+        const Packet change = pmul(rated, by_column);
+        pstoreu(adjoint.alpha + at, pmadd(change, g, load<Packet>(adjoint.alpha + at)));
+        pstoreu(before + at, psub(v, pmul(change, alpha)));
       });
-    };
-    constexpr int together = over_rows && N > 1 ? 2 : 1;
-    const std::int32_t* which = rows.data();
-    const std::int32_t* const end = which + rows.size();
-    for (; end - which >= together; which += together) take.template operator()<together>(which);
-    if (which != end) take.template operator()<1>(which);
+      if constexpr (over_rows) adjoint.input[i] += predux(pmadd(scales, fast_sum, slow_sum));
+      scale_sum = pmadd(use_row, fast_sum, scale_sum);
+      adjoint.by_row[i] += predux(row_sum);
+    }
     unrolled<N>([&](auto k) PLASTIC_INLINE {
       const Index column = first + k * width<Packet>;
       add_to(adjoint.by_column + column, column_sum[k]);

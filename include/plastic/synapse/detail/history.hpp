@@ -9,16 +9,16 @@ namespace plastic::detail {
 
 /// The fast weights of one layer for all samples of a shard, w = s v, as a history of updates.
 ///
-/// Version k is the state after k updates. An update is lazy where s can take its decay; then v only
-/// gains the change, in place, and gives it back when a sweep inverts the update. Where s would leave
-/// [1/8, 8], where a weight clip bounds w, and at every 64th update, v is decayed itself and s is 1
-/// again; of these versions a history that is differentiated keeps v before the update. So the
-/// rounding errors of inverting stay within a few times those of going forward. Each sample decides
-/// for itself, and its bits do not depend on its neighbours.
+/// Version k is the state after k updates. An update is lazy where s can take its decay; then v
+/// only gains the change, in place, and gives it back when a sweep inverts the update. Where s
+/// would leave [1/8, 8], where a weight clip bounds w, and at every 64th update, v is decayed
+/// itself and s is 1 again; of these versions a history that is differentiated keeps v before the
+/// update. So the rounding errors of inverting stay within a few times those of going forward. Each
+/// sample decides for itself, and its bits do not depend on its neighbours.
 ///
-/// Every `stride`-th kept copy stays. The stride is 1 at first and doubles whenever more than 32 and
-/// more than twice as many copies as it says are held, so that T steps keep O(sqrt T) copies without
-/// knowing T beforehand; what is missing is replayed.
+/// Every `stride`-th kept copy stays. The stride is 1 at first and doubles whenever more than 32
+/// and more than twice as many copies as it says are held, so that T steps keep O(sqrt T) copies
+/// without knowing T beforehand; what is missing is replayed.
 template <class Scalar>
 class History : public Passes<Scalar> {
  public:
@@ -156,8 +156,8 @@ class History : public Passes<Scalar> {
   Index present_version() const { return pending_ == nullptr ? versions() : pending_->version; }
   const Scalar* present(Index sample) const { return latest_[sample]; }
 
-  /// v of a sample before `entry`, which is not lazy: kept, or replayed from the nearest copy before
-  /// it and kept until `release`.
+  /// v of a sample before `entry`, which is not lazy: kept, or replayed from the nearest copy
+  /// before it and kept until `release`.
   const Scalar* kept_before(Entry& entry, Index sample) {
     Entry* from = &entry;
     while (from->samples[sample].before == nullptr) from = from->previous;

@@ -6,7 +6,8 @@
 #include "plastic/synapse/detail/synapse_data.hpp"
 
 /// The tape nodes of a synapse. Each version of the fast weights is read by one node or more; the
-/// reads form a chain, so that a sweep which reaches a late read goes back over every update before it.
+/// reads form a chain, so that a sweep which reaches a late read goes back over every update before
+/// it.
 namespace plastic::detail {
 
 /// The first node of a synapse: swept last, it hands on what the sweep has gathered.
@@ -127,8 +128,8 @@ Var<Scalar> append_read(SynapseData<Scalar>& data, const Var<Scalar>& argument, 
   return {&tape, node};
 }
 
-/// u = (W + w) d; where `alive` is given (inputs x samples), only in the rows where it is not 0, and 0
-/// in the others.
+/// u = (W + w) d; where `alive` is given (inputs x samples), only in the rows where it is not 0,
+/// and 0 in the others.
 template <class Scalar>
 class TransposedRead final : public SynapseRead<Scalar> {
  public:

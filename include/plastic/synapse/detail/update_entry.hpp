@@ -8,8 +8,8 @@ namespace plastic::detail {
 /// How a layer's matrices lie in memory: a row holds the weights from one input or to one output.
 enum class Layout { input_major, output_major };
 
-/// What an update does to one sample's fast weights w = scale v: v' = keep v + rate A o (pre post^T)
-/// with keep = 1 where the decay is lazy, that is, where the scale takes it.
+/// What an update does to one sample's fast weights w = scale v: v' = keep v + rate A o (pre
+/// post^T) with keep = 1 where the decay is lazy, that is, where the scale takes it.
 template <class Scalar>
 struct SampleUpdate {
   bool lazy = true;

@@ -6,8 +6,8 @@
 
 namespace plastic::detail {
 
-/// A use of one version of the weights, y = x (W + w), with the adjoint of y: x inputs x samples, dy
-/// outputs x samples. Of u = (W + w) d, x is the adjoint of u and dy is d.
+/// A use of one version of the weights, y = x (W + w), with the adjoint of y: x inputs x samples,
+/// dy outputs x samples. Of u = (W + w) d, x is the adjoint of u and dy is d.
 template <class Scalar>
 struct Use {
   const Scalar* x = nullptr;  ///< nullptr: no use
@@ -103,9 +103,8 @@ class Walk {
       Place& place = at_[s];
       h.choose_rows(s, use.x);
       Scalar* to = dd == nullptr ? place.sums : dd + s * h.outputs();
-      place.scale_adjoint += static_cast<double>(
-          h.template add_product<true>(s, place.v, place.scale, use.x + s * h.inputs(), to,
-                                       use.dy + s * h.outputs()));
+      place.scale_adjoint += static_cast<double>(h.template add_product<true>(
+          s, place.v, place.scale, use.x + s * h.inputs(), to, use.dy + s * h.outputs()));
     }
   }
 
@@ -119,13 +118,14 @@ class Walk {
       const ConstMatrixMap<Scalar> dy(use.dy + s * outputs(), outputs(), 1);
       MatrixMap<Scalar>(history_->bias_part(at_[s].adjoint), outputs(), 1) +=
           static_cast<Scalar>(at_[s].scale) * dy;
-      at_[s].scale_adjoint += static_cast<double>(
-          dy.col(0).dot(ConstMatrixMap<Scalar>(history_->bias_part(at_[s].v), outputs(), 1).col(0)));
+      at_[s].scale_adjoint += static_cast<double>(dy.col(0).dot(
+          ConstMatrixMap<Scalar>(history_->bias_part(at_[s].v), outputs(), 1).col(0)));
     }
   }
 
-  /// Goes back over `entry`, which has led to the present version, and the use that came first after
-  /// it (none: a Use without x); dx, inputs x samples, takes the use's share where it is given.
+  /// Goes back over `entry`, which has led to the present version, and the use that came first
+  /// after it (none: a Use without x); dx, inputs x samples, takes the use's share where it is
+  /// given.
   void cross(Tape<Scalar>& tape, Entry& entry, const Use<Scalar>& first, Scalar* dx,
              const AlphaAdjoints& alpha) {
     const Index n = inputs(), m = outputs();
@@ -141,9 +141,7 @@ class Walk {
     history_->for_row_tiles(entry.version, [&](kernels::Rows rows, Index s) {
       Place& place = at_[s];
       const SampleUpdate<Scalar>& how = entry.samples[s];
-      kernels::UpdateAdjoint<Scalar> total{place.adjoint,
-                                           alpha.weight,
-                                           place.input_sum(),
+      kernels::UpdateAdjoint<Scalar> total{place.adjoint, alpha.weight, place.input_sum(),
                                            over_rows ? place.pre_sum(n) : place.post_sum(n),
                                            over_rows ? place.post_sum(n) : place.pre_sum(n)};
       pass<true>(how, history_->weights(), rows, place.v, place.own,
@@ -169,14 +167,14 @@ class Walk {
  private:
   /// Where a sample's sweep is.
   struct Place {
-    const Scalar* v = nullptr;   // of the present version
-    Scalar* own = nullptr;       // where inverted updates lead
-    Scalar* adjoint = nullptr;   // G
-    double scale = 1;            // s
-    double scale_adjoint = 0;    // ds
-    double keep_adjoint = 0;     // of the update that is being crossed
-    Scalar bias_pre_sum = 0;     // likewise, without the factor rate
-    Scalar* sums = nullptr;      // inputs, inputs, outputs
+    const Scalar* v = nullptr;  // of the present version
+    Scalar* own = nullptr;      // where inverted updates lead
+    Scalar* adjoint = nullptr;  // G
+    double scale = 1;           // s
+    double scale_adjoint = 0;   // ds
+    double keep_adjoint = 0;    // of the update that is being crossed
+    Scalar bias_pre_sum = 0;    // likewise, without the factor rate
+    Scalar* sums = nullptr;     // inputs, inputs, outputs
 
     Scalar* input_sum() const { return sums; }
     Scalar* pre_sum(Index inputs) const { return sums + inputs; }
@@ -194,8 +192,8 @@ class Walk {
                                    : kernels::OuterProduct<Scalar>{dy, x};
   }
 
-  /// The rows that are not silent in the update and in both uses; all where v moves to memory of the
-  /// walk's own.
+  /// The rows that are not silent in the update and in both uses; all where v moves to memory of
+  /// the walk's own.
   void choose_rows(const Entry& entry, const Use<Scalar>& use, Index s) const {
     if (!entry.samples[s].lazy || at_[s].v != at_[s].own || use.zeros_count ||
         !entry.pre->zeros_are_silent()) {
@@ -221,13 +219,11 @@ class Walk {
   /// One backward pass over rows of a sample's weights or biases.
   template <bool Weights>
   void pass(const SampleUpdate<Scalar>& how, const kernels::SlowMatrices<Scalar>& slow,
-            kernels::Rows rows, const Scalar* v, Scalar* own,
-            const kernels::Update<Scalar>& update, const kernels::OuterProduct<Scalar>& use,
-            const kernels::OuterProduct<Scalar>& second, kernels::UpdateAdjoint<Scalar>& total,
-            Place& place) const {
+            kernels::Rows rows, const Scalar* v, Scalar* own, const kernels::Update<Scalar>& update,
+            const kernels::OuterProduct<Scalar>& use, const kernels::OuterProduct<Scalar>& second,
+            kernels::UpdateAdjoint<Scalar>& total, Place& place) const {
     const auto run = [&](auto over_rows, auto has_second) {
-      constexpr auto sum =
-          over_rows() ? kernels::Sum::over_rows : kernels::Sum::over_columns;
+      constexpr auto sum = over_rows() ? kernels::Sum::over_rows : kernels::Sum::over_columns;
       if (how.lazy) {
         kernels::lazy_update_adjoint<sum, has_second()>(
             slow, rows, v, own, update, static_cast<Scalar>(how.scale), use, second, total);
@@ -283,10 +279,10 @@ class Walk {
     if (how.lazy) place.scale_adjoint -= dr * static_cast<double>(how.rate) / how.scale;
     const double of_product = how.lazy ? place.scale_adjoint : place.keep_adjoint;
     if (entry.rate->needs_adjoint) {
-      tape.open_adjoint(*entry.rate)(0, s) += static_cast<Scalar>(dr / how.scale);
+      tape.open_adjoint (*entry.rate)(0, s) += static_cast<Scalar>(dr / how.scale);
     }
     if (entry.decay->needs_adjoint) {
-      tape.open_adjoint(*entry.decay)(0, s) -= static_cast<Scalar>(scale_before * of_product);
+      tape.open_adjoint (*entry.decay)(0, s) -= static_cast<Scalar>(scale_before * of_product);
     }
     place.scale_adjoint = keep * of_product;
   }
