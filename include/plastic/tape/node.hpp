@@ -26,7 +26,7 @@ class Node {
   std::size_t serial = 0;      ///< of all nodes that the tape has ever had
   bool needs_adjoint = false;  ///< whether a sweep brings it one
   bool leaf = false;           ///< whether `adjoint` is the caller's memory, which sweeps add to
-  bool masks_zeros = false;    ///< whether its operation drops the adjoint where the value is 0
+  bool masks_zeros = false;    ///< whether `propagate` passes on nothing where the value is 0
   bool target = false;         ///< in `wrt` itself while gradients are recorded
   bool wanted = false;         ///< on a path from `wrt` to the loss while gradients are recorded
   Node* recorded = nullptr;    ///< the recorded adjoint, likewise

@@ -25,7 +25,8 @@ namespace plastic {
 /// The same formula runs on plain matrices in a sweep and on Var in Tape::gradient, so that an
 /// operation is differentiable as often as the operations its formula uses. It sees Eigen arrays
 /// (maps) if `elementwise`, else Eigen matrices, or Var; it must not return references to locals. A
-/// sweep evaluates the returned expression straight into the adjoint.
+/// sweep evaluates the returned expression straight into the adjoint. `masks_zeros`, true where
+/// given, promises that the adjoint of the argument is 0 wherever the value is: see Node.
 template <std::size_t I>
 struct At {};
 

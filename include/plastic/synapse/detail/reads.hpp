@@ -120,12 +120,8 @@ template <class Read, class Scalar, class... More>
 Var<Scalar> append_read(SynapseData<Scalar>& data, const Var<Scalar>& argument, Index rows,
                         const More&... more) {
   Tape<Scalar>& tape = argument.tape();
-  Scalar* memory = tape.allocate(rows * argument.cols());
-  auto* node = tape.template emplace<Read>(&data, &argument.node(), more...);
-  node->value = memory;
-  node->rows = rows;
-  node->cols = argument.cols();
-  return {&tape, node};
+  return {&tape, tape.template emplace_result<Read>(rows, argument.cols(), &data, &argument.node(),
+                                                    more...)};
 }
 
 /// u = (W + w) d; where `alive` is given (inputs x samples), only in the rows where it is not 0,
