@@ -109,6 +109,18 @@ class Passes {
     lists_[sample].count = weights_.rows;
   }
 
+  /// Copies the rows of a sample that are not chosen.
+  void copy_other_rows(Index sample, const Scalar* from, Scalar* to) const {
+    const List& list = lists_[sample];
+    const Index size = weights_.cols;
+    Index row = 0;
+    for (Index k = 0; k <= list.count; ++k) {
+      const Index next = k < list.count ? list.rows[k] : weights_.rows;
+      std::copy_n(from + row * size, (next - row) * size, to + row * size);
+      row = next + 1;
+    }
+  }
+
   /// Calls f(chosen rows, sample) for tiles of the weights, all samples of a tile in a row: they
   /// share the tile's slow weights while these are in the first-level cache. Every other version
   /// goes through the tiles from the last to the first: of weights that the second-level cache

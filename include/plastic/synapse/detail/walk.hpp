@@ -136,6 +136,9 @@ class Walk {
       place.keep_adjoint = 0;
       if (!entry.samples[s].lazy) place.v = history_->kept_before(entry, s);
       choose_rows(entry, use, s);
+      if (entry.samples[s].lazy && place.v != place.own) {
+        history_->copy_other_rows(s, place.v, place.own);
+      }
     }
     const bool over_rows = history_->input_major();
     history_->for_row_tiles(entry.version, [&](kernels::Rows rows, Index s) {
@@ -192,11 +195,9 @@ class Walk {
                                    : kernels::OuterProduct<Scalar>{dy, x};
   }
 
-  /// The rows that are not silent in the update and in both uses; all where v moves to memory of
-  /// the walk's own.
+  /// The rows that are not silent in the update and in both uses.
   void choose_rows(const Entry& entry, const Use<Scalar>& use, Index s) const {
-    if (!entry.samples[s].lazy || at_[s].v != at_[s].own || use.zeros_count ||
-        !entry.pre->zeros_are_silent()) {
+    if (!entry.samples[s].lazy || use.zeros_count || !entry.pre->zeros_are_silent()) {
       history_->choose_all_rows(s);
     } else if (waiting_.x == nullptr) {
       history_->choose_rows(s, entry.pre->value, use.x);
