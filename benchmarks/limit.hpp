@@ -29,6 +29,6 @@ class Limit {
 naive::Settings limit_settings(const Case& c);
 
 /// Throws std::invalid_argument unless the rule is plastic and `hidden` is 64 or a multiple of 128.
-std::unique_ptr<Limit> make_limit(const Case& c, const naive::Numbers& parameters, bool train);
+std::unique_ptr<Limit> make_limit(const Case& c, const naive::Numbers& parameters);
 
 }  // namespace bench

@@ -386,7 +386,7 @@ std::string verify_limit(const Case& full, bool backward) {
   }
   std::fill(expected.gradient.begin() + static_cast<std::ptrdiff_t>(layout.out_scale),
             expected.gradient.end(), 0.0);
-  const auto limit = make_limit(c, parameters, backward);
+  const auto limit = make_limit(c, parameters);
   naive::Result got = expected;
   if (backward) {
     const double loss = limit->train_step(data);
@@ -407,7 +407,7 @@ void add_limit(const Case& c, bool backward) {
                      benchmark::kMillisecond,
                      {.verify = [=] { return verify_limit(c, backward); },
                       .prepare = [=]() -> std::function<void()> {
-                        std::shared_ptr<Limit> limit = make_limit(c, limit_parameters(c), backward);
+                        std::shared_ptr<Limit> limit = make_limit(c, limit_parameters(c));
                         auto data = std::make_shared<Data>(c);
                         if (backward) return [=] { limit->train_step(*data); };
                         return [=] { limit->forward(*data); };

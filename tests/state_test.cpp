@@ -397,7 +397,9 @@ TEST_CASE("A file of another state is refused by name", "[state]") {
   CHECK(good.tensor("state.0").shape() == std::vector<Index>{2, 5});
   CHECK(good.tensor("fast.h_fc.weight").shape() == std::vector<Index>{2, 5, 5});
   CHECK(good.tensor("fast.in_fc.bias").shape() == std::vector<Index>{2, 5});
-  CHECK(good.tensors.size() == 9);
+  CHECK(good.tensor("fast.in_fc.scale").shape() == std::vector<Index>{2, 1});
+  CHECK(good.tensor("fast.in_fc.scale").dtype() == DType::F64);
+  CHECK(good.tensors.size() == 13);
   CHECK(good.metadata.at("updates") == "3");
 
   const auto refused = [](const auto& net, const TensorFile& file) {
