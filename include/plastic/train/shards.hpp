@@ -13,17 +13,14 @@ namespace plastic {
 /// Number of episodes on one tape at a time that trains fastest, at least 1; it may exceed `batch`
 /// where the cell is not plastic.
 ///
-/// Samples of a shard share each read of A and W and each write of dA, as long as their w and its
-/// adjoint stay in the second-level cache together. Measured with 1 MB, RNN, gradient rule, batch
-/// of 64 on one thread, ms at 1, 2, 4, 8, 16 samples: hidden 32 6.5, 5.2, 4.4, 4.1, 4.3; hidden
-/// 64 12.7, 10.5, 10.1, 9.6, 11.3; hidden 128 27, 26, 36, 34, 39. With 2 MB, at 1, 2, 4, 8:
-/// hidden 128 31, 30, 31, 35, so that more than half of the cache only takes memory. Beyond it
-/// two samples at a time are best as long as it holds w of one: with 1 MB, on two threads, at 1,
-/// 2, 4, LSTM with hidden 128 47, 47, 52 (Hebbian 41, 38, 40), RNN with hidden 256 47, 47, 47
-/// (38, 33, 40); then one, with hidden 512 266, 327, 402; and beyond the third-level cache, of 32
-/// MB, four, with hidden 1024 2046, 1920, 1866, 1874 at 8. Without plasticity a shard is one
-/// matrix product per layer: hidden 192 16, 15, 13, 9.8, 9.8. At least 16 shards, where the batch
-/// has them, keep 16 threads at work.
+/// Samples of a shard share each read of A and W and each write of dA, as long as their v and its
+/// adjoint stay in the second-level cache together: as many as fit its half, at most 8; else two
+/// where they fit the whole, else one, and four where one sample's matrices outgrow the third
+/// level. Measured with 2 MB, gradient rule, batch of 64 on two threads, ms at 1, 2, 4, 8 samples:
+/// RNN with hidden 64 4.6, 4.5, 4.0, 3.9; hidden 128 9.7, 9.0, 8.7, 9.8, of which four take twice
+/// the memory; hidden 256 37, 41, 44, 47; LSTM with hidden 64 11.7, 10.9, 10.9; hidden 128 48,
+/// 51, 53. Without plasticity a shard is one matrix product per layer. At least 16 shards, where
+/// the batch has them, keep 16 threads at work.
 template <class Cell>
 Index default_shard(const Cell& cell, Index batch) {
   if (!Cell::plastic) return 8;
@@ -34,10 +31,10 @@ Index default_shard(const Cell& cell, Index batch) {
   const auto bytes = static_cast<Index>(sizeof(typename Cell::ScalarType)) * weights;
   const auto cache = static_cast<Index>(Eigen::l2CacheSize());
   const auto last_cache = static_cast<Index>(Eigen::l3CacheSize());
-  const Index fitting = (cache / 2 - 3 * bytes) / (2 * bytes);  // beside A, W, dA
-  const Index beyond = bytes <= cache ? 2 : 5 * bytes <= last_cache ? 1 : 4;
-  const Index most = std::max<Index>(1, batch / 16);
-  return std::min(most, fitting > 2 ? std::min<Index>(fitting, 8) : beyond);
+  const auto fitting = [&](Index room) { return (room - 3 * bytes) / (2 * bytes); };  // A, W, dA
+  const Index beyond = fitting(cache) >= 2 ? 2 : 5 * bytes <= last_cache ? 1 : 4;
+  const Index chosen = fitting(cache / 2) >= 2 ? std::min<Index>(fitting(cache / 2), 8) : beyond;
+  return std::min(std::max<Index>(1, batch / 16), chosen);
 }
 
 /// A batch cut into shards, and the shards dealt out to at most 16 lanes. What a lane's shards give
