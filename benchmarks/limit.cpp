@@ -517,8 +517,8 @@ class Network final : public Limit {
   Rows all_rows(const Matrix& m) const { return {all_.data(), m.rows}; }
   template <class... More>
   Rows alive_rows(Lane<P>& lane, const Matrix& m, const float* a, const More*... more) const {
-    const auto count = kernels::nonzero_rows<float>(static_cast<plastic::Index>(m.rows),
-                                                    lane.rows.data(), a, more...);
+    const auto count =
+        kernels::nonzero_rows(static_cast<plastic::Index>(m.rows), lane.rows.data(), a, more...);
     return {lane.rows.data(), static_cast<std::size_t>(count)};
   }
   // Whether a layer's input comes from a relu, or is a constant.

@@ -434,8 +434,11 @@ TEMPLATE_TEST_CASE("The rows that are not silent are found, at all sizes", "[ker
         REQUIRE(count == static_cast<Index>(expected.size()));
         CHECK(std::equal(expected.begin(), expected.end(), found.begin()));
       };
-      check(kernels::nonzero_rows(n, found.data(), a.data()), of_a);
-      check(kernels::nonzero_rows(n, found.data(), a.data(), b.data(), c.data()), of_all);
+      const TestType* alone = a.data();
+      check(kernels::nonzero_rows(n, found.data(), alone), of_a);
+      const TestType *first = a.data(), *second = b.data(), *third = c.data();
+      check(kernels::nonzero_rows(n, found.data(), first, second, third), of_all);
+      check(kernels::nonzero_rows(n, found.data(), first, kernels::Fading<TestType>{third}), of_a);
     }
   }
 }

@@ -58,7 +58,7 @@ void lazy_update_adjoint(const SlowMatrices<Scalar>& slow, Rows rows, const Scal
     for (const std::int32_t i : rows) {
       const Index row = i * w.cols + first;
       const Packet by_row = pset1<Packet>(update.by_row[i]);
-      const Packet rated = pset1<Packet>(update.rate * update.by_row[i]);
+      const Packet rated = pset1<Packet>(flushed(update.rate * update.by_row[i]));
       const Packet use_row = pset1<Packet>(use.by_row[i]);
       const Packet scaled_use = pset1<Packet>(scale * use.by_row[i]);
       const Packet scaled_second = pset1<Packet>(SecondUse ? scale * second.by_row[i] : Scalar(0));
@@ -125,7 +125,7 @@ void decayed_update_adjoint(const SlowMatrices<Scalar>& slow, Rows rows, const S
     for (const std::int32_t i : rows) {
       const Index row = i * w.cols + first;
       const Packet by_row = pset1<Packet>(update.by_row[i]);
-      const Packet rated = pset1<Packet>(update.rate * update.by_row[i]);
+      const Packet rated = pset1<Packet>(flushed(update.rate * update.by_row[i]));
       const Packet use_row = pset1<Packet>(use.by_row[i]);
       const Packet second_row = pset1<Packet>(SecondUse ? second.by_row[i] : Scalar(0));
       Packet use_sum = zero, row_sum = zero;

@@ -97,7 +97,7 @@ class Passes {
   /// Chooses the rows in which one of some vectors, each inputs x samples, is not 0; all where rows
   /// are outputs.
   template <class... Inputs>
-  void choose_rows(Index sample, const Inputs*... vectors) const {
+  void choose_rows(Index sample, const Inputs&... vectors) const {
     if (!input_major()) return choose_all_rows(sample);
     List& list = lists_[sample];
     const Index n = weights_.rows;

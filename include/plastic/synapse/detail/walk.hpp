@@ -101,7 +101,7 @@ class Walk {
     if (dd == nullptr && version_ == 0) return;
     for (Index s = 0; s < h.samples(); ++s) {
       Place& place = at_[s];
-      h.choose_rows(s, use.x);
+      h.choose_rows(s, kernels::Fading<Scalar>{use.x});
       Scalar* to = dd == nullptr ? place.sums : dd + s * h.outputs();
       place.scale_adjoint += static_cast<double>(h.template add_product<true>(
           s, place.v, place.scale, use.x + s * h.inputs(), to, use.dy + s * h.outputs()));
@@ -202,7 +202,7 @@ class Walk {
     } else if (waiting_.x == nullptr) {
       history_->choose_rows(s, entry.pre->value, use.x);
     } else {
-      history_->choose_rows(s, entry.pre->value, use.x, waiting_.x);
+      history_->choose_rows(s, entry.pre->value, use.x, kernels::Fading<Scalar>{waiting_.x});
     }
   }
 
