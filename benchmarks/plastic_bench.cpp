@@ -2,6 +2,10 @@
 //   train_step/CELL/RULE/hidden:H/batch:B/steps:T/threads:N   forward, backward, clip, AdamW
 //   forward/...                                               the same episodes, no derivatives
 //   cell_step/...                                             one step of one sample
+//   activity/KIND/...                                         forward and backward of networks
+//   whose
+//                                                             units are alive, dead, alternating
+//                                                             or trained
 //   limit/train_step/... and limit/forward/...                forward and backward alone
 //   conv2d/forward/... and conv2d/backward/...                a convolution and its adjoints
 //   fading/... and kept/...                                   fast weights that decay to nothing
@@ -122,10 +126,14 @@ struct Training {
   plastic::Trainer<plastic::EpisodeObjective<Cell, Prepared>, plastic::AdamW<float>> trainer;
 };
 
+// `change` prepares the network before it is verified or timed.
 template <class Cell>
-std::string verify_training(const Case& full, bool backward) {
+std::string verify_training(
+    const Case& full, bool backward,
+    const std::function<void(Training<Cell>&)>& change = [](auto&) {}) {
   const Case c = verified_size(full);
   Training<Cell> training(c);
+  change(training);
   const naive::Numbers parameters =
       packed(training.cell.parameters(), training.cell.parameters().values());
   const naive::Settings settings = naive_settings(c);
@@ -149,6 +157,46 @@ void add_training(const Case& c, bool backward) {
                         if (backward) return [training] { training->trainer.step(0); };
                         return [training] { training->evaluate(); };
                       }});
+}
+
+// Forward and backward of a network whose hidden units are all alive or all dead, or those of the
+// input layer in every other step, or that has been trained.
+template <class Cell>
+void add_activities(const Case& c) {
+  using Change = std::function<void(Training<Cell>&)>;
+  const auto move_biases = [](float by) -> Change {
+    return [by](Training<Cell>& training) {
+      plastic::Parameters<float>& parameters = training.cell.parameters();
+      for (const char* bias : {"in_fc.bias", "h_fc.bias", "i_fc.bias"}) {
+        parameters.matrix(bias).array() += by;
+      }
+    };
+  };
+  const Change alternate = [](Training<Cell>& training) {
+    plastic::MatrixMap<float> weight = training.cell.parameters().matrix("in_fc.weight");
+    weight.setZero();
+    weight.col(0).setConstant(-4);
+    training.cell.parameters().matrix("in_fc.bias").setConstant(2);
+    for (std::size_t column = 0; column * Case::inputs < training.data.inputs.size(); ++column) {
+      training.data.inputs[column * Case::inputs] = column % 2 == 0 ? 0.f : 1.f;
+    }
+  };
+  const Change train = [](Training<Cell>& training) {
+    for (int batch = 0; batch < 300; ++batch) training.trainer.step(0);
+  };
+  const std::vector<std::pair<std::string, Change>> kinds{{"alive", move_biases(3)},
+                                                          {"dead", move_biases(-3)},
+                                                          {"alternating", alternate},
+                                                          {"trained", train}};
+  for (const auto& [name, change] : kinds) {
+    register_benchmark("activity/" + name, c, true, benchmark::kMillisecond,
+                       {.verify = [=] { return verify_training<Cell>(c, true, change); },
+                        .prepare = [=]() -> std::function<void()> {
+                          auto training = std::make_shared<Training<Cell>>(c);
+                          change(*training);
+                          return [training] { training->trainer.gradient(0); };
+                        }});
+  }
 }
 
 // Episodes of 10 to 200 steps, or all of their mean length.
@@ -494,6 +542,13 @@ void add_all(bool sweep) {
   add_fading<plastic::PlasticRNN<plastic::Hebbian, float>>({.rule = Rule::hebbian});
   add_ragged<plastic::PlasticRNN<plastic::Hebbian, float>>({.rule = Rule::hebbian});
   add_ragged<plastic::PlasticRNN<plastic::Gradient, float>>({.rule = Rule::gradient});
+  const int threads = omp_get_num_procs();
+  add_activities<plastic::PlasticRNN<plastic::Gradient, float>>(
+      {.rule = Rule::gradient, .threads = threads});
+  add_activities<plastic::PlasticRNN<plastic::Hebbian, float>>(
+      {.rule = Rule::hebbian, .threads = threads});
+  add_activities<plastic::PlasticLSTM<plastic::Gradient, float>>(
+      {.lstm = true, .rule = Rule::gradient, .threads = threads});
   add_cell<plastic::PlasticRNN<plastic::Gradient, float>>(Rule::gradient, sweep);
   add_cell<plastic::PlasticRNN<plastic::Hebbian, float>>(Rule::hebbian, sweep);
   add_cell<plastic::PlasticRNN<plastic::None, float>>(Rule::none, sweep);
