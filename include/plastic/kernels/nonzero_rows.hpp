@@ -1,7 +1,6 @@
 #pragma once
 
 #include <cstdint>
-#include <limits>
 
 #include "plastic/kernels/fast_weights.hpp"
 
@@ -23,28 +22,30 @@ struct Fading {
 };
 
 #ifdef __AVX512F__
-/// Which of `count` numbers from `x` on, at most 8 or 16, are not below `least` in size.
-inline unsigned large_mask(const float* x, Index count, float least) {
+/// Which of `count` numbers from `x` on, at most 16, compare with `bound` in size.
+template <int comparison>
+unsigned size_mask(const float* x, Index count, float bound) {
   const auto there = static_cast<__mmask16>(count >= 16 ? 0xffff : (1 << count) - 1);
   return _mm512_mask_cmp_ps_mask(there, _mm512_abs_ps(_mm512_maskz_loadu_ps(there, x)),
-                                 _mm512_set1_ps(least), _CMP_NLT_UQ);
+                                 _mm512_set1_ps(bound), comparison);
 }
-inline unsigned large_mask(const double* x, Index count, double least) {
-  const auto part = [least](const double* from, Index size) -> unsigned {
+template <int comparison>
+unsigned size_mask(const double* x, Index count, double bound) {
+  const auto part = [bound](const double* from, Index size) -> unsigned {
     const auto there = static_cast<__mmask8>(size >= 8 ? 0xff : (1 << size) - 1);
     return _mm512_mask_cmp_pd_mask(there, _mm512_abs_pd(_mm512_maskz_loadu_pd(there, from)),
-                                   _mm512_set1_pd(least), _CMP_NLT_UQ);
+                                   _mm512_set1_pd(bound), comparison);
   };
   return part(x, count) | (count > 8 ? part(x + 8, count - 8) << 8 : 0);
 }
 /// Which of 16 numbers count; `count` of them are there.
 template <class Scalar>
 unsigned nonzero_mask(const Scalar* x, Index count) {
-  return large_mask(x, count, std::numeric_limits<Scalar>::denorm_min());
+  return size_mask<_CMP_NEQ_UQ>(x, count, Scalar(0));
 }
 template <class Scalar>
 unsigned nonzero_mask(const Fading<Scalar>& x, Index count) {
-  return large_mask(x.values, count, tiny<Scalar>);
+  return size_mask<_CMP_NLT_UQ>(x.values, count, tiny<Scalar>);
 }
 #endif
 
