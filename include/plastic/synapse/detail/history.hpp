@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <memory>
 
 #include "plastic/synapse/detail/passes.hpp"
 
@@ -50,7 +51,6 @@ class History : public Passes<Scalar> {
   }
 
   Entry* newest() const { return newest_; }
-  Entry* oldest() const { return oldest_; }
 
   /// Number of updates so far.
   Index versions() const { return newest_ == nullptr ? 0 : newest_->version + 1; }
@@ -60,6 +60,7 @@ class History : public Passes<Scalar> {
     auto* entry = new (arena_->allocate(sizeof(Entry))) Entry;
     entry->samples =
         arena_->allocate_array<SampleUpdate<Scalar>>(static_cast<std::size_t>(samples()));
+    std::uninitialized_default_construct_n(entry->samples, samples());
     return entry;
   }
 
@@ -191,13 +192,17 @@ class History : public Passes<Scalar> {
     for (Entry* e = newest_; e != nullptr && e->version >= version; e = e->previous) {
       if (e->version < present_version() && !e->samples[sample].lazy) nearest = e;
     }
-    if (nearest != nullptr) from = nearest->version;
+    Entry* kept = nearest;  // what is replayed after it serves this call alone
+    if (nearest != nullptr) {
+      from = nearest->version;
+      while (kept->samples[sample].before == nullptr) kept = kept->previous;
+    }
     std::copy_n(nearest == nullptr ? latest_[sample] : kept_before(*nearest, sample), sample_size(),
                 to);
     for (Entry* e = newest_; e != nullptr && e->version >= version; e = e->previous) {
       if (e->version < from) this->invert(*e, sample, this->changed_rows(*e, sample), to);
     }
-    for (Entry* e = nearest; e != nullptr; e = e->previous) release(*e, sample);
+    for (Entry* e = nearest; e != kept; e = e->previous) release(*e, sample);
   }
 
   /// Memory of one sample, uninitialised, from what was given back or from the arena.

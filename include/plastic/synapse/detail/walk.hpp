@@ -41,7 +41,8 @@ class Walk {
     at_ = arena.allocate_array<Place>(samples);
     const auto sums = static_cast<std::size_t>(2 * history.inputs() + history.outputs());
     auto* memory = arena.allocate_array<Scalar>(samples * sums);
-    for (std::size_t s = 0; s < samples; ++s) at_[s].sums = memory + s * sums;
+    std::fill_n(memory, samples * sums, Scalar(0));
+    for (std::size_t s = 0; s < samples; ++s) (new (at_ + s) Place)->sums = memory + s * sums;
     const auto largest = static_cast<std::size_t>(std::max(history.inputs(), history.outputs()));
     zeros_ = arena.allocate_array<Scalar>(largest * samples);
     std::fill_n(zeros_, largest * samples, Scalar(0));
@@ -279,12 +280,11 @@ class Walk {
     const auto keep = static_cast<double>(Scalar(1) - entry.decay->value[s]);
     if (how.lazy) place.scale_adjoint -= dr * static_cast<double>(how.rate) / how.scale;
     const double of_product = how.lazy ? place.scale_adjoint : place.keep_adjoint;
-    if (entry.rate->needs_adjoint) {
-      tape.open_adjoint (*entry.rate)(0, s) += static_cast<Scalar>(dr / how.scale);
-    }
-    if (entry.decay->needs_adjoint) {
-      tape.open_adjoint (*entry.decay)(0, s) -= static_cast<Scalar>(scale_before * of_product);
-    }
+    const auto add = [&](Node<Scalar>& node, double term) {
+      if (node.needs_adjoint) tape.open_adjoint(node).col(s)[0] += static_cast<Scalar>(term);
+    };
+    add(*entry.rate, dr / how.scale);
+    add(*entry.decay, -scale_before * of_product);
     place.scale_adjoint = keep * of_product;
   }
 
