@@ -65,7 +65,7 @@ enum class Sum { none, over_rows, over_columns };
 /// vector of y's size.
 template <Sum sum, bool ScaleAdjoint, class Scalar>
 Scalar fast_product(const SlowMatrices<Scalar>& slow, Rows rows, const Scalar* v, Scalar scale,
-                    const Scalar* x, Scalar* y, const Scalar* d) {
+                    const Scalar* x, Scalar* y, const Scalar* d = nullptr) {
   using namespace packet;
   constexpr bool over_rows = sum == Sum::over_rows;
   Scalar scale_adjoint = 0;

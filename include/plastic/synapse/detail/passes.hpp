@@ -172,19 +172,18 @@ class Passes {
             Scalar* y) const {
     const Scalar one = 1;
     for (Index s = 0; s < samples_; ++s) {
-      kernels::fast_product<kernels::Sum::over_rows, false>(
-          bias_, first_row(), bias_part(v[s]), static_cast<Scalar>(scales[s]), &one,
-          y + s * outputs(), static_cast<const Scalar*>(nullptr));
+      kernels::fast_product<kernels::Sum::over_rows, false>(bias_, first_row(), bias_part(v[s]),
+                                                            static_cast<Scalar>(scales[s]), &one,
+                                                            y + s * outputs());
       x.zeros_are_silent() ? choose_rows(s, x.value) : choose_all_rows(s);
     }
     for_row_tiles(version, [&](Rows rows, Index s) {
-      const auto run = [&]<kernels::Sum sum>() {
+      const auto run = [&](auto over_rows) {
+        constexpr auto sum = over_rows() ? kernels::Sum::over_rows : kernels::Sum::over_columns;
         kernels::fast_product<sum, false>(weights_, rows, v[s], static_cast<Scalar>(scales[s]),
-                                          x.value + s * inputs(), y + s * outputs(),
-                                          static_cast<const Scalar*>(nullptr));
+                                          x.value + s * inputs(), y + s * outputs());
       };
-      input_major() ? run.template operator()<kernels::Sum::over_rows>()
-                    : run.template operator()<kernels::Sum::over_columns>();
+      with_constants(run, input_major());
     });
   }
 
@@ -229,9 +228,12 @@ class Passes {
   /// The rows of a sample that an update changes, until the next choice.
   Rows changed_rows(const Entry& entry, Index sample) const {
     choose_rows_of(entry, sample, nullptr);
-    return {lists_[sample].rows, lists_[sample].rows + lists_[sample].count};
+    return chosen_rows(sample);
   }
 
+  Rows chosen_rows(Index sample) const {
+    return {lists_[sample].rows, lists_[sample].rows + lists_[sample].count};
+  }
   Rows all_rows() const { return {all_, static_cast<std::size_t>(weights_.rows)}; }
   Rows first_row() const { return {all_, 1}; }
 
@@ -250,10 +252,8 @@ class Passes {
   template <kernels::Sum sum, bool ScaleAdjoint>
   Scalar add_product(Index sample, const Scalar* v, double scale, const Scalar* from, Scalar* to,
                      const Scalar* to_adjoint) const {
-    const List& list = lists_[sample];
     return kernels::fast_product<sum, ScaleAdjoint>(
-        weights_, Rows(list.rows, list.rows + list.count), v, static_cast<Scalar>(scale), from, to,
-        to_adjoint);
+        weights_, chosen_rows(sample), v, static_cast<Scalar>(scale), from, to, to_adjoint);
   }
 
   void choose_rows_of(const Entry& entry, Index s, const Node<Scalar>* x) const {
