@@ -4,13 +4,12 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <cstdlib>
-#include <cstring>
-#include <new>
 #include <numeric>
 #include <plastic/kernels/nonzero_rows.hpp>
 #include <stdexcept>
 #include <vector>
+
+#include "vectors.hpp"
 
 #ifdef __SSE__
 #include <xmmintrin.h>
@@ -29,57 +28,6 @@ namespace bench {
 namespace {
 
 namespace kernels = plastic::detail::kernels;
-
-#if defined(__AVX512F__)
-constexpr std::size_t lanes = 16;
-#elif defined(__AVX__)
-constexpr std::size_t lanes = 8;
-#else
-constexpr std::size_t lanes = 4;
-#endif
-
-// A vector register; the compilers spell out the operations on it.
-typedef float Vec __attribute__((vector_size(lanes * sizeof(float))));
-
-inline Vec load(const float* from) {
-  Vec v;
-  std::memcpy(&v, from, sizeof v);
-  return v;
-}
-inline void store(float* to, const Vec& v) { std::memcpy(to, &v, sizeof v); }
-inline void add_to(float* to, const Vec& v) { store(to, load(to) + v); }
-inline Vec splat(float x) { return Vec{} + x; }
-inline float sum(const Vec& v) {
-  typedef float Four __attribute__((vector_size(16)));
-  Four four{};
-  for (std::size_t i = 0; i < lanes; i += 4) {
-    Four part;
-    std::memcpy(&part, reinterpret_cast<const char*>(&v) + i * sizeof(float), sizeof part);
-    four += part;
-  }
-  return (four[0] + four[2]) + (four[1] + four[3]);
-}
-
-class Buffer {
- public:
-  Buffer() = default;
-  explicit Buffer(std::size_t size) : size_(size) {
-    const std::size_t bytes = (size * sizeof(float) + 63) / 64 * 64;
-    data_.reset(static_cast<float*>(std::aligned_alloc(64, bytes + 64)));
-    if (!data_) throw std::bad_alloc();
-    clear();
-  }
-  operator float*() const { return data_.get(); }
-  std::size_t size() const { return size_; }
-  void clear() { std::memset(data_.get(), 0, size_ * sizeof(float)); }
-
- private:
-  struct Free {
-    void operator()(float* p) const { std::free(p); }
-  };
-  std::unique_ptr<float[], Free> data_;
-  std::size_t size_ = 0;
-};
 
 // A layer's matrix: panels of `width` columns, each contiguous, row by row. out_fc has few outputs,
 // so it is kept transposed, with its outputs as rows: `across`.
@@ -337,6 +285,7 @@ struct Lane {
   Buffer h_adj, h_next, e_adj, c_adj, c_before_adj, gates_adj, do_adj;
   std::vector<std::int32_t> rows;  // of the present pass
   double scale_adj[4] = {};        // of each layer
+  Walked walked;
   double loss = 0, rate = 0, keep = 0;
 };
 
@@ -396,6 +345,16 @@ class Network final : public Limit {
 
   double forward(const Data& data) override { return run(data, forward_lanes_, false); }
 
+  Walked walked() const override {
+    Walked sum;
+    for (const Lanes* lanes_of_threads : {&train_lanes_, &forward_lanes_}) {
+      for (const auto& lane : *lanes_of_threads) sum += lane->walked;
+    }
+    return sum;
+  }
+
+  double weights() const override { return static_cast<double>(weights_); }
+
   naive::Result result() const override {
     naive::Result r;
     r.gradient.assign(layout_.size, 0.0);
@@ -447,6 +406,7 @@ class Network final : public Limit {
         lane->dA.clear();
         lane->dW.clear();
       }
+      lane->walked = {};
       lane->loss = lane->rate = 0;
       lane->keep = 0;
 #pragma omp for schedule(static)
@@ -513,6 +473,11 @@ class Network final : public Limit {
     }
   }
 
+  // Vectors of a matrix that a pass over those rows visits.
+  static double vectors(const Matrix& m, Rows rows) {
+    return static_cast<double>(rows.count * m.cols / lanes);
+  }
+
   // All rows of a layer, or those where one of some vectors is not 0.
   Rows all_rows(const Matrix& m) const { return {all_.data(), m.rows}; }
   template <class... More>
@@ -531,6 +496,7 @@ class Network final : public Limit {
                bool train) const {
     const Matrix& m = matrices_[l];
     if (t == 0) {
+      lane.walked.reads += vectors(m, all_rows(m));
       m.across ? P::read_across(m, all_rows(m), W_, lane.states[0], 1, x, y)
                : P::read_down(m, all_rows(m), W_, lane.states[0], 1, x, y);
       return;
@@ -540,6 +506,7 @@ class Network final : public Limit {
     float* to = state(lane, t, train);
     const bool odd = t % 2 != 0;
     const Rows rows = lazy_[t] && has_silent_rows(l) ? alive_rows(lane, m, f, x) : all_rows(m);
+    lane.walked.updates += vectors(m, rows);
     const auto pass = [&]<bool Across, bool Lazy>() {
       P::template update<Across, Lazy>(m, rows, A_, W_, from, to, odd, eta / scale_[t],
                                        rho * scale_[t - 1], scale_[t], f, g, x, y);
@@ -576,7 +543,9 @@ class Network final : public Limit {
     const float* e = lane.e + t * n;
     for (std::size_t k = 0; k < O; ++k) d_o[k] = inner * lane.o[t * O + k];
     std::fill_n(u_h, n, 0.f);
-    P::read_down(matrices_[out_fc], all_rows(matrices_[out_fc]), W_, w, scale_[t], d_o, u_h);
+    const Rows all_outputs = all_rows(matrices_[out_fc]);
+    lane.walked.reads += vectors(matrices_[out_fc], all_outputs);
+    P::read_down(matrices_[out_fc], all_outputs, W_, w, scale_[t], d_o, u_h);
     const float* z = lane.gates_ + t * gates_;
     const float* u = u_h;
     float* d = d_z;
@@ -596,8 +565,9 @@ class Network final : public Limit {
       d[3 * n + k] = u[k] * tanh_c * d_unit(o);
     }
     std::fill_n(d_e, n, 0.f);
-    P::read_across(matrices_[i_fc], alive_rows(lane, matrices_[i_fc], e), W_, w, scale_[t], d_z,
-                   d_e);
+    const Rows alive = alive_rows(lane, matrices_[i_fc], e);
+    lane.walked.reads += vectors(matrices_[i_fc], alive);
+    P::read_across(matrices_[i_fc], alive, W_, w, scale_[t], d_z, d_e);
     for (std::size_t k = 0; k < n; ++k) d_e[k] = e[k] > 0 ? d_e[k] : 0;
   }
 
@@ -636,14 +606,17 @@ class Network final : public Limit {
         for (std::size_t k = 0; k < n; ++k) u_e_adj[k] = e[k] > 0 ? lane.dg[in_fc][k] : 0;
         float* dz_adj = lane.dg[h_fc];
         for (std::size_t k = 0; k < gates_; ++k) dz_adj[k] += lane.dg[i_fc][k];
-        lane.scale_adj[i_fc] += static_cast<double>(
-            P::read_down(matrices_[i_fc], alive_rows(lane, matrices_[i_fc], u_e_adj), W_, w,
-                         scale_[t], u_e_adj, dz_adj, lane.d_z + t * gates_));
+        const Rows alive = alive_rows(lane, matrices_[i_fc], u_e_adj);
+        const Rows all_outputs = all_rows(matrices_[out_fc]);
+        lane.walked.reads +=
+            vectors(matrices_[i_fc], alive) + vectors(matrices_[out_fc], all_outputs);
+        lane.scale_adj[i_fc] += static_cast<double>(P::read_down(
+            matrices_[i_fc], alive, W_, w, scale_[t], u_e_adj, dz_adj, lane.d_z + t * gates_));
         propose_adjoint(lane, t, dz_adj);
         for (std::size_t k = 0; k < O; ++k) lane.do_adj[k] = lane.df[out_fc][k];
-        lane.scale_adj[out_fc] += static_cast<double>(
-            P::read_across(matrices_[out_fc], all_rows(matrices_[out_fc]), W_, w, scale_[t],
-                           u_h_adj, lane.do_adj, lane.d_o + t * O));
+        lane.scale_adj[out_fc] +=
+            static_cast<double>(P::read_across(matrices_[out_fc], all_outputs, W_, w, scale_[t],
+                                               u_h_adj, lane.do_adj, lane.d_o + t * O));
         for (std::size_t k = 0; k < O; ++k) o_adj[k] += inner * lane.do_adj[k];
       } else {
         std::fill_n(u_e_adj, n, 0.f);
@@ -688,14 +661,18 @@ class Network final : public Limit {
       retreat(lane, in_fc, t, {lane.x + t * Case::inputs, z_in_adj, nullptr, nullptr},
               lane.gates_adj);
     }
-    const std::size_t count = steps_;
-    P::outer_products(matrices_[in_fc], lane.x, lane.z_in_adj, count, lane.dW);
-    P::outer_products(matrices_[h_fc], lane.h, lane.z_adj, count, lane.dW);
-    P::outer_products(matrices_[i_fc], lane.e, lane.z_adj, count, lane.dW);
-    P::outer_products(matrices_[out_fc], lane.o_adj, lane.h + n, count, lane.dW);
+    const auto add_outer_products = [&](std::size_t l, const float* a, const float* b) {
+      lane.walked.outer_products +=
+          static_cast<double>(steps_) * vectors(matrices_[l], all_rows(matrices_[l]));
+      P::outer_products(matrices_[l], a, b, steps_, lane.dW);
+    };
+    add_outer_products(in_fc, lane.x, lane.z_in_adj);
+    add_outer_products(h_fc, lane.h, lane.z_adj);
+    add_outer_products(i_fc, lane.e, lane.z_adj);
+    add_outer_products(out_fc, lane.o_adj, lane.h + n);
     if (gradient) {
-      P::outer_products(matrices_[i_fc], lane.u_e_adj, lane.d_z, count, lane.dW);
-      P::outer_products(matrices_[out_fc], lane.d_o, lane.u_h_adj, count, lane.dW);
+      add_outer_products(i_fc, lane.u_e_adj, lane.d_z);
+      add_outer_products(out_fc, lane.d_o, lane.u_h_adj);
     }
   }
 
@@ -709,8 +686,12 @@ class Network final : public Limit {
     const Matrix& m = matrices_[l];
     float* v = state(lane, t, true);
     if (t == 0) {
-      if (l == i_fc) P::read_across(m, alive_rows(lane, m, uses.a1), W_, v, 1, uses.b1, product);
-      if (l == out_fc) P::read_down(m, all_rows(m), W_, v, 1, uses.a1, product);
+      // The adjoints of x and of the state before the first step are wanted by nobody.
+      if (l != i_fc && l != out_fc) return;
+      const Rows rows = l == i_fc ? alive_rows(lane, m, uses.a1) : all_rows(m);
+      lane.walked.reads += vectors(m, rows);
+      l == i_fc ? P::read_across(m, rows, W_, v, 1, uses.b1, product)
+                : P::read_down(m, rows, W_, v, 1, uses.a1, product);
       return;
     }
     const auto [f, g] = factors(lane, l, t - 1);
@@ -724,6 +705,7 @@ class Network final : public Limit {
     if (lazy && has_silent_rows(l)) {
       rows = second ? alive_rows(lane, m, f, uses.a1, uses.a2) : alive_rows(lane, m, f, uses.a1);
     }
+    (second ? lane.walked.adjoints_of_two : lane.walked.adjoints) += vectors(m, rows);
     const auto pass = [&]<bool Across, bool Second>() {
       lazy ? P::template adjoint<Across, Second, true>(m, rows, A_, W_, v, nullptr, lane.G, lane.dA,
                                                        odd, rate, 1, scale_[t], all)

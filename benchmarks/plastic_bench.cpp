@@ -27,6 +27,7 @@
 #include "harness.hpp"
 #include "limit.hpp"
 #include "naive.hpp"
+#include "roofline.hpp"
 #include "verify.hpp"
 
 namespace {
@@ -451,15 +452,33 @@ std::string verify_limit(const Case& full, bool backward) {
 }
 
 void add_limit(const Case& c, bool backward) {
+  auto limit = std::make_shared<std::shared_ptr<Limit>>();
+  auto throughput = std::make_shared<std::optional<Throughput>>();
   register_benchmark(backward ? "limit/train_step" : "limit/forward", c, backward,
                      benchmark::kMillisecond,
                      {.verify = [=] { return verify_limit(c, backward); },
                       .prepare = [=]() -> std::function<void()> {
-                        std::shared_ptr<Limit> limit = make_limit(c, limit_parameters(c));
+                        *limit = make_limit(c, limit_parameters(c));
                         auto data = std::make_shared<Data>(c);
-                        if (backward) return [=] { limit->train_step(*data); };
-                        return [=] { limit->forward(*data); };
-                      }});
+                        if (backward) return [=] { (*limit)->train_step(*data); };
+                        return [=] { (*limit)->forward(*data); };
+                      },
+                      .report =
+                          [=](benchmark::State& state) {
+                            // v, A, W, and G and dA too.
+                            const int arrays = backward ? 5 : 3;
+                            if (!*throughput) *throughput = measure_throughput(c.threads);
+                            const Throughput& measured = **throughput;
+                            state.counters["roofline_ms"] =
+                                1e-6 * roofline((*limit)->walked(), (*limit)->weights(), arrays,
+                                                c.threads, measured);
+                            state.counters["multiply_add_ns"] = measured.multiply_add;
+                            for (std::size_t k = 0; k < measured.levels.size(); ++k) {
+                              const std::string level = "level" + std::to_string(k + 1);
+                              state.counters[level + "_read_ns"] = measured.levels[k].read;
+                              state.counters[level + "_update_ns"] = measured.levels[k].update;
+                            }
+                          }});
 }
 
 // A convolution on a tape.

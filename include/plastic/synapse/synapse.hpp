@@ -137,7 +137,7 @@ class Synapse {
     Vector<Scalar> values(data_->history.sample_size());
     // The shared copy of A in the order of the passes may be out of date, and must not change here.
     Matrix<Scalar> turned;
-    if (data_->turned_alpha != nullptr) turned = data_->slow.alpha.value().transpose();
+    if (data_->turned_alpha.values != nullptr) turned = data_->slow.alpha.value().transpose();
     data_->history.copy_sample(sample, turned.size() == 0 ? nullptr : turned.data(), values.data());
     return {data_->history.weight_matrix(values.data()), values.tail(outputs()),
             data_->history.scale(sample)};
@@ -291,11 +291,12 @@ class Synapse {
       const Scalar* alpha = slow.alpha.empty() ? ones(size) : slow.alpha.node().value;
       return {slow.weight.node().value, alpha, inputs, outputs};
     }
-    data_->turned_weight = tape_->allocate(size);
-    if (!slow.alpha.empty()) data_->turned_alpha = tape_->allocate(size);
+    const auto zeros = [&] { return detail::Turned<Scalar>{filled(size, 0), filled(size, 0)}; };
+    data_->turned_weight = zeros();
+    if (!slow.alpha.empty()) data_->turned_alpha = zeros();
     data_->turn();
-    const Scalar* alpha = slow.alpha.empty() ? ones(size) : data_->turned_alpha;
-    return {data_->turned_weight, alpha, outputs, inputs};
+    const Scalar* alpha = slow.alpha.empty() ? ones(size) : data_->turned_alpha.values;
+    return {data_->turned_weight.values, alpha, outputs, inputs};
   }
 
   /// Memory for the factors of the update that waits, where no tape keeps them.
