@@ -501,15 +501,16 @@ class Network final : public Limit {
                : P::read_down(m, all_rows(m), W_, lane.states[0], 1, x, y);
       return;
     }
-    const auto [f, g] = factors(lane, l, t - 1);
+    const Factors change = factors(lane, l, t - 1);
     const float* from = state(lane, t - 1, train);
     float* to = state(lane, t, train);
     const bool odd = t % 2 != 0;
-    const Rows rows = lazy_[t] && has_silent_rows(l) ? alive_rows(lane, m, f, x) : all_rows(m);
+    const Rows rows =
+        lazy_[t] && has_silent_rows(l) ? alive_rows(lane, m, change.f, x) : all_rows(m);
     lane.walked.updates += vectors(m, rows);
     const auto pass = [&]<bool Across, bool Lazy>() {
       P::template update<Across, Lazy>(m, rows, A_, W_, from, to, odd, eta / scale_[t],
-                                       rho * scale_[t - 1], scale_[t], f, g, x, y);
+                                       rho * scale_[t - 1], scale_[t], change.f, change.g, x, y);
     };
     if (m.across) {
       lazy_[t] ? pass.template operator()<true, true>() : pass.template operator()<true, false>();
@@ -519,8 +520,10 @@ class Network final : public Limit {
   }
 
   // Row and column factor of the change that step t proposes for a layer.
-  std::pair<const float*, const float*> factors(const Lane<P>& lane, std::size_t l,
-                                                std::size_t t) const {
+  struct Factors {
+    const float *f, *g;
+  };
+  Factors factors(const Lane<P>& lane, std::size_t l, std::size_t t) const {
     const std::size_t O = settings_.all_outputs();
     const bool inner = case_.rule == Rule::gradient;
     const float* z = (inner ? lane.d_z : lane.gates_) + t * gates_;

@@ -185,12 +185,17 @@ void add_activities(const Case& c) {
   const Change train = [](Training<Cell>& training) {
     for (int batch = 0; batch < 300; ++batch) training.trainer.step(0);
   };
-  const std::vector<std::pair<std::string, Change>> kinds{{"alive", move_biases(3)},
-                                                          {"dead", move_biases(-3)},
-                                                          {"alternating", alternate},
-                                                          {"trained", train}};
-  for (const auto& [name, change] : kinds) {
-    register_benchmark("activity/" + name, c, true, benchmark::kMillisecond,
+  struct Kind {
+    std::string name;
+    Change change;
+  };
+  const std::vector<Kind> kinds{{"alive", move_biases(3)},
+                                {"dead", move_biases(-3)},
+                                {"alternating", alternate},
+                                {"trained", train}};
+  for (const Kind& kind : kinds) {
+    const Change change = kind.change;
+    register_benchmark("activity/" + kind.name, c, true, benchmark::kMillisecond,
                        {.verify = [=] { return verify_training<Cell>(c, true, change); },
                         .prepare = [=]() -> std::function<void()> {
                           auto training = std::make_shared<Training<Cell>>(c);
