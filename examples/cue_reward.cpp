@@ -13,6 +13,7 @@
 #include <iostream>
 #include <string>
 
+#include "folder_lock.hpp"
 #include "plastic/cells/dispatch.hpp"
 #include "plastic/io/model_file.hpp"
 #include "plastic/optim/adamw.hpp"
@@ -82,8 +83,10 @@ void train(const RunSettings& settings) {
   AdamW<float> optimizer(cell.parameters(), {.learning_rate = settings.learning_rate});
   Trainer trainer(cell, task, optimizer, settings.training);
 
-  std::signal(SIGINT, on_interrupt);
+  // Ignored where the caller has said so, as a script does for what it runs in the background.
+  if (std::signal(SIGINT, on_interrupt) == SIG_IGN) std::signal(SIGINT, SIG_IGN);
   fs::create_directories(settings.out);
+  const FolderLock lock(settings.out);
   const fs::path progress = settings.out / "progress.csv";
   const fs::path best = settings.out / "best.safetensors";
   const fs::path test = settings.out / "test.csv";

@@ -17,7 +17,10 @@ using namespace plastic;
 std::atomic<bool> interrupted = false;
 
 int main(int argc, char** argv) try {
-  std::signal(SIGINT, [](int) { interrupted = true; });
+  // Ignored where the caller has said so, as a script does for what it runs in the background.
+  if (std::signal(SIGINT, [](int) { interrupted = true; }) == SIG_IGN) {
+    std::signal(SIGINT, SIG_IGN);
+  }
   const CueReward task;
   PlasticRNN<Hebbian, float> net({.inputs = task.inputs(), .hidden = 64});
   AdamW<float> optimizer(net.parameters());

@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "../folder_lock.hpp"
 #include "definitions.hpp"
 #include "plastic/core/atomic_file.hpp"
 #include "report.hpp"
@@ -113,23 +114,29 @@ int run(const Options& options) {
   const std::vector<PlannedRun> runs = plan(experiment, options);
   const fs::path folder = options.out / experiment.name;
   fs::create_directories(folder);
-  write_list(experiment, runs, options, folder / "experiment.json");
+  {
+    const FolderLock lock(folder, FolderLock::Busy::wait);
+    write_list(experiment, runs, options, folder / "experiment.json");
+  }
   const Outcome outcome = do_runs(runs, options.jobs, std::cout, ::isatty(STDOUT_FILENO) != 0);
   if (outcome.failed > 0) {
     std::cerr << "experiments: " << outcome.failed << " of " << runs.size() << " runs failed\n";
     return 1;
   }
   if (outcome.busy > 0) {
-    std::cout << "All other runs have finished.";
-  } else {
-    std::cout << "All runs have finished.";
+    std::cerr << "experiments: " << outcome.busy << " of " << runs.size()
+              << " runs are in the hands of other processes; all others have finished\n";
+    return 1;
   }
-  std::cout << " Next: experiments report " << experiment.name << " --out " << options.out << "\n";
+  std::cout << "All runs have finished. Next: experiments report " << experiment.name << " --out "
+            << options.out << "\n";
   return 0;
 }
 
 int report(const Options& options) {
   const fs::path folder = options.out / find_experiment(options.name).name;
+  if (!fs::exists(folder)) throw std::runtime_error(folder.string() + ": nothing has been run");
+  const FolderLock lock(folder, FolderLock::Busy::wait);
   std::cout << write_report(folder) << "\nReport:  " << (folder / "report.html").string()
             << "\nTables:  " << (folder / "results.md").string() << " "
             << (folder / "results.csv").string() << "\n";

@@ -1,11 +1,6 @@
 #include "run.hpp"
 
-#include <fcntl.h>
-#include <sys/file.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
 #include <fstream>
 #include <iomanip>
 #include <locale>
@@ -13,9 +8,9 @@
 #include <sstream>
 #include <stdexcept>
 #include <string>
-#include <system_error>
 #include <vector>
 
+#include "../folder_lock.hpp"
 #include "csv.hpp"
 #include "image_run.hpp"
 #include "plastic/cells/dispatch.hpp"
@@ -31,28 +26,6 @@ namespace {
 
 using namespace plastic;
 namespace fs = std::filesystem;
-
-// Held while this process works in a folder; the system lifts it when the process ends or is
-// killed.
-class FolderLock {
- public:
-  explicit FolderLock(const fs::path& folder)
-      : file_(::open((folder / ".lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666)) {
-    if (file_ >= 0 && ::flock(file_, LOCK_EX | LOCK_NB) == 0) return;
-    const int error = errno;
-    if (file_ >= 0) ::close(file_);
-    if (error == EWOULDBLOCK) {
-      throw FolderBusy(folder.string() + ": another process is at work here");
-    }
-    throw std::system_error(error, std::generic_category(), "cannot work in " + folder.string());
-  }
-  ~FolderLock() { ::close(file_); }
-  FolderLock(const FolderLock&) = delete;
-  FolderLock& operator=(const FolderLock&) = delete;
-
- private:
-  int file_;
-};
 
 // Settings of a run that has nothing to show yet may change.
 void write_settings(const RunSettings& settings, const fs::path& folder) {

@@ -31,12 +31,6 @@ struct Observers {
   std::function<void(Index done, Index all)> reading = {};  ///< of image files
 };
 
-/// Another process works in the folder.
-class FolderBusy : public std::runtime_error {
- public:
-  using std::runtime_error::runtime_error;
-};
-
 /// Trains what `settings` say, from the folder's checkpoint if there is one, to the end; does
 /// nothing where that has been done. The result does not depend on `threads`, nor on how often the
 /// run was killed on the way. Throws FolderBusy, std::runtime_error if the folder has a run with

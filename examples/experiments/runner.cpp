@@ -12,6 +12,7 @@
 #include <string>
 #include <thread>
 
+#include "../folder_lock.hpp"
 #include "plastic/core/parallel.hpp"
 #include "plastic/train/callback.hpp"
 #include "run.hpp"
