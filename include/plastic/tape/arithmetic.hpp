@@ -38,9 +38,7 @@ auto sum_to(const Eigen::ArrayBase<Derived>& x, Index rows, Index cols) {
   return Array::NullaryExpr(rows, cols, FoldedSum<Derived>{x.derived(), rows, cols});
 }
 
-struct Broadcast {
-  static constexpr std::string_view name = "broadcast";
-  static constexpr bool elementwise = true;
+struct Broadcast : Elementwise {
   Index rows, cols;
   auto value(const auto& x) const { return broadcast(x, rows, cols); }
   auto adjoint(At<0>, const auto& dy, const auto&, const auto& x) const {
@@ -48,9 +46,7 @@ struct Broadcast {
   }
 };
 
-struct SumTo {
-  static constexpr std::string_view name = "sum";
-  static constexpr bool elementwise = true;
+struct SumTo : Elementwise {
   Index rows, cols;
   auto value(const auto& x) const { return sum_to(x, rows, cols); }
   auto adjoint(At<0>, const auto& dy, const auto&, const auto& x) const {
@@ -69,7 +65,7 @@ Var<Scalar> broadcast(const Var<Scalar>& x, Index rows, Index cols) {
                    "of a shape that repeats into " + detail::shape_text(rows, cols),
                    detail::shape_text(x.rows(), x.cols()));
   }
-  return x.rows() == rows && x.cols() == cols ? x : apply(detail::Broadcast{rows, cols}, x);
+  return x.rows() == rows && x.cols() == cols ? x : apply(detail::Broadcast{{}, rows, cols}, x);
 }
 
 /// The sum that undoes `broadcast`: rows and cols are x's own or 1, and a side of 1 is summed over.
@@ -81,7 +77,7 @@ Var<Scalar> sum_to(const Var<Scalar>& x, Index rows, Index cols) {
                    "that of x, " + detail::shape_text(x.rows(), x.cols()) + ", or 1 on a side",
                    detail::shape_text(rows, cols));
   }
-  return x.rows() == rows && x.cols() == cols ? x : apply(detail::SumTo{rows, cols}, x);
+  return x.rows() == rows && x.cols() == cols ? x : apply(detail::SumTo{{}, rows, cols}, x);
 }
 
 /// Sum of all entries, 1 x 1.
@@ -94,10 +90,6 @@ auto sum_features(const Variable auto& x) { return sum_to(x, 1, x.cols()); }
 auto sum_samples(const Variable auto& x) { return sum_to(x, x.rows(), 1); }
 
 namespace detail {
-
-struct Elementwise {
-  static constexpr bool elementwise = true;
-};
 
 struct Add : Elementwise {
   static constexpr std::string_view name = "operator+";
@@ -138,25 +130,20 @@ struct Divide : Elementwise {
 };
 
 struct Negate : Elementwise {
-  static constexpr std::string_view name = "operator-";
   auto value(const auto& x) const { return -x; }
   auto adjoint(At<0>, const auto& dy, const auto&, const auto&) const { return -dy; }
 };
 
 template <class S>
 struct Scale : Elementwise {
-  static constexpr std::string_view name = "operator*";
   S factor;
-  explicit Scale(S f) : factor(f) {}
   auto value(const auto& x) const { return x * factor; }
   auto adjoint(At<0>, const auto& dy, const auto&, const auto&) const { return dy * factor; }
 };
 
 template <class S>
 struct Shift : Elementwise {
-  static constexpr std::string_view name = "operator+";
   S offset;
-  explicit Shift(S o) : offset(o) {}
   auto value(const auto& x) const { return x + offset; }
   auto adjoint(At<0>, const auto& dy, const auto&, const auto&) const { return dy; }
 };
@@ -210,7 +197,7 @@ concept Number = std::integral<T> || std::floating_point<T>;
 /// x (1 / n).
 template <class Scalar, Number N>
 Var<Scalar> operator*(const Var<Scalar>& x, N factor) {
-  return apply(detail::Scale<Scalar>(static_cast<Scalar>(factor)), x);
+  return apply(detail::Scale<Scalar>{{}, static_cast<Scalar>(factor)}, x);
 }
 auto operator*(Number auto factor, const Variable auto& x) { return x * factor; }
 template <class Scalar, Number N>
@@ -223,7 +210,7 @@ Var<Scalar> operator/(N dividend, const Var<Scalar>& x) {
 }
 template <class Scalar, Number N>
 Var<Scalar> operator+(const Var<Scalar>& x, N offset) {
-  return apply(detail::Shift<Scalar>(static_cast<Scalar>(offset)), x);
+  return apply(detail::Shift<Scalar>{{}, static_cast<Scalar>(offset)}, x);
 }
 auto operator+(Number auto offset, const Variable auto& x) { return x + offset; }
 template <class Scalar, Number N>

@@ -26,49 +26,41 @@ auto inside(const Eigen::ArrayBase<Derived>& x, S low, S high) {
 }
 
 struct Exp : Elementwise {
-  static constexpr std::string_view name = "exp";
   auto value(const auto& x) const { return x.exp(); }
   auto adjoint(At<0>, const auto& dy, const auto& y, const auto&) const { return dy * y; }
 };
 
 struct Log : Elementwise {
-  static constexpr std::string_view name = "log";
   auto value(const auto& x) const { return x.log(); }
   auto adjoint(At<0>, const auto& dy, const auto&, const auto& x) const { return dy / x; }
 };
 
 struct Sqrt : Elementwise {
-  static constexpr std::string_view name = "sqrt";
   auto value(const auto& x) const { return x.sqrt(); }
   auto adjoint(At<0>, const auto& dy, const auto& y, const auto&) const { return dy / (y + y); }
 };
 
 struct Square : Elementwise {
-  static constexpr std::string_view name = "square";
   auto value(const auto& x) const { return x * x; }
   auto adjoint(At<0>, const auto& dy, const auto&, const auto& x) const { return dy * (x + x); }
 };
 
 struct Sin : Elementwise {
-  static constexpr std::string_view name = "sin";
   auto value(const auto& x) const { return x.sin(); }
   auto adjoint(At<0>, const auto& dy, const auto&, const auto& x) const { return dy * cos(x); }
 };
 
 struct Cos : Elementwise {
-  static constexpr std::string_view name = "cos";
   auto value(const auto& x) const { return x.cos(); }
   auto adjoint(At<0>, const auto& dy, const auto&, const auto& x) const { return -(dy * sin(x)); }
 };
 
 struct Tanh : Elementwise {
-  static constexpr std::string_view name = "tanh";
   auto value(const auto& x) const { return x.tanh(); }
   auto adjoint(At<0>, const auto& dy, const auto& y, const auto&) const { return dy * (1 - y * y); }
 };
 
 struct Sigmoid : Elementwise {
-  static constexpr std::string_view name = "sigmoid";
   auto value(const auto& x) const { return sigmoid(x); }
   auto adjoint(At<0>, const auto& dy, const auto& y, const auto&) const {
     return dy * (y * (1 - y));
@@ -77,7 +69,6 @@ struct Sigmoid : Elementwise {
 
 /// log(1 + exp(x)), without overflow.
 struct Softplus : Elementwise {
-  static constexpr std::string_view name = "softplus";
   template <class X>
   auto value(const X& x) const {
     using S = typename X::Scalar;
@@ -87,13 +78,11 @@ struct Softplus : Elementwise {
 };
 
 struct Step : Elementwise {
-  static constexpr std::string_view name = "step";
   auto value(const auto& x) const { return step(x); }
   auto adjoint(At<0>, const auto& dy, const auto&, const auto&) const { return dy * 0; }
 };
 
 struct Relu : Elementwise {
-  static constexpr std::string_view name = "relu";
   static constexpr bool masks_zeros = true;
   template <class X>
   auto value(const X& x) const {
@@ -104,9 +93,7 @@ struct Relu : Elementwise {
 
 template <class S>
 struct LeakyRelu : Elementwise {
-  static constexpr std::string_view name = "leaky_relu";
   S slope;
-  explicit LeakyRelu(S s) : slope(s) {}
   auto value(const auto& x) const { return x.cwiseMax(x * slope); }
   auto adjoint(At<0>, const auto& dy, const auto&, const auto& x) const {
     return dy * (step(x) * (1 - slope) + slope);
@@ -114,7 +101,6 @@ struct LeakyRelu : Elementwise {
 };
 
 struct Abs : Elementwise {
-  static constexpr std::string_view name = "abs";
   auto value(const auto& x) const { return x.abs(); }
   auto adjoint(At<0>, const auto& dy, const auto&, const auto& x) const {
     return dy * (step(x) - step(-x));
@@ -123,18 +109,14 @@ struct Abs : Elementwise {
 
 template <class S>
 struct Inside : Elementwise {
-  static constexpr std::string_view name = "inside";
   S low, high;
-  Inside(S l, S h) : low(l), high(h) {}
   auto value(const auto& x) const { return inside(x, low, high); }
   auto adjoint(At<0>, const auto& dy, const auto&, const auto&) const { return dy * 0; }
 };
 
 template <class S>
 struct Clamp : Elementwise {
-  static constexpr std::string_view name = "clamp";
   S low, high;
-  Clamp(S l, S h) : low(l), high(h) {}
   auto value(const auto& x) const { return x.cwiseMax(low).cwiseMin(high); }
   auto adjoint(At<0>, const auto& dy, const auto&, const auto& x) const {
     return dy * inside(x, low, high);
@@ -143,9 +125,7 @@ struct Clamp : Elementwise {
 
 template <class S>
 struct Power : Elementwise {
-  static constexpr std::string_view name = "pow";
   S exponent;
-  explicit Power(S e) : exponent(e) {}
   auto value(const auto& x) const { return x.pow(exponent); }
   auto adjoint(At<0>, const auto& dy, const auto&, const auto& x) const {
     return dy * (pow(x, S(exponent - 1)) * exponent);
@@ -179,14 +159,14 @@ auto relu(const Variable auto& x) { return apply(detail::Relu{}, x); }
 template <class Scalar>
 Var<Scalar> leaky_relu(const Var<Scalar>& x, double slope) {
   detail::check_range("leaky_relu", "slope", slope, 0, 1);
-  return apply(detail::LeakyRelu<Scalar>(static_cast<Scalar>(slope)), x);
+  return apply(detail::LeakyRelu<Scalar>{{}, static_cast<Scalar>(slope)}, x);
 }
 /// 1 where x > 0, else 0; the derivative is 0.
 auto step(const Variable auto& x) { return apply(detail::Step{}, x); }
 /// 1 where low <= x <= high, else 0; the derivative is 0.
 template <class Scalar, Number L, Number H>
 Var<Scalar> inside(const Var<Scalar>& x, L low, H high) {
-  return apply(detail::Inside<Scalar>(static_cast<Scalar>(low), static_cast<Scalar>(high)), x);
+  return apply(detail::Inside<Scalar>{{}, static_cast<Scalar>(low), static_cast<Scalar>(high)}, x);
 }
 /// |x|; the derivative at 0 is 0.
 auto abs(const Variable auto& x) { return apply(detail::Abs{}, x); }
@@ -197,14 +177,14 @@ Var<Scalar> pow(const Var<Scalar>& x, N exponent) {
   if (exponent == 0) return x.tape().constant(Matrix<Scalar>::Ones(x.rows(), x.cols()));
   if (exponent == 1) return x;
   if (exponent == 2) return square(x);
-  return apply(detail::Power<Scalar>(static_cast<Scalar>(exponent)), x);
+  return apply(detail::Power<Scalar>{{}, static_cast<Scalar>(exponent)}, x);
 }
 /// min(max(x, low), high); the derivative is 1 on the bounds themselves. Throws
 /// std::invalid_argument unless low <= high.
 template <class Scalar, Number L, Number H>
 Var<Scalar> clamp(const Var<Scalar>& x, L low, H high) {
   if (!(low <= high)) detail::reject("clamp", "low", "at most high", low);
-  return apply(detail::Clamp<Scalar>(static_cast<Scalar>(low), static_cast<Scalar>(high)), x);
+  return apply(detail::Clamp<Scalar>{{}, static_cast<Scalar>(low), static_cast<Scalar>(high)}, x);
 }
 
 }  // namespace plastic

@@ -41,7 +41,6 @@ struct ColumnLogSumExp {
 };
 
 struct LogSumExp : Elementwise {
-  static constexpr std::string_view name = "log_sum_exp";
   template <class X>
   auto value(const X& x) const {
     return Eigen::Array<typename X::Scalar, Eigen::Dynamic, Eigen::Dynamic>::NullaryExpr(

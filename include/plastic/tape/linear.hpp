@@ -38,10 +38,6 @@ inline void check_part(std::string_view function, Index first, Index count, Inde
   }
 }
 
-struct MatrixOperation {
-  static constexpr bool elementwise = false;
-};
-
 struct Matmul : MatrixOperation {
   static constexpr std::string_view name = "matmul";
   auto value(const auto& a, const auto& b) const { return matmul(a, b); }
@@ -54,15 +50,12 @@ struct Matmul : MatrixOperation {
 };
 
 struct Transpose : MatrixOperation {
-  static constexpr std::string_view name = "transpose";
   auto value(const auto& x) const { return transpose(x); }
   auto adjoint(At<0>, const auto& dy, const auto&, const auto&) const { return transpose(dy); }
 };
 
 struct Rows : MatrixOperation {
-  static constexpr std::string_view name = "rows";
   Index first, count;
-  Rows(Index f, Index n) : first(f), count(n) {}
   auto value(const auto& x) const { return rows(x, first, count); }
   auto adjoint(At<0>, const auto& dy, const auto&, const auto& x) const {
     return pad_rows(dy, first, x.rows());
@@ -70,9 +63,7 @@ struct Rows : MatrixOperation {
 };
 
 struct PadRows : MatrixOperation {
-  static constexpr std::string_view name = "pad_rows";
   Index first, total;
-  PadRows(Index f, Index n) : first(f), total(n) {}
   auto value(const auto& x) const { return pad_rows(x, first, total); }
   auto adjoint(At<0>, const auto& dy, const auto&, const auto& x) const {
     return rows(dy, first, x.rows());
@@ -121,7 +112,7 @@ auto transpose(const Variable auto& x) { return apply(detail::Transpose{}, x); }
 template <class Scalar>
 Var<Scalar> rows(const Var<Scalar>& x, Index first, Index count) {
   detail::check_part("rows", first, count, x.rows());
-  return first == 0 && count == x.rows() ? x : apply(detail::Rows(first, count), x);
+  return first == 0 && count == x.rows() ? x : apply(detail::Rows{{}, first, count}, x);
 }
 
 /// A matrix of `total` rows: x from row `first` on, zeros around it. Throws std::invalid_argument
@@ -129,7 +120,7 @@ Var<Scalar> rows(const Var<Scalar>& x, Index first, Index count) {
 template <class Scalar>
 Var<Scalar> pad_rows(const Var<Scalar>& x, Index first, Index total) {
   detail::check_between("pad_rows", "first", first, 0, total - x.rows());
-  return apply(detail::PadRows(first, total), x);
+  return apply(detail::PadRows{{}, first, total}, x);
 }
 
 /// The matrices in `parts`, features x samples each, copied side by side. Differentiable once.
@@ -171,9 +162,7 @@ ScatteredColumns<Derived> scatter_columns(const Eigen::MatrixBase<Derived>& x,
 }
 
 struct Columns : MatrixOperation {
-  static constexpr std::string_view name = "columns";
   ColumnSet which;
-  explicit Columns(const ColumnSet& w) : which(w) {}
   auto value(const auto& x) const { return columns(x, which); }
   auto adjoint(At<0>, const auto& dy, const auto&, const auto& x) const {
     return scatter_columns(dy, which, x.cols());
@@ -181,22 +170,20 @@ struct Columns : MatrixOperation {
 };
 
 struct ScatterColumns : MatrixOperation {
-  static constexpr std::string_view name = "columns";
   ColumnSet which;
   Index total;
-  ScatterColumns(const ColumnSet& w, Index n) : which(w), total(n) {}
   auto value(const auto& x) const { return scatter_columns(x, which, total); }
   auto adjoint(At<0>, const auto& dy, const auto&, const auto&) const { return columns(dy, which); }
 };
 
 template <class Scalar>
 Var<Scalar> columns(const Var<Scalar>& x, const ColumnSet& which) {
-  return apply(Columns(which), x);
+  return apply(Columns{{}, which}, x);
 }
 
 template <class Scalar>
 Var<Scalar> scatter_columns(const Var<Scalar>& x, const ColumnSet& which, Index total) {
-  return apply(ScatterColumns(which, total), x);
+  return apply(ScatterColumns{{}, which, total}, x);
 }
 
 }  // namespace detail

@@ -9,7 +9,8 @@ namespace plastic {
 
 /// Names the argument whose adjoint a formula computes: I = 0 is the first.
 ///
-/// An operation is a struct with its value and one adjoint formula per argument:
+/// An operation is a struct with its value and one adjoint formula per argument, and, where these
+/// are several, a name for messages:
 ///
 ///     struct Square {
 ///       static constexpr std::string_view name = "square";
@@ -31,6 +32,14 @@ template <std::size_t I>
 struct At {};
 
 namespace detail {
+
+struct Elementwise {
+  static constexpr bool elementwise = true;
+};
+
+struct MatrixOperation {
+  static constexpr bool elementwise = false;
+};
 
 template <class Op, class Scalar>
 auto eigen_view(const Node<Scalar>& node, Scalar* data) {

@@ -42,9 +42,7 @@ auto keep(const Eigen::ArrayBase<Derived>& x, const Mask<Scalar>& mask, bool at)
 }
 
 template <class Scalar>
-struct Keep {
-  static constexpr std::string_view name = "select";
-  static constexpr bool elementwise = true;
+struct Keep : Elementwise {
   Mask<Scalar> mask;
   bool at;
   auto value(const auto& x) const { return keep(x, mask, at); }
@@ -53,14 +51,13 @@ struct Keep {
 
 template <class Scalar>
 Var<Scalar> keep(const Var<Scalar>& x, const Mask<Scalar>& mask, bool at) {
-  return apply(Keep<Scalar>{mask, at}, x);
+  return apply(Keep<Scalar>{{}, mask, at}, x);
 }
 
 /// The mask is no argument: a sweep does not come to it.
 template <class Scalar>
-struct Select {
+struct Select : Elementwise {
   static constexpr std::string_view name = "select";
-  static constexpr bool elementwise = true;
   Mask<Scalar> mask;
   bool masks_zeros;
   template <class A, class B>
@@ -93,7 +90,7 @@ Var<Scalar> select(const Var<Scalar>& mask, const Var<Scalar>& a, const Var<Scal
   }
   a.tape().check_mine("select", mask);
   const bool masks_zeros = a.node().zeros_are_silent() && b.node().zeros_are_silent();
-  return apply(detail::Select<Scalar>{{&mask.node()}, masks_zeros}, a, b);
+  return apply(detail::Select<Scalar>{{}, {&mask.node()}, masks_zeros}, a, b);
 }
 
 }  // namespace plastic
