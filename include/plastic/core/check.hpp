@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cmath>
+#include <limits>
 #include <sstream>
 #include <stdexcept>
 #include <string>
@@ -55,7 +56,7 @@ inline void check_positive(std::string_view function, std::string_view argument,
 
 /// NaN and infinities fail as well as values outside [lowest, highest].
 inline void check_range(std::string_view function, std::string_view argument, double value,
-                        double lowest, double highest) {
+                        double lowest, double highest = std::numeric_limits<double>::max()) {
   if (!(std::isfinite(value) && value >= lowest && value <= highest)) {
     std::ostringstream expected;
     expected << "a finite number in [" << lowest << ", " << highest << "]";

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <span>
 #include <string>
 #include <string_view>
@@ -102,10 +103,8 @@ class Parameters {
 
  private:
   Index position(std::string_view name) const {
-    for (std::size_t i = 0; i < blocks_.size(); ++i) {
-      if (blocks_[i].name == name) return static_cast<Index>(i);
-    }
-    return -1;
+    const auto found = std::ranges::find(blocks_, name, &ParameterBlock::name);
+    return found == blocks_.end() ? -1 : found - blocks_.begin();
   }
 
   std::size_t place(Index number) const {

@@ -13,34 +13,27 @@
 #include "plastic/core/settings.hpp"
 
 namespace plastic {
-namespace detail {
-
-/// Sum of squares, in double and in an order that depends on nothing but the length.
-template <class Scalar>
-double square_sum(const Vector<Scalar>& x) {
-  constexpr Index lanes = 16;
-  const Index whole = x.size() / lanes * lanes;
-  Eigen::Array<double, lanes, 1> sums = Eigen::Array<double, lanes, 1>::Zero();
-  for (Index i = 0; i < whole; i += lanes) {
-    sums += x.template segment<lanes>(i).array().template cast<double>().square();
-  }
-  double sum = 0;
-  for (Index lane = 0; lane < lanes; ++lane) sum += sums[lane];
-  for (Index i = whole; i < x.size(); ++i) {
-    sum += static_cast<double>(x[i]) * static_cast<double>(x[i]);
-  }
-  return sum;
-}
-
-}  // namespace detail
 
 /// The common Euclidean norm of several vectors, summed in double in an order that depends on
 /// nothing but their lengths. No allocation.
 template <class Scalar>
 double gradient_norm(std::span<const Vector<Scalar>> gradients) {
-  double sum = 0;
-  for (const Vector<Scalar>& g : gradients) sum += detail::square_sum(g);
-  return std::sqrt(sum);
+  constexpr Index lanes = 16;
+  double total = 0;
+  for (const Vector<Scalar>& g : gradients) {
+    const Index whole = g.size() / lanes * lanes;
+    Eigen::Array<double, lanes, 1> sums = Eigen::Array<double, lanes, 1>::Zero();
+    for (Index i = 0; i < whole; i += lanes) {
+      sums += g.template segment<lanes>(i).array().template cast<double>().square();
+    }
+    double sum = 0;
+    for (const double lane : sums) sum += lane;
+    for (Index i = whole; i < g.size(); ++i) {
+      sum += static_cast<double>(g[i]) * static_cast<double>(g[i]);
+    }
+    total += sum;
+  }
+  return std::sqrt(total);
 }
 
 /// That of one vector.
@@ -80,12 +73,6 @@ class NonFiniteLoss : public std::runtime_error {
 
 namespace detail {
 
-/// Whether no value is infinite or NaN. One pass.
-template <class Scalar>
-bool all_finite(const Vector<Scalar>& x) {
-  return (x.array() * Scalar(0)).sum() == Scalar(0);
-}
-
 /// What all optimizers share: a state for each of a list of parameter sets, the walk over their
 /// trainable blocks, the checks, and the way to a checkpoint and back. Most often the list has one
 /// set.
@@ -117,9 +104,16 @@ class Optimizer {
     step(std::span(&set, 1), std::span(&gradients, 1));
   }
   void step(std::span<Parameters<Scalar>* const> sets, std::span<const Vector<Scalar>> gradients) {
-    check_lengths(sets, gradients);
+    const std::string here = text("::step");
+    check_count(here, "the number of parameter sets", sets.size(), sizes_.size());
+    check_count(here, "the number of gradients", gradients.size(), sizes_.size());
+    for (std::size_t k = 0; k < sizes_.size(); ++k) {
+      check_length("parameters", sets[k]->size(), k);
+      check_length("gradients", gradients[k].size(), k);
+    }
     for (const Vector<Scalar>& g : gradients) {
-      if (!all_finite(g)) {
+      // What is infinite or no number is no number times 0.
+      if ((g.array() * Scalar(0)).sum() != Scalar(0)) {
         throw NonFiniteLoss(text("::step: a gradient is not finite; no parameter has changed"));
       }
     }
@@ -213,17 +207,6 @@ class Optimizer {
   static void check_count(std::string_view function, std::string_view what, std::size_t got,
                           std::size_t expected) {
     if (got != expected) reject(function, what, std::to_string(expected), got);
-  }
-
-  void check_lengths(std::span<Parameters<Scalar>* const> sets,
-                     std::span<const Vector<Scalar>> gradients) const {
-    const std::string here = text("::step");
-    check_count(here, "the number of parameter sets", sets.size(), sizes_.size());
-    check_count(here, "the number of gradients", gradients.size(), sizes_.size());
-    for (std::size_t k = 0; k < sizes_.size(); ++k) {
-      check_length("parameters", sets[k]->size(), k);
-      check_length("gradients", gradients[k].size(), k);
-    }
   }
 
   void check_length(std::string_view what, Index length, std::size_t set) const {

@@ -5,7 +5,6 @@
 #include <cmath>
 #include <cstdint>
 #include <functional>
-#include <limits>
 #include <numbers>
 #include <string>
 #include <string_view>
@@ -46,9 +45,8 @@ class Schedule {
   double operator()(Index batch, Index batches) const {
     if (empty()) detail::reject("Schedule", "the schedule", "one with a function", "an empty one");
     const double rate = rate_(batch, batches);
-    constexpr double largest = std::numeric_limits<double>::max();
-    if (rate >= 0 && rate <= largest) return rate;  // without the text, which allocates
-    detail::check_range("Schedule", "the rate of batch " + std::to_string(batch), rate, 0, largest);
+    if (rate >= 0 && std::isfinite(rate)) return rate;  // without the text, which allocates
+    detail::check_range("Schedule", "the rate of batch " + std::to_string(batch), rate, 0);
     return rate;
   }
 
@@ -95,8 +93,7 @@ class CosineSchedule {
   /// Throws std::invalid_argument naming an option out of its range.
   explicit CosineSchedule(const CosineScheduleOptions& options) : options_(options) {
     constexpr std::string_view here = "CosineSchedule";
-    detail::check_range(here, "learning_rate", options.learning_rate, 0,
-                        std::numeric_limits<double>::max());
+    detail::check_range(here, "learning_rate", options.learning_rate, 0);
     detail::check_range(here, "floor", options.floor, 0, options.learning_rate);
     detail::check_not_negative(here, "batches", options.batches);
     detail::check_positive(here, "every", options.every);
@@ -134,8 +131,7 @@ class LinearWarmUp {
  public:
   /// Throws std::invalid_argument naming an option out of its range.
   explicit LinearWarmUp(const LinearWarmUpOptions& options) : options_(options) {
-    detail::check_range("LinearWarmUp", "learning_rate", options.learning_rate, 0,
-                        std::numeric_limits<double>::max());
+    detail::check_range("LinearWarmUp", "learning_rate", options.learning_rate, 0);
     detail::check_positive("LinearWarmUp", "batches", options.batches);
   }
 

@@ -1,7 +1,6 @@
 #pragma once
 
 #include <cstdint>
-#include <limits>
 
 #include "plastic/core/settings.hpp"
 #include "plastic/tasks/episodes.hpp"
@@ -38,7 +37,7 @@ class CueReward {
     detail::check_count("CueReward", "features", options.features);
     detail::check_count("CueReward", "storage_steps", options.storage_steps);
     detail::check_count("CueReward", "recall_steps", options.recall_steps);
-    detail::check_range("CueReward", "noise", options.noise, 0, std::numeric_limits<double>::max());
+    detail::check_range("CueReward", "noise", options.noise, 0);
   }
 
   const CueRewardOptions& options() const { return options_; }  ///< as given to the constructor
@@ -58,11 +57,8 @@ class CueReward {
   /// Storage and recall.
   Index steps() const { return options_.storage_steps + options_.recall_steps; }
 
-  /// Fills `episodes` with samples first, ..., first + samples - 1 of a batch; see Task.
-  ///
-  /// Values are drawn in double and rounded to Scalar. Allocates only where the sizes of `episodes`
-  /// do not fit. Throws std::invalid_argument unless samples >= 1, 0 <= first,
-  /// first + samples <= 2^32 and batch < 2^56.
+  /// See Task. Values are drawn in double and rounded to Scalar. Throws std::invalid_argument
+  /// unless samples >= 1, 0 <= first, first + samples <= 2^32 and batch < 2^56.
   template <class Scalar>
   void generate(const Random::Stream& stream, std::uint64_t batch, Index first, Index samples,
                 Episodes<Scalar>& episodes) const {
@@ -101,7 +97,6 @@ class CueReward {
   CueRewardOptions options_;
 };
 
-static_assert(Task<CueReward, float>);
-static_assert(Task<CueReward, double>);
+static_assert(Task<CueReward, float> && Task<CueReward, double>);
 
 }  // namespace plastic

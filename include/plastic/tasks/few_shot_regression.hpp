@@ -2,7 +2,6 @@
 
 #include <cmath>
 #include <cstdint>
-#include <limits>
 
 #include "plastic/core/settings.hpp"
 #include "plastic/tasks/episodes.hpp"
@@ -47,7 +46,7 @@ class FewShotRegression {
     detail::check_count(here, "variables", options_.variables);
     detail::check_count(here, "support", options.support);
     detail::check_count(here, "queries", options.queries);
-    detail::check_range(here, "noise", options.noise, 0, std::numeric_limits<double>::max());
+    detail::check_range(here, "noise", options.noise, 0);
     if (options.function != RegressionFunction::linear &&
         options.function != RegressionFunction::mlp) {
       detail::reject(here, "function", "one of RegressionFunction",
@@ -72,10 +71,8 @@ class FewShotRegression {
   Index outputs() const { return 1; }                      ///< the value
   Index steps() const { return options_.support + options_.queries; }  ///< points of an episode
 
-  /// Fills `episodes` with samples first, ..., first + samples - 1 of a batch; see Task. Values are
-  /// drawn in double and rounded to Scalar. Allocates only where the sizes of `episodes` do not
-  /// fit. Throws std::invalid_argument unless samples >= 1, 0 <= first, first + samples <= 2^32 and
-  /// batch < 2^56.
+  /// See Task. Values are drawn in double and rounded to Scalar. Throws std::invalid_argument
+  /// unless samples >= 1, 0 <= first, first + samples <= 2^32 and batch < 2^56.
   template <class Scalar>
   void generate(const Random::Stream& stream, std::uint64_t batch, Index first, Index samples,
                 Episodes<Scalar>& episodes) const {
@@ -150,7 +147,6 @@ class FewShotRegression {
   FewShotRegressionOptions options_;
 };
 
-static_assert(Task<FewShotRegression, float>);
-static_assert(Task<FewShotRegression, double>);
+static_assert(Task<FewShotRegression, float> && Task<FewShotRegression, double>);
 
 }  // namespace plastic

@@ -50,9 +50,8 @@ class SequenceReproduction {
   Index outputs() const { return options_.dimension; }     ///< a value
   Index steps() const { return 2 * options_.length + options_.delay; }  ///< 2n + m
 
-  /// Fills `episodes` with samples first, ..., first + samples - 1 of a batch; see Task. Allocates
-  /// only where the sizes of `episodes` do not fit. Throws std::invalid_argument unless
-  /// samples >= 1, 0 <= first, first + samples <= 2^32 and batch < 2^56.
+  /// See Task. Throws std::invalid_argument unless samples >= 1, 0 <= first,
+  /// first + samples <= 2^32 and batch < 2^56.
   template <class Scalar>
   void generate(const Random::Stream& stream, std::uint64_t batch, Index first, Index samples,
                 Episodes<Scalar>& episodes) const {
@@ -82,7 +81,6 @@ class SequenceReproduction {
   SequenceReproductionOptions options_;
 };
 
-static_assert(Task<SequenceReproduction, float>);
-static_assert(Task<SequenceReproduction, double>);
+static_assert(Task<SequenceReproduction, float> && Task<SequenceReproduction, double>);
 
 }  // namespace plastic

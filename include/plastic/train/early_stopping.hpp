@@ -25,8 +25,7 @@ class EarlyStopping : public TrainingCallback {
   explicit EarlyStopping(const EarlyStoppingOptions& options = {}) : options_(options) {
     constexpr std::string_view here = "EarlyStopping";
     detail::check_not_negative(here, "patience", options.patience);
-    detail::check_range(here, "min_delta", options.min_delta, 0,
-                        std::numeric_limits<double>::max());
+    detail::check_range(here, "min_delta", options.min_delta, 0);
     if (!(options.target == options.target)) detail::reject(here, "target", "a number", "nan");
   }
 

@@ -79,9 +79,8 @@ class Evaluation {
   std::span<const Measure> measures() const { return std::span(measures_).first(size_); }
   /// The measure called `name`. Throws std::invalid_argument if there is none.
   const Measure& measure(std::string_view name) const {
-    for (const Measure& m : measures()) {
-      if (m.name == name) return m;
-    }
+    const auto found = std::ranges::find(measures(), name, &Measure::name);
+    if (found != measures().end()) return *found;
     detail::reject("Evaluation::measure", "name", "that of a measure of the objective", name);
   }
 
