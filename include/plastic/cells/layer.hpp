@@ -1,10 +1,8 @@
 #pragma once
 
-#include <algorithm>
 #include <string>
 
 #include "plastic/cells/options.hpp"
-#include "plastic/core/random.hpp"
 #include "plastic/synapse/synapse.hpp"
 #include "plastic/tape/borrow.hpp"
 
@@ -34,12 +32,20 @@ class Layer {
       alpha_ = parameters.add(name + ".weight_alpha", shape.outputs, shape.inputs);
       bias_alpha_ = parameters.add(name + ".bias_alpha", shape.outputs, 1);
     }
-    const double k = shape.spread / std::sqrt(static_cast<double>(shape.outputs));
-    fill_uniform(parameters, weight_, k, options.seed);
-    fill_uniform(parameters, bias_, k, options.seed);
-    if (alpha_ >= 0) {
-      fill_alpha(parameters, alpha_, options);
-      fill_alpha(parameters, bias_alpha_, options);
+    const double start = shape.spread / std::sqrt(static_cast<double>(shape.outputs));
+    const auto draw = [&](Index number, double k) {
+      detail::draw_block(parameters, number, options.seed, 0,
+                         [k](Random& random) { return random.uniform(-k, k); });
+    };
+    draw(weight_, start);
+    draw(bias_, start);
+    if (alpha_ >= 0 && options.alpha_mode == AlphaMode::random) {
+      draw(alpha_, 1);
+      draw(bias_alpha_, 1);
+    } else if (alpha_ >= 0) {
+      const Scalar fixed = options.alpha_mode == AlphaMode::uniform ? 1 : -1;
+      parameters.matrix(alpha_).setConstant(fixed);
+      parameters.matrix(bias_alpha_).setConstant(fixed);
     }
     if (options.random_network) {
       parameters.freeze(weight_);
@@ -68,23 +74,6 @@ class Layer {
   }
 
  private:
-  static void fill_uniform(Parameters<Scalar>& parameters, Index number, double k,
-                           std::uint64_t seed) {
-    Random random({seed, Random::Purpose::initial_weights}, 0, static_cast<std::uint64_t>(number));
-    MatrixMap<Scalar> values = parameters.matrix(number);
-    std::generate_n(values.data(), values.size(),
-                    [&] { return static_cast<Scalar>(random.uniform(-k, k)); });
-  }
-
-  static void fill_alpha(Parameters<Scalar>& parameters, Index number, const CellOptions& options) {
-    if (options.alpha_mode == AlphaMode::random) {
-      fill_uniform(parameters, number, 1, options.seed);
-    } else {
-      parameters.matrix(number).setConstant(options.alpha_mode == AlphaMode::uniform ? Scalar(1)
-                                                                                     : Scalar(-1));
-    }
-  }
-
   Index weight_ = -1;
   Index bias_ = -1;
   Index alpha_ = -1;

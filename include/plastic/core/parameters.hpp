@@ -6,7 +6,7 @@
 #include <string_view>
 #include <vector>
 
-#include "plastic/core/check.hpp"
+#include "plastic/core/random.hpp"
 
 namespace plastic {
 
@@ -124,4 +124,17 @@ class Parameters {
   std::vector<ParameterBlock> blocks_;
 };
 
+namespace detail {
+
+/// Fills a block with what `draw` makes of the random numbers of its number, for initial weights.
+template <class Scalar, class Draw>
+void draw_block(Parameters<Scalar>& parameters, Index number, std::uint64_t seed,
+                std::uint64_t batch, Draw&& draw) {
+  Random random({seed, Random::Purpose::initial_weights}, batch,
+                static_cast<std::uint64_t>(number));
+  MatrixMap<Scalar> values = parameters.matrix(number);
+  std::generate_n(values.data(), values.size(), [&] { return static_cast<Scalar>(draw(random)); });
+}
+
+}  // namespace detail
 }  // namespace plastic

@@ -61,15 +61,13 @@ class Convolution {
     }
     kernels::add_product<Scalar>(sums, patches, {weight, 1, o_.patch()}, tile, o_.patch(),
                                  o_.filters);
-    for_each_image(range(number), [&](Index image, Index pixel, Index at, Index n) {
-      for (Index f = 0; f < o_.filters; ++f) {
-        const Scalar* from = sums + f * tile + at;
-        Scalar* to = y + (image * o_.filters + f) * out_.pixels() + pixel;
-        if (adds) {
-          for (Index i = 0; i < n; ++i) to[i] += from[i];
-        } else {
-          std::copy_n(from, n, to);
-        }
+    for_each_output(range(number), [&](Index place, Index f, Index at, Index n) {
+      const Scalar* from = sums + f * tile + at;
+      Scalar* to = y + place;
+      if (adds) {
+        for (Index i = 0; i < n; ++i) to[i] += from[i];
+      } else {
+        std::copy_n(from, n, to);
       }
     });
   }
@@ -82,11 +80,8 @@ class Convolution {
     Scalar* patches = scratch;
     Scalar* by_pixel = scratch + tile * o_.patch();
     lower(pixels, x, patches);
-    for_each_image(pixels, [&](Index image, Index pixel, Index at, Index n) {
-      for (Index f = 0; f < o_.filters; ++f) {
-        const Scalar* from = dy + (image * o_.filters + f) * out_.pixels() + pixel;
-        for (Index i = 0; i < n; ++i) by_pixel[(at + i) * o_.filters + f] = from[i];
-      }
+    for_each_output(pixels, [&](Index place, Index f, Index at, Index n) {
+      for (Index i = 0; i < n; ++i) by_pixel[(at + i) * o_.filters + f] = dy[place + i];
     });
     if (weight_sum != nullptr) {
       kernels::add_product<Scalar>(weight_sum, by_pixel, {patches, 1, tile}, o_.filters,
@@ -112,11 +107,8 @@ class Convolution {
     for (Index first = number * group() * out_.pixels(); first < end; first += tile) {
       const Range pixels{first, std::min(tile, end - first)};
       if (pixels.count < tile) std::fill_n(by_filter, tile * o_.filters, Scalar(0));
-      for_each_image(pixels, [&](Index image, Index pixel, Index at, Index n) {
-        for (Index f = 0; f < o_.filters; ++f) {
-          std::copy_n(dy + (image * o_.filters + f) * out_.pixels() + pixel, n,
-                      by_filter + f * tile + at);
-        }
+      for_each_output(pixels, [&](Index place, Index f, Index at, Index n) {
+        std::copy_n(dy + place, n, by_filter + f * tile + at);
       });
       std::fill_n(patches, tile * o_.patch(), Scalar(0));
       kernels::add_product<Scalar>(patches, by_filter, {weight, o_.patch(), 1}, tile, o_.filters,
@@ -134,28 +126,26 @@ class Convolution {
     return {number * tile, std::min(tile, images_ * out_.pixels() - number * tile)};
   }
 
-  /// Calls f(image, first pixel in it, place in the range, count) for the images of a range.
+  /// Calls f(number of the part, first pixel in it, place in the range, count) for the parts of a
+  /// range, each of which lies in another run of `size` pixels.
   template <class F>
-  void for_each_image(Range pixels, F&& f) const {
+  static void for_each_part(Range pixels, Index size, F&& f) {
     for (Index at = 0; at < pixels.count;) {
-      const Index image = (pixels.first + at) / out_.pixels();
-      const Index pixel = (pixels.first + at) % out_.pixels();
-      const Index n = std::min(pixels.count - at, out_.pixels() - pixel);
-      f(image, pixel, at, n);
+      const Index pixel = (pixels.first + at) % size;
+      const Index n = std::min(pixels.count - at, size - pixel);
+      f((pixels.first + at) / size, pixel, at, n);
       at += n;
     }
   }
 
-  /// Calls f(first pixel's input row, input column, place, count) for parts of output rows.
+  /// Calls f(place in y, filter, place in the range, count) for each filter's part of each image.
   template <class F>
-  void for_each_row(Index pixel, Index n, F&& f) const {
-    for (Index at = 0; at < n;) {
-      const Index row = (pixel + at) / out_.width;
-      const Index column = (pixel + at) % out_.width;
-      const Index count = std::min(n - at, out_.width - column);
-      f(row * o_.stride - o_.padding, column * o_.stride - o_.padding, at, count);
-      at += count;
-    }
+  void for_each_output(Range pixels, F&& f) const {
+    for_each_part(pixels, out_.pixels(), [&](Index image, Index pixel, Index at, Index n) {
+      for (Index k = 0; k < o_.filters; ++k) {
+        f((image * o_.filters + k) * out_.pixels() + pixel, k, at, n);
+      }
+    });
   }
 
   /// The part of `count` pixels whose input column column + i * stride lies inside the image.
@@ -171,9 +161,10 @@ class Convolution {
   /// row of each value of a patch, of which those from first to before last lie inside the image.
   template <class F>
   void for_each_run(Range pixels, F&& f) const {
-    for_each_image(pixels, [&](Index image, Index pixel, Index at_image, Index n) {
-      for_each_row(pixel, n, [&](Index y0, Index x0, Index at_row, Index count) {
-        Index place = at_image + at_row;
+    for_each_part(pixels, out_.pixels(), [&](Index image, Index pixel, Index at, Index n) {
+      for_each_part({pixel, n}, out_.width, [&](Index i, Index j, Index at_row, Index count) {
+        const Index y0 = i * o_.stride - o_.padding, x0 = j * o_.stride - o_.padding;
+        Index place = at + at_row;
         for (Index c = 0; c < o_.input.channels; ++c) {
           for (Index y = y0; y < y0 + o_.kernel; ++y) {
             const Index row = image * o_.input.size() + c * o_.input.pixels() + y * o_.input.width;
@@ -317,20 +308,6 @@ class Conv2dNode final : public ImageNode<Scalar, 3> {
   Scalar* scratch_;
 };
 
-inline void check(const Conv2dOptions& o) {
-  constexpr std::string_view here = "conv2d";
-  check_positive(here, "filters", o.filters);
-  check_positive(here, "kernel", o.kernel);
-  check_positive(here, "stride", o.stride);
-  check_positive(here, "threads", o.threads);
-  if (o.padding < 0 || o.padding >= o.kernel) {
-    reject(here, "padding", "in 0 .. kernel - 1", o.padding);
-  }
-  if (o.kernel > std::min(o.input.height, o.input.width) + 2 * o.padding) {
-    reject(here, "kernel", "no larger than the padded image", o.kernel);
-  }
-}
-
 }  // namespace detail
 
 /// y[f, i, j] = sum_{c, a, b} W[f, c, a, b] x[c, i stride + a - padding, j stride + b - padding]
@@ -346,7 +323,16 @@ Var<Scalar> conv2d(const Var<Scalar>& x, const Var<Scalar>& weight, const Var<Sc
                    const Conv2dOptions& options) {
   constexpr std::string_view here = "conv2d";
   detail::check_images(here, x, options.input);
-  detail::check(options);
+  detail::check_positive(here, "filters", options.filters);
+  detail::check_positive(here, "kernel", options.kernel);
+  detail::check_positive(here, "stride", options.stride);
+  detail::check_positive(here, "threads", options.threads);
+  if (options.padding < 0 || options.padding >= options.kernel) {
+    detail::reject(here, "padding", "in 0 .. kernel - 1", options.padding);
+  }
+  if (options.kernel > std::min(options.input.height, options.input.width) + 2 * options.padding) {
+    detail::reject(here, "kernel", "no larger than the padded image", options.kernel);
+  }
   Tape<Scalar>& tape = x.tape();
   tape.check_mine(here, weight);
   detail::check_shape(here, "weight", weight, options.patch(), options.filters);

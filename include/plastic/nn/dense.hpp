@@ -1,11 +1,9 @@
 #pragma once
 
-#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <string>
 
-#include "plastic/core/random.hpp"
 #include "plastic/nn/conv2d.hpp"
 #include "plastic/tape/borrow.hpp"
 
@@ -28,11 +26,8 @@ class Dense {
         bias_(parameters.add(name + ".bias", outputs, 1)) {
     const double k = 1 / std::sqrt(static_cast<double>(inputs));
     for (const Index number : {weight_, bias_}) {
-      Random random({seed, Random::Purpose::initial_weights}, key,
-                    static_cast<std::uint64_t>(number));
-      MatrixMap<Scalar> values = parameters.matrix(number);
-      std::generate_n(values.data(), values.size(),
-                      [&] { return static_cast<Scalar>(random.uniform(-k, k)); });
+      detail::draw_block(parameters, number, seed, key,
+                         [k](Random& random) { return random.uniform(-k, k); });
     }
   }
 

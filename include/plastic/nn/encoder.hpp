@@ -104,24 +104,16 @@ class Encoder {
   /// into rectifiers", ICCV 2015, by fan-out.
   Block add_block(const std::string& name, const ImageShape& input, Index filters, Index kernel,
                   std::uint64_t seed) {
-    Block block{.conv = {.input = input,
-                         .filters = filters,
-                         .kernel = kernel,
-                         .stride = 1,
-                         .padding = kernel / 2},
-                .weight = 0,
-                .gain = 0,
-                .bias = 0,
-                .statistics = statistics_.size()};
-    block.weight = parameters_.add(name + ".conv.weight", block.conv.patch(), filters);
-    block.gain = parameters_.add(name + ".norm.weight", filters, 1);
-    block.bias = parameters_.add(name + ".norm.bias", filters, 1);
-    Random random({seed, Random::Purpose::initial_weights}, 0,
-                  static_cast<std::uint64_t>(block.weight));
+    const Conv2dOptions conv{
+        .input = input, .filters = filters, .kernel = kernel, .padding = kernel / 2};
+    const Block block{.conv = conv,
+                      .weight = parameters_.add(name + ".conv.weight", conv.patch(), filters),
+                      .gain = parameters_.add(name + ".norm.weight", filters, 1),
+                      .bias = parameters_.add(name + ".norm.bias", filters, 1),
+                      .statistics = statistics_.size()};
     const double deviation = std::sqrt(2 / static_cast<double>(filters * kernel * kernel));
-    MatrixMap<Scalar> weight = parameters_.matrix(block.weight);
-    std::generate_n(weight.data(), weight.size(),
-                    [&] { return static_cast<Scalar>(deviation * random.normal()); });
+    detail::draw_block(parameters_, block.weight, seed, 0,
+                       [&](Random& random) { return deviation * random.normal(); });
     parameters_.matrix(block.gain).setOnes();
     if (statistics_.empty()) filters_ = filters;
     statistics_.emplace_back(filters);

@@ -24,26 +24,20 @@ struct PoolOptions {
 
 namespace detail {
 
-inline void check(std::string_view here, const PoolOptions& o) {
-  check_positive(here, "window", o.window);
-  check_positive(here, "stride", o.stride);
-  check_positive(here, "threads", o.threads);
-  if (o.window > std::min(o.input.height, o.input.width)) {
-    reject(here, "window", "no larger than the image " + shape_text(o.input), o.window);
-  }
-}
-
-/// Calls f(output place, first input place of its window) for the outputs of one image.
+/// Calls f(output place, first input place of its window) for the outputs of some images, those of
+/// one image on one thread.
 template <class F>
-void for_each_window(const PoolOptions& o, F&& f) {
+void for_each_window(const PoolOptions& o, Index images, F&& f) {
   const ImageShape out = o.output();
-  Index at = 0;
-  for (Index c = 0; c < out.channels; ++c) {
-    for (Index i = 0; i < out.height; ++i) {
-      const Index row = c * o.input.pixels() + i * o.stride * o.input.width;
-      for (Index j = 0; j < out.width; ++j) f(at++, row + j * o.stride);
+  parallel_for(images, o.threads, [&](Index n, int) {
+    Index at = n * out.size();
+    for (Index c = 0; c < out.channels; ++c) {
+      for (Index i = 0; i < out.height; ++i) {
+        const Index row = n * o.input.size() + c * o.input.pixels() + i * o.stride * o.input.width;
+        for (Index j = 0; j < out.width; ++j) f(at++, row + j * o.stride);
+      }
     }
-  }
+  });
 }
 
 /// Calls f(input place) for the places of a window.
@@ -57,38 +51,32 @@ void for_each_place(const PoolOptions& o, Index first, F&& f) {
 template <class Scalar>
 class MaxPoolNode final : public ImageNode<Scalar, 1> {
  public:
-  /// largest: for every output, where in its image the input lies that it took.
-  MaxPoolNode(Node<Scalar>* x, const PoolOptions& o, std::int32_t* largest)
-      : ImageNode<Scalar, 1>("max_pool", {x}), o_(o), largest_(largest) {}
+  MaxPoolNode(Node<Scalar>* x, const PoolOptions& o)
+      : ImageNode<Scalar, 1>("max_pool", {x}), o_(o) {}
 
-  void evaluate() {
-    parallel_for(this->cols, o_.threads, [&](Index n, int) {
-      const Scalar* x = this->parent(0).value + n * o_.input.size();
-      Scalar* y = this->value + n * this->rows;
-      std::int32_t* taken = largest_ + n * this->rows;
-      for_each_window(o_, [&](Index at, Index first) {
-        Index best = first;
-        for_each_place(o_, first, [&](Index place) {
-          if (x[place] > x[best] || std::isnan(x[place])) best = place;
-        });
-        y[at] = x[best];
-        taken[at] = static_cast<std::int32_t>(best);
+  void evaluate(Tape<Scalar>& tape) {
+    const auto outputs = static_cast<std::size_t>(this->rows * this->cols);
+    taken_ = tape.arena().template allocate_array<std::int32_t>(outputs);
+    const Scalar* x = this->parent(0).value;
+    for_each_window(o_, this->cols, [&](Index at, Index first) {
+      Index best = first;
+      for_each_place(o_, first, [&](Index place) {
+        if (x[place] > x[best] || std::isnan(x[place])) best = place;
       });
+      this->value[at] = x[best];
+      taken_[at] = static_cast<std::int32_t>(best - first);
     });
   }
 
   void propagate(Tape<Scalar>& tape) override {
     Scalar* dx = tape.open_adjoint(this->parent(0)).data();
-    parallel_for(this->cols, o_.threads, [&](Index n, int) {
-      for (Index at = n * this->rows; at < (n + 1) * this->rows; ++at) {
-        dx[n * o_.input.size() + largest_[at]] += this->adjoint[at];
-      }
-    });
+    for_each_window(o_, this->cols,
+                    [&](Index at, Index first) { dx[first + taken_[at]] += this->adjoint[at]; });
   }
 
  private:
   PoolOptions o_;
-  std::int32_t* largest_;
+  std::int32_t* taken_ = nullptr;  // for every output, where in its window the input lies
 };
 
 template <class Scalar>
@@ -97,25 +85,20 @@ class AveragePoolNode final : public ImageNode<Scalar, 1> {
   AveragePoolNode(Node<Scalar>* x, const PoolOptions& o)
       : ImageNode<Scalar, 1>("average_pool", {x}), o_(o) {}
 
-  void evaluate() {
-    parallel_for(this->cols, o_.threads, [&](Index n, int) {
-      const Scalar* x = this->parent(0).value + n * o_.input.size();
-      for_each_window(o_, [&](Index at, Index first) {
-        Scalar sum = 0;
-        for_each_place(o_, first, [&](Index place) { sum += x[place]; });
-        this->value[n * this->rows + at] = sum * share();
-      });
+  void evaluate(Tape<Scalar>&) {
+    const Scalar* x = this->parent(0).value;
+    for_each_window(o_, this->cols, [&](Index at, Index first) {
+      Scalar sum = 0;
+      for_each_place(o_, first, [&](Index place) { sum += x[place]; });
+      this->value[at] = sum * share();
     });
   }
 
   void propagate(Tape<Scalar>& tape) override {
-    Scalar* all = tape.open_adjoint(this->parent(0)).data();
-    parallel_for(this->cols, o_.threads, [&](Index n, int) {
-      Scalar* dx = all + n * o_.input.size();
-      for_each_window(o_, [&](Index at, Index first) {
-        const Scalar dy = this->adjoint[n * this->rows + at] * share();
-        for_each_place(o_, first, [&](Index place) { dx[place] += dy; });
-      });
+    Scalar* dx = tape.open_adjoint(this->parent(0)).data();
+    for_each_window(o_, this->cols, [&](Index at, Index first) {
+      const Scalar dy = this->adjoint[at] * share();
+      for_each_place(o_, first, [&](Index place) { dx[place] += dy; });
     });
   }
 
@@ -125,12 +108,18 @@ class AveragePoolNode final : public ImageNode<Scalar, 1> {
   PoolOptions o_;
 };
 
-template <class PoolNode, class Scalar, class... Args>
-Var<Scalar> pool(const Var<Scalar>& x, const PoolOptions& options, Args... args) {
+template <class PoolNode, class Scalar>
+Var<Scalar> pool(std::string_view here, const Var<Scalar>& x, const PoolOptions& o) {
+  check_images(here, x, o.input);
+  check_positive(here, "window", o.window);
+  check_positive(here, "stride", o.stride);
+  check_positive(here, "threads", o.threads);
+  if (o.window > std::min(o.input.height, o.input.width)) {
+    reject(here, "window", "no larger than the image " + shape_text(o.input), o.window);
+  }
   Tape<Scalar>& tape = x.tape();
-  auto* node = tape.template emplace_result<PoolNode>(options.output().size(), x.cols(), &x.node(),
-                                                      options, args...);
-  node->evaluate();
+  auto* node = tape.template emplace_result<PoolNode>(o.output().size(), x.cols(), &x.node(), o);
+  node->evaluate(tape);
   return {&tape, node};
 }
 
@@ -141,20 +130,14 @@ Var<Scalar> pool(const Var<Scalar>& x, const PoolOptions& options, Args... args)
 /// Throws std::invalid_argument on options or shapes that do not fit.
 template <class Scalar>
 Var<Scalar> max_pool(const Var<Scalar>& x, const PoolOptions& options) {
-  detail::check_images("max_pool", x, options.input);
-  detail::check("max_pool", options);
-  auto* largest = x.tape().arena().template allocate_array<std::int32_t>(
-      static_cast<std::size_t>(options.output().size() * x.cols()));
-  return detail::pool<detail::MaxPoolNode<Scalar>>(x, options, largest);
+  return detail::pool<detail::MaxPoolNode<Scalar>>("max_pool", x, options);
 }
 
 /// The mean of each window. x: input.size() x images; y: output().size() x images. Differentiable
 /// once. Throws std::invalid_argument on options or shapes that do not fit.
 template <class Scalar>
 Var<Scalar> average_pool(const Var<Scalar>& x, const PoolOptions& options) {
-  detail::check_images("average_pool", x, options.input);
-  detail::check("average_pool", options);
-  return detail::pool<detail::AveragePoolNode<Scalar>>(x, options);
+  return detail::pool<detail::AveragePoolNode<Scalar>>("average_pool", x, options);
 }
 
 }  // namespace plastic
