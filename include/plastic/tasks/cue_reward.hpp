@@ -64,36 +64,31 @@ class CueReward {
                 Episodes<Scalar>& episodes) const {
     detail::check_samples("CueReward::generate", first, samples);
     detail::resize(episodes, inputs(), outputs(), steps(), options_.recall_steps, samples);
-    detail::for_each_sample(stream, batch, first, samples, [&](const Random& random, Index s) {
-      fill(random, s, samples, episodes);
+    const Index features = options_.features;
+    const auto cue_words = static_cast<std::uint64_t>(2 * (features + 1));
+    // The cues come first in the sample's words. They are drawn again wherever they are shown:
+    // storing them in double would take memory that `episodes` does not have.
+    detail::for_each_sample(stream, batch, first, samples, [&](const Random& cues, Index s) {
+      Random show = cues;
+      show.skip(static_cast<std::uint64_t>(options_.cues) * cue_words);
+      for (Index t = 0; t < steps(); ++t) {
+        Random cue = cues;
+        cue.skip(show.below(static_cast<std::uint32_t>(options_.cues)) * cue_words);
+        const Index column = t * samples + s;
+        for (Index i = 0; i < features; ++i) {
+          const double clean = cue.uniform();
+          episodes.inputs(i, column) = static_cast<Scalar>(clean + options_.noise * show.normal());
+        }
+        const auto reward = static_cast<Scalar>(cue.uniform(-1, 1));
+        const bool storage = t < options_.storage_steps;
+        episodes.inputs(features, column) = storage ? reward : Scalar(0);
+        episodes.inputs(features + 1, column) = storage ? Scalar(0) : Scalar(1);
+        episodes.targets(0, column) = reward;
+      }
     });
   }
 
  private:
-  // The cues come first in the sample's words. They are drawn again wherever they are shown:
-  // storing them in double would take memory that `episodes` does not have.
-  template <class Scalar>
-  void fill(const Random& cues, Index s, Index samples, Episodes<Scalar>& episodes) const {
-    const Index features = options_.features;
-    const auto cue_words = static_cast<std::uint64_t>(2 * (features + 1));
-    Random show = cues;
-    show.skip(static_cast<std::uint64_t>(options_.cues) * cue_words);
-    for (Index t = 0; t < steps(); ++t) {
-      Random cue = cues;
-      cue.skip(show.below(static_cast<std::uint32_t>(options_.cues)) * cue_words);
-      const Index column = t * samples + s;
-      for (Index i = 0; i < features; ++i) {
-        const double clean = cue.uniform();
-        episodes.inputs(i, column) = static_cast<Scalar>(clean + options_.noise * show.normal());
-      }
-      const auto reward = static_cast<Scalar>(cue.uniform(-1, 1));
-      const bool storage = t < options_.storage_steps;
-      episodes.inputs(features, column) = storage ? reward : Scalar(0);
-      episodes.inputs(features + 1, column) = storage ? Scalar(0) : Scalar(1);
-      episodes.targets(0, column) = reward;
-    }
-  }
-
   CueRewardOptions options_;
 };
 
