@@ -114,12 +114,9 @@ inline TensorEntry read_tensor_entry(const std::string& name, const nlohmann::js
   if (dtype != "F32" && dtype != "F64") {
     refuse("the dtype of " + tensor, "F32 or F64", excerpt(dtype));
   }
-  TensorEntry entry{.name = name,
-                    .dtype = dtype == "F32" ? DType::F32 : DType::F64,
-                    .shape = read_sizes("the shape of " + tensor, value["shape"]),
-                    .begin = 0,
-                    .end = 0};
-  const std::optional<Index> count = value_count(entry.shape);
+  const DType type = dtype == "F32" ? DType::F32 : DType::F64;
+  const std::vector<Index> shape = read_sizes("the shape of " + tensor, value["shape"]);
+  const std::optional<Index> count = value_count(shape);
   if (!count) {
     refuse("the size of " + tensor, "below 2^63 bytes", "the shape " + excerpt(value["shape"]));
   }
@@ -130,15 +127,14 @@ inline TensorEntry read_tensor_entry(const std::string& name, const nlohmann::js
     refuse("the data_offsets of " + tensor,
            "a range in the " + std::to_string(data_size) + " bytes of data", excerpt(offsets));
   }
-  entry.begin = static_cast<std::uint64_t>(ends[0]);
-  entry.end = static_cast<std::uint64_t>(ends[1]);
-  const std::uint64_t expected = static_cast<std::uint64_t>(*count) * dtype_width(entry.dtype);
-  if (entry.end - entry.begin != expected) {
+  const auto begin = static_cast<std::uint64_t>(ends[0]), end = static_cast<std::uint64_t>(ends[1]);
+  const std::uint64_t expected = static_cast<std::uint64_t>(*count) * dtype_width(type);
+  if (end - begin != expected) {
     refuse("the data_offsets of " + tensor,
            std::to_string(expected) + " bytes apart for the shape " + excerpt(value["shape"]),
            excerpt(offsets));
   }
-  return entry;
+  return {name, type, shape, begin, end};
 }
 
 // Sorts the entries by place and sees to it that they fill the data without gap or overlap.
