@@ -76,17 +76,16 @@ class EncoderObjective {
     }
   }
 
-  /// See Objective: of the encoder and of the layers after it.
+  /// @{
+  /// See Objective. Parameters are those of the encoder and of the layers after it, the state is
+  /// the statistics of batch norm.
   std::vector<Parameters<Scalar>*> parameters() { return {&encoder_->parameters(), &head_}; }
-  Index default_shard(Index batch) const { return batch; }  ///< see Objective
-  /// See Objective: the statistics of batch norm.
+  Index default_shard(Index batch) const { return batch; }
   std::vector<Vector<Scalar>*> state() {
-    std::vector<Vector<Scalar>*> all = encoder_->state();
-    all.erase(all.begin());
-    return all;
+    const std::vector<Vector<Scalar>*> all = encoder_->state();
+    return {all.begin() + 1, all.end()};
   }
-  std::span<const Measure> measures() const { return few_shot_measures; }  ///< see Objective
-  /// See Objective.
+  std::span<const Measure> measures() const { return few_shot_measures; }
   Settings settings() const {
     using detail::number_text;
     Settings all = options_.augmentation.settings();
@@ -102,6 +101,7 @@ class EncoderObjective {
     }
     return all;
   }
+  /// @}
 
   /// See Objective. Throws std::invalid_argument if the shard is not the whole batch, or if that is
   /// one image where views are compared.
@@ -114,7 +114,6 @@ class EncoderObjective {
       detail::reject("EncoderObjective", "the batch", "at least 2 for contrast", key.samples);
     }
     load(key, shard.threads);
-    if (tape_ == nullptr) tape_ = std::make_unique<Tape<Scalar>>();
     tape_->clear();
     Var<Scalar> x = encoder_->encode(
         tape_->borrow(images_.data(), images_.rows(), images_.cols()),
@@ -194,7 +193,7 @@ class EncoderObjective {
   EncoderObjectiveOptions options_;
   Parameters<Scalar> head_;
   std::vector<Dense<Scalar>> layers_;
-  std::unique_ptr<Tape<Scalar>> tape_;
+  std::unique_ptr<Tape<Scalar>> tape_ = std::make_unique<Tape<Scalar>>();
   std::vector<Index> labels_;  // the class of every image
   std::vector<Index> chosen_;  // the images of the batch
   Matrix<Scalar> images_;

@@ -67,27 +67,26 @@ class FewShotObjective {
     }
   }
 
-  /// See Objective: of encoder, head and cell; those of a frozen encoder are none.
+  /// @{
+  /// See Objective. Parameters are those of encoder, head and cell, of a frozen encoder none; the
+  /// state is what the encoder has beside them, and its parameters if they are frozen; settings are
+  /// of the cell, the encoder, the options and the images.
   std::vector<Parameters<Scalar>*> parameters() {
     return {options_.frozen ? &nothing_ : &model_->encoder().parameters(), &model_->head(),
             &model_->cell().parameters()};
   }
-  std::span<const Measure> measures() const { return few_shot_measures; }  ///< see Objective
-  /// See Objective.
+  std::span<const Measure> measures() const { return few_shot_measures; }
   Index default_shard(Index batch) const { return plastic::default_shard(model_->cell(), batch); }
-  /// See Objective.
   void open(int threads) {
+    encoder_ = model_->encoder().state();
     for (int t = 0; t < threads; ++t) tapes_.push_back(std::make_unique<Tape<Scalar>>());
     memory_.assign(tapes_.size(),
                    std::vector<double>(detail::augmentation_memory(model_->encoder().input())));
   }
-  /// See Objective: what the encoder has beside its parameters, and these if they are frozen.
   std::vector<Vector<Scalar>*> state() {
-    std::vector<Vector<Scalar>*> all = model_->encoder().state();
-    if (!options_.frozen) all.erase(all.begin());
-    return all;
+    const std::vector<Vector<Scalar>*> all = model_->encoder().state();
+    return {all.begin() + (options_.frozen ? 0 : 1), all.end()};
   }
-  /// See Objective: of the cell, the encoder, the options and the images.
   Settings settings() const {
     using detail::number_text;
     Settings all = training_settings_of(model_->cell());
@@ -103,6 +102,7 @@ class FewShotObjective {
     }
     return all;
   }
+  /// @}
 
   /// Draws a batch and puts its images through encoder and head; see Objective.
   void prepare(const BatchKey& key, std::span<Vector<Scalar>> gradients) {
@@ -203,33 +203,17 @@ class FewShotObjective {
                most / static_cast<Index>(sizeof(Scalar));
   }
 
-  /// Calls f(now, kept) for each vector of the encoder and the copy from when features were kept.
-  template <class F>
-  void for_each_of_encoder(F&& f) {
-    std::size_t k = 0;
-    const auto next = [&](const Vector<Scalar>& now) {
-      if (k == encoder_.size()) encoder_.emplace_back();
-      f(now, encoder_[k++]);
+  bool encoder_has_changed() const {
+    const auto same = [](const Vector<Scalar>* now, const Vector<Scalar>& kept) {
+      const auto bytes = static_cast<std::size_t>(kept.size()) * sizeof(Scalar);
+      return now->size() == kept.size() && std::memcmp(now->data(), kept.data(), bytes) == 0;
     };
-    next(model_->encoder().parameters().values());
-    for (const RunningStatistics<Scalar>& statistics : model_->encoder().statistics()) {
-      next(statistics.mean);
-      next(statistics.variance);
-    }
-  }
-
-  bool encoder_has_changed() {
-    bool changed = false;
-    for_each_of_encoder([&](const Vector<Scalar>& now, const Vector<Scalar>& kept) {
-      const auto bytes = static_cast<std::size_t>(now.size()) * sizeof(Scalar);
-      changed =
-          changed || now.size() != kept.size() || std::memcmp(now.data(), kept.data(), bytes) != 0;
-    });
-    return changed;
+    return !std::ranges::equal(encoder_, kept_encoder_, same);
   }
 
   void encode_all(int threads) {
-    for_each_of_encoder([](const Vector<Scalar>& now, Vector<Scalar>& kept) { kept = now; });
+    kept_encoder_.clear();
+    for (const Vector<Scalar>* part : encoder_) kept_encoder_.push_back(*part);
     const ImageSet& set = sets_.train->set();
     std::vector<Index> all(static_cast<std::size_t>(set.images()));
     std::iota(all.begin(), all.end(), Index{0});
@@ -291,7 +275,8 @@ class FewShotObjective {
   std::vector<DrawnEpisode> drawn_;                   // the batch's episodes
   Matrix<Scalar> columns_;                            // images or their features
   Matrix<Scalar> features_;                           // of all images, if they are kept
-  std::vector<Vector<Scalar>> encoder_;               // that gave them: parameters, statistics
+  std::vector<Vector<Scalar>*> encoder_;              // its parameters and statistics
+  std::vector<Vector<Scalar>> kept_encoder_;          // what they were when they gave the features
   Matrix<Scalar> adjoint_;                            // of the embedded images
 };
 
