@@ -48,16 +48,16 @@ class EpisodeObjective {
     check_size("the number of the cell's outputs", cell.options().outputs, task_.outputs());
   }
 
-  std::vector<Parameters<Scalar>*> parameters() {
-    return {&cell_->parameters()};
-  }                                                                         ///< see Objective
-  std::span<const Measure> measures() const { return LossType::measures; }  ///< see Objective
+  /// @{
   /// See Objective.
+  std::vector<Parameters<Scalar>*> parameters() { return {&cell_->parameters()}; }
+  std::span<const Measure> measures() const { return LossType::measures; }
   Index default_shard(Index batch) const { return plastic::default_shard(*cell_, batch); }
-  /// See Objective.
+  std::span<const Index> lengths() const requires(is_ragged<TaskType, Scalar>) { return lengths_; }
   void open(int threads) {
     for (int t = 0; t < threads; ++t) workers_.push_back(std::make_unique<Worker>());
   }
+  /// @}
 
   /// Draws the episodes of a batch whose lengths differ; see Objective.
   void prepare(const BatchKey& key,
@@ -68,19 +68,28 @@ class EpisodeObjective {
       const auto at = static_cast<std::size_t>(sample);
       Episodes<Scalar>& one = drawn_[at];
       generate(key, sample, 1, one);
-      check_lengths(one);
+      const Index steps = one.inputs.cols();
+      if (one.lengths.size() != 1 || one.lengths.front() < 1 || one.lengths.front() > steps) {
+        detail::reject("Trainer", "the task's lengths",
+                       "one for each sample, in 1 .. " + std::to_string(steps),
+                       one.lengths.empty() ? "none" : std::to_string(one.lengths.front()));
+      }
       lengths_[at] = one.lengths.front();
     });
   }
-  /// See Objective.
-  std::span<const Index> lengths() const requires(is_ragged<TaskType, Scalar>) { return lengths_; }
 
   /// See Objective. Throws std::invalid_argument if the task gives matrices of other shapes than it
   /// says, a length that the episode does not have, or an episode of which no step counts.
   double loss(const Shard& shard, std::span<Vector<Scalar>> gradients, Evaluation* evaluation) {
     Worker& worker = *workers_[static_cast<std::size_t>(shard.thread)];
     Data& data = worker.of_size(shard.size());
-    fill(data, shard);
+    if constexpr (is_ragged<TaskType, Scalar>) {
+      gather(data, shard);
+    } else {
+      generate(shard.key, shard.samples.front(), shard.size(), data.episodes);
+      data.columns = data.episodes.inputs.cols();
+    }
+    weigh(data, shard.size(), static_cast<Scalar>(shard.key.samples));
     return gradients.empty() ? evaluate(worker, data, shard, evaluation)
                              : differentiate(worker, data, shard, gradients.front());
   }
@@ -159,25 +168,6 @@ class EpisodeObjective {
     }
   }
 
-  void check_lengths(const Episodes<Scalar>& one) const {
-    const Index steps = one.inputs.cols();
-    if (one.lengths.size() != 1 || one.lengths.front() < 1 || one.lengths.front() > steps) {
-      detail::reject("Trainer", "the task's lengths",
-                     "one for each sample, in 1 .. " + std::to_string(steps),
-                     one.lengths.empty() ? "none" : std::to_string(one.lengths.front()));
-    }
-  }
-
-  void fill(Data& data, const Shard& shard) const {
-    if constexpr (is_ragged<TaskType, Scalar>) {
-      gather(data, shard);
-    } else {
-      generate(shard.key, shard.samples.front(), shard.size(), data.episodes);
-      data.columns = data.episodes.inputs.cols();
-    }
-    weigh(data, shard.size(), static_cast<Scalar>(shard.key.samples));
-  }
-
   /// Puts drawn episodes side by side, zero behind the end of each.
   void gather(Data& data, const Shard& shard) const {
     const Index n = shard.size();
@@ -191,23 +181,20 @@ class EpisodeObjective {
       to.set_zero(task_.inputs(), task_.outputs(), data.columns / n, n);
       to.queries.resize(1, data.columns);
     }
+    for (Matrix<Scalar>* all : {&to.inputs, &to.targets, &to.weights, &to.queries}) {
+      all->leftCols(data.columns).setZero();
+    }
     for (Index s = 0; s < n; ++s) {
       const Episodes<Scalar>& one =
           drawn_[static_cast<std::size_t>(shard.samples[static_cast<std::size_t>(s)])];
       const Matrix<Scalar>& queries = one.queries.size() > 0 ? one.queries : one.weights;
       const Index length = data.lengths[static_cast<std::size_t>(s)];
-      for (Index t = 0; t * n < data.columns; ++t) {
+      for (Index t = 0; t < length; ++t) {
         const Index column = t * n + s;
-        if (t < length) {
-          to.inputs.col(column) = one.inputs.col(t);
-          to.targets.col(column) = one.targets.col(t);
-          to.weights(0, column) = one.weights(0, t);
-          to.queries(0, column) = queries(0, t);
-        } else {
-          to.inputs.col(column).setZero();
-          to.targets.col(column).setZero();
-          to.weights(0, column) = to.queries(0, column) = 0;
-        }
+        to.inputs.col(column) = one.inputs.col(t);
+        to.targets.col(column) = one.targets.col(t);
+        to.weights(0, column) = one.weights(0, t);
+        to.queries(0, column) = queries(0, t);
       }
     }
   }
