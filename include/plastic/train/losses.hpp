@@ -43,21 +43,18 @@ concept Loss = requires(const L& loss, Tape<float>& tape, const Var<float>& x,
 struct SquaredError {
   double bound = 0.05;  ///< of the measure alone
 
-  /// What an evaluation counts; see above.
+  /// @{
+  /// See Loss. The loss is sum_j weight_j |output_j - target_j|^2.
   static constexpr std::array<Measure, 2> measures{{{"query_error"}, {"within_bound", true}}};
-
-  /// See Loss.
   Settings settings() const {
     return {{"loss", "squared_error"}, {"loss.bound", detail::number_text(bound)}};
   }
-  static constexpr Index terms(Index outputs) { return outputs; }  ///< see Loss
-  /// sum_j weight_j |output_j - target_j|^2.
+  static constexpr Index terms(Index outputs) { return outputs; }
   template <class Scalar>
   Var<Scalar> operator()(Tape<Scalar>&, const Var<Scalar>& output, const Var<Scalar>& target,
                          const Var<Scalar>& weight) const {
     return sum(sum_features(square(output - target)) * weight);
   }
-  /// See Loss.
   template <class Column>
   void measure(const Column& output, const Column& target, Evaluation& evaluation) const {
     double square = 0, largest = 0;
@@ -69,6 +66,7 @@ struct SquaredError {
     evaluation.add(0, square / static_cast<double>(output.rows()));
     evaluation.add(1, largest < bound ? 1 : 0);
   }
+  /// @}
 };
 
 /// Cross-entropy of the softmax over the outputs, the logits of as many classes; a target is a
@@ -77,22 +75,19 @@ struct SquaredError {
 struct CrossEntropy {
   double smoothing = 0;  ///< of targets, in [0, 1]: see cross_entropy
 
-  /// What an evaluation counts; see above.
+  /// @{
+  /// See Loss. The loss is sum_j weight_j cross_entropy_j.
   static constexpr std::array<Measure, 1> measures{{{"accuracy", true}}};
-
-  /// See Loss.
   Settings settings() const {
     return {{"loss", "cross_entropy"}, {"loss.smoothing", detail::number_text(smoothing)}};
   }
-  static constexpr Index terms(Index) { return 1; }  ///< see Loss
-  /// sum_j weight_j cross_entropy_j.
+  static constexpr Index terms(Index) { return 1; }
   template <class Scalar>
   Var<Scalar> operator()(Tape<Scalar>&, const Var<Scalar>& output, const Var<Scalar>& target,
                          const Var<Scalar>& weight) const {
     // A target that is weighted weighs its cross-entropy; the mean over columns is undone.
     return cross_entropy(output, target * weight, smoothing) * output.cols();
   }
-  /// See Loss.
   template <class Column>
   void measure(const Column& output, const Column& target, Evaluation& evaluation) const {
     Index guess = 0, truth = 0;
@@ -100,30 +95,30 @@ struct CrossEntropy {
     target.maxCoeff(&truth);
     evaluation.add(0, guess == truth ? 1 : 0);
   }
+  /// @}
 };
 
 /// Binary cross-entropy of sigmoid(output), the mean over the outputs; targets are 0, 1 or
 /// probabilities. Measure: accuracy, the share of the outputs of query steps that are on the right
 /// side of 1/2.
 struct BinaryCrossEntropy {
-  /// What an evaluation counts; see above.
+  /// @{
+  /// See Loss. The loss is sum_j weight_j sum_k (softplus(output_kj) - target_kj output_kj).
   static constexpr std::array<Measure, 1> measures{{{"accuracy", true}}};
-
-  Settings settings() const { return {{"loss", "binary_cross_entropy"}}; }  ///< see Loss
-  static constexpr Index terms(Index outputs) { return outputs; }           ///< see Loss
-  /// sum_j weight_j sum_k (softplus(output_kj) - target_kj output_kj).
+  Settings settings() const { return {{"loss", "binary_cross_entropy"}}; }
+  static constexpr Index terms(Index outputs) { return outputs; }
   template <class Scalar>
   Var<Scalar> operator()(Tape<Scalar>&, const Var<Scalar>& output, const Var<Scalar>& target,
                          const Var<Scalar>& weight) const {
     return sum(sum_features(softplus(output) - target * output) * weight);
   }
-  /// See Loss.
   template <class Column>
   void measure(const Column& output, const Column& target, Evaluation& evaluation) const {
     for (Index k = 0; k < output.rows(); ++k) {
       evaluation.add(0, (output[k] > 0) == (target[k] > typename Column::Scalar(0.5)) ? 1 : 0);
     }
   }
+  /// @}
 };
 
 /// A loss of one's own from a function (tape, output, target, weight) -> 1 x 1, as in Loss. No
@@ -136,24 +131,22 @@ struct BinaryCrossEntropy {
 template <class F>
 class OwnLoss {
  public:
-  /// What an evaluation counts; see above.
-  static constexpr std::array<Measure, 0> measures{};
-
   /// Holds a copy of the function.
   OwnLoss(F function) : function_(std::move(function)) {}
 
-  /// See Loss.
+  /// @{
+  /// See Loss. The loss is what the function gives; nothing is counted.
+  static constexpr std::array<Measure, 0> measures{};
   Settings settings() const { return {{"loss", "own"}}; }
-  static constexpr Index terms(Index) { return 1; }  ///< see Loss
-  /// What the function gives.
+  static constexpr Index terms(Index) { return 1; }
   template <class Scalar>
   Var<Scalar> operator()(Tape<Scalar>& tape, const Var<Scalar>& output, const Var<Scalar>& target,
                          const Var<Scalar>& weight) const {
     return function_(tape, output, target, weight);
   }
-  /// Counts nothing.
   template <class Column>
   void measure(const Column&, const Column&, Evaluation&) const {}
+  /// @}
 
  private:
   F function_;
@@ -162,13 +155,7 @@ class OwnLoss {
 namespace detail {
 
 template <class L>
-struct LossOf {
-  using type = OwnLoss<L>;
-};
-template <Loss L>
-struct LossOf<L> {
-  using type = L;
-};
+using LossOf = std::conditional_t<Loss<L>, L, OwnLoss<L>>;
 
 /// The value of a loss on fixed numbers, in 6 digits: it tells losses apart that have one name.
 template <class Scalar, class L>

@@ -1,7 +1,9 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cmath>
+#include <cstdio>
 #include <iomanip>
 #include <limits>
 #include <locale>
@@ -83,11 +85,9 @@ class ProgressBar : public TrainingCallback {
   static std::string duration(double seconds) {
     if (!(seconds >= 0 && seconds < 1e9)) return "-";
     const auto all = static_cast<long>(std::ceil(seconds));
-    std::ostringstream text;
-    text.imbue(std::locale::classic());
-    text << std::setfill('0') << all / 3600 << ':' << std::setw(2) << all / 60 % 60 << ':'
-         << std::setw(2) << all % 60;
-    return text.str();
+    std::array<char, 32> text;
+    std::snprintf(text.data(), text.size(), "%ld:%02ld:%02ld", all / 3600, all / 60 % 60, all % 60);
+    return text.data();
   }
 
   /// The first `most` that are shares, or all where `most` allows it.
@@ -122,9 +122,8 @@ class ProgressBar : public TrainingCallback {
     }
     const std::string rest = "  " + speed + "/s  " + duration(left);
     const std::string losses = "  train " + train + "  val " + validation;
-    const std::string measure = measures(progress, 1);
-    const std::size_t room = 79 - std::min<std::size_t>(79, label_.size() + 13);
-    return (losses + measure + rest).size() <= room ? losses + measure + rest : losses + rest;
+    const std::string all = losses + measures(progress, 1) + rest;
+    return all.size() + label_.size() + 13 <= 79 ? all : losses + rest;
   }
 
   void draw(const Progress& progress) {
@@ -141,9 +140,8 @@ class ProgressBar : public TrainingCallback {
     std::string line =
         before + "[" + std::string(full, '#') + std::string(bar - full, '.') + "]" + after;
     // Spaces wipe what is left of a longer line before it.
-    const std::size_t width = line.size();
-    if (width < width_) line.append(width_ - width, ' ');
-    width_ = width;
+    const std::size_t before_it = std::exchange(width_, line.size());
+    if (line.size() < before_it) line.append(before_it - line.size(), ' ');
     drawn_ = progress.seconds;
     stream_ << "\r" + line << std::flush;
   }

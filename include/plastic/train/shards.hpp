@@ -150,24 +150,21 @@ class Lanes {
         losses_[static_cast<std::size_t>(shard)] = f(shard, thread, total);
       }
     });
-    for (std::size_t set = 0; set < sum.size(); ++set) sum_lanes(set, threads, sum[set]);
+    parallel_for(threads, threads, [&](Index part, int) {
+      for (std::size_t set = 0; set < sum.size(); ++set) {
+        const Index size = sum[set].size(), first = part * size / threads;
+        const Index count = (part + 1) * size / threads - first;
+        auto some = sum[set].segment(first, count);
+        some = lanes_[0][set].segment(first, count);
+        for (std::size_t lane = 1; lane < lanes_.size(); ++lane) {
+          some += lanes_[lane][set].segment(first, count);
+        }
+      }
+    });
     return std::accumulate(losses_.begin(), losses_.end(), 0.0);
   }
 
  private:
-  void sum_lanes(std::size_t set, int threads, Vector<Scalar>& sum) const {
-    const Index size = sum.size();
-    parallel_for(threads, threads, [&](Index part, int) {
-      const Index first = part * size / threads;
-      const Index count = (part + 1) * size / threads - first;
-      auto some = sum.segment(first, count);
-      some = lanes_[0][set].segment(first, count);
-      for (std::size_t lane = 1; lane < lanes_.size(); ++lane) {
-        some += lanes_[lane][set].segment(first, count);
-      }
-    });
-  }
-
   std::vector<std::vector<Vector<Scalar>>> lanes_;  // of each lane, of each set
   std::vector<double> losses_;
 };

@@ -71,7 +71,19 @@ class Trainer final : public RunnableTrainer {
         sets_(objective_.parameters()),
         plan_(options_.batch, options_.shard),
         lanes_(plan_, std::span(sets_).subspan(shared_sets())) {
-    check_optimizer();
+    if (optimizer.sets() != sets_.size()) {
+      detail::reject("Trainer", "the optimizer",
+                     "for the " + std::to_string(sets_.size()) + " parameter sets of the objective",
+                     optimizer.sets());
+    }
+    for (std::size_t k = 0; k < sets_.size(); ++k) {
+      if (optimizer.size(k) != sets_[k]->size()) {
+        detail::reject(
+            "Trainer", "the optimizer's parameters",
+            "of length " + std::to_string(sets_[k]->size()) + ", that of the objective's",
+            optimizer.size(k));
+      }
+    }
     if constexpr (requires { objective_.open(1); }) objective_.open(options_.threads);
     for (const Parameters<Scalar>* set : sets_) {
       gradients_.push_back(Vector<Scalar>::Zero(set->size()));
@@ -124,11 +136,11 @@ class Trainer final : public RunnableTrainer {
     const BatchKey key = key_of({options_.seed, Random::Purpose::training}, batch);
     prepare(key, all);
     plan_.deal(lengths());
-    const double loss = lanes_.gradient(
-        plan_, options_.threads, all.subspan(shared_sets()),
-        [&](Index shard, int thread, std::span<Vector<Scalar>> total) {
-          return objective_.loss(shard_of(key, plan_, shard, thread), total, nullptr);
-        });
+    const double loss =
+        lanes_.gradient(plan_, options_.threads, all.subspan(shared_sets()),
+                        [&](Index shard, int thread, std::span<Vector<Scalar>> total) {
+                          return objective_.loss(shard_of(key, shard, thread), total, nullptr);
+                        });
     if constexpr (requires { objective_.finish(all); }) objective_.finish(all);
     return loss;
   }
@@ -247,28 +259,12 @@ class Trainer final : public RunnableTrainer {
     return options;
   }
 
-  void check_optimizer() const {
-    if (optimizer_->sets() != sets_.size()) {
-      detail::reject("Trainer", "the optimizer",
-                     "for the " + std::to_string(sets_.size()) + " parameter sets of the objective",
-                     std::to_string(optimizer_->sets()));
-    }
-    for (std::size_t k = 0; k < sets_.size(); ++k) {
-      if (optimizer_->size(k) != sets_[k]->size()) {
-        detail::reject(
-            "Trainer", "the optimizer's parameters",
-            "of length " + std::to_string(sets_[k]->size()) + ", that of the objective's",
-            optimizer_->size(k));
-      }
-    }
-  }
-
   BatchKey key_of(Random::Stream stream, Index batch) const {
     return {stream, batch, options_.batch, options_.threads};
   }
 
-  Shard shard_of(const BatchKey& key, const ShardPlan& plan, Index shard, int thread) const {
-    return {key, plan.samples(shard), thread, plan.count() == 1 ? options_.threads : 1};
+  Shard shard_of(const BatchKey& key, Index shard, int thread) const {
+    return {key, plan_.samples(shard), thread, plan_.count() == 1 ? options_.threads : 1};
   }
 
   void prepare(const BatchKey& key, std::span<Vector<Scalar>> gradients) {
@@ -303,8 +299,7 @@ class Trainer final : public RunnableTrainer {
           const BatchKey key = key_of(stream, first + item / plan_.count());
           Evaluation& part = parts_[static_cast<std::size_t>(item)];
           part = empty_evaluation(in_detail);
-          part.loss =
-              objective_.loss(shard_of(key, plan_, item % plan_.count(), thread), {}, &part);
+          part.loss = objective_.loss(shard_of(key, item % plan_.count(), thread), {}, &part);
         });
         for (const Evaluation& part : parts_) total.add(part);
       }
@@ -355,8 +350,7 @@ Trainer(Cell&, TaskType, Optimizer&, TrainerOptions)
 /// Of a cell that learns a task by another loss, a policy or a function.
 template <class Cell, class TaskType, class LossType, class Optimizer>
 Trainer(Cell&, TaskType, LossType, Optimizer&, TrainerOptions)
-    -> Trainer<EpisodeObjective<Cell, TaskType, typename detail::LossOf<LossType>::type>,
-               Optimizer>;
+    -> Trainer<EpisodeObjective<Cell, TaskType, detail::LossOf<LossType>>, Optimizer>;
 /// Of an objective.
 template <class ObjectiveType, class Optimizer>
 Trainer(ObjectiveType&&, Optimizer&, TrainerOptions) -> Trainer<ObjectiveType, Optimizer>;
