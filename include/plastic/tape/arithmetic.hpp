@@ -16,26 +16,17 @@ auto broadcast(const Eigen::ArrayBase<Derived>& x, Index rows, Index cols) {
   return x.derived().replicate(rows / x.rows(), cols / x.cols());
 }
 
-/// Entry (i, j) of the result is the sum of all entries of x that a broadcast copies it to.
-template <class X>
-struct FoldedSum {
-  X x;
-  Index rows;
-  Index cols;
-  typename X::Scalar operator()(Index i, Index j) const {
-    const bool fold_rows = rows == 1;
-    const bool fold_cols = cols == 1;
-    if (fold_rows && fold_cols) return x.sum();
-    if (fold_rows) return x.col(j).sum();
-    if (fold_cols) return x.row(i).sum();
-    return x(i, j);
-  }
-};
-
+/// Entry (i, j) is the sum of all entries of x that a broadcast copies it to.
 template <class Derived>
-auto sum_to(const Eigen::ArrayBase<Derived>& x, Index rows, Index cols) {
-  using Array = Eigen::Array<typename Derived::Scalar, Eigen::Dynamic, Eigen::Dynamic>;
-  return Array::NullaryExpr(rows, cols, FoldedSum<Derived>{x.derived(), rows, cols});
+auto sum_to(const Eigen::ArrayBase<Derived>& all, Index rows, Index cols) {
+  using S = typename Derived::Scalar;
+  const auto sum = [x = all.derived(), rows, cols](Index i, Index j) -> S {
+    if (rows == 1 && cols == 1) return x.sum();
+    if (rows == 1) return x.col(j).sum();
+    if (cols == 1) return x.row(i).sum();
+    return x(i, j);
+  };
+  return Eigen::Array<S, Eigen::Dynamic, Eigen::Dynamic>::NullaryExpr(rows, cols, sum);
 }
 
 struct Broadcast : Elementwise {
@@ -58,8 +49,7 @@ struct SumTo : Elementwise {
 
 /// y: rows x cols, copies of a column, a row or a single number x. Throws std::invalid_argument if
 /// a side of x is neither 1 nor the one asked for.
-template <class Scalar>
-Var<Scalar> broadcast(const Var<Scalar>& x, Index rows, Index cols) {
+auto broadcast(const Variable auto& x, Index rows, Index cols) {
   if ((x.rows() != rows && x.rows() != 1) || (x.cols() != cols && x.cols() != 1)) {
     detail::reject("broadcast", "x",
                    "of a shape that repeats into " + detail::shape_text(rows, cols),
@@ -70,8 +60,7 @@ Var<Scalar> broadcast(const Var<Scalar>& x, Index rows, Index cols) {
 
 /// The sum that undoes `broadcast`: rows and cols are x's own or 1, and a side of 1 is summed over.
 /// Throws std::invalid_argument on other sizes.
-template <class Scalar>
-Var<Scalar> sum_to(const Var<Scalar>& x, Index rows, Index cols) {
+auto sum_to(const Variable auto& x, Index rows, Index cols) {
   if ((rows != x.rows() && rows != 1) || (cols != x.cols() && cols != 1)) {
     detail::reject("sum_to", "the result's shape",
                    "that of x, " + detail::shape_text(x.rows(), x.cols()) + ", or 1 on a side",

@@ -29,22 +29,17 @@ Var<Scalar> layer_norm(const Var<Scalar>& x, const Var<Scalar>& gain, const Var<
 
 namespace detail {
 
-/// log(sum(exp(x))) of each column, safe from overflow; that of infinities is the largest.
-template <class X>
-struct ColumnLogSumExp {
-  X x;
-  typename X::Scalar operator()(Index, Index j) const {
-    const auto largest = x.col(j).maxCoeff();
-    if (std::isinf(largest)) return largest;
-    return largest + std::log((x.col(j) - largest).exp().sum());
-  }
-};
-
 struct LogSumExp : Elementwise {
   template <class X>
-  auto value(const X& x) const {
-    return Eigen::Array<typename X::Scalar, Eigen::Dynamic, Eigen::Dynamic>::NullaryExpr(
-        1, x.cols(), ColumnLogSumExp<X>{x});
+  auto value(const X& all) const {
+    using S = typename X::Scalar;
+    // Safe from overflow; that of infinities is the largest.
+    const auto of_column = [x = all](Index, Index j) -> S {
+      const S largest = x.col(j).maxCoeff();
+      if (std::isinf(largest)) return largest;
+      return largest + std::log((x.col(j) - largest).exp().sum());
+    };
+    return Eigen::Array<S, Eigen::Dynamic, Eigen::Dynamic>::NullaryExpr(1, all.cols(), of_column);
   }
   auto adjoint(At<0>, const auto& dy, const auto& y, const auto& x) const {
     return broadcast(dy, x.rows(), x.cols()) * exp(x - broadcast(y, x.rows(), x.cols()));

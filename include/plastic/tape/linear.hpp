@@ -109,16 +109,14 @@ auto transpose(const Variable auto& x) { return apply(detail::Transpose{}, x); }
 
 /// Features first, ..., first + count - 1 of x, copied: count x samples. Throws
 /// std::invalid_argument if count is not positive or x lacks one of them.
-template <class Scalar>
-Var<Scalar> rows(const Var<Scalar>& x, Index first, Index count) {
+auto rows(const Variable auto& x, Index first, Index count) {
   detail::check_part("rows", first, count, x.rows());
   return first == 0 && count == x.rows() ? x : apply(detail::Rows{{}, first, count}, x);
 }
 
 /// A matrix of `total` rows: x from row `first` on, zeros around it. Throws std::invalid_argument
 /// if x does not fit in.
-template <class Scalar>
-Var<Scalar> pad_rows(const Var<Scalar>& x, Index first, Index total) {
+auto pad_rows(const Variable auto& x, Index first, Index total) {
   detail::check_between("pad_rows", "first", first, 0, total - x.rows());
   return apply(detail::PadRows{{}, first, total}, x);
 }
@@ -176,13 +174,11 @@ struct ScatterColumns : MatrixOperation {
   auto adjoint(At<0>, const auto& dy, const auto&, const auto&) const { return columns(dy, which); }
 };
 
-template <class Scalar>
-Var<Scalar> columns(const Var<Scalar>& x, const ColumnSet& which) {
+auto columns(const Variable auto& x, const ColumnSet& which) {
   return apply(Columns{{}, which}, x);
 }
 
-template <class Scalar>
-Var<Scalar> scatter_columns(const Var<Scalar>& x, const ColumnSet& which, Index total) {
+auto scatter_columns(const Variable auto& x, const ColumnSet& which, Index total) {
   return apply(ScatterColumns{{}, which, total}, x);
 }
 
@@ -190,8 +186,7 @@ Var<Scalar> scatter_columns(const Var<Scalar>& x, const ColumnSet& which, Index 
 
 /// Samples first, ..., first + count - 1 of x, copied: features x count. Differentiable any number
 /// of times. Throws std::invalid_argument if count is not positive or x lacks one of them.
-template <class Scalar>
-Var<Scalar> columns(const Var<Scalar>& x, Index first, Index count) {
+auto columns(const Variable auto& x, Index first, Index count) {
   detail::check_part("columns", first, count, x.cols());
   return first == 0 && count == x.cols() ? x : detail::columns(x, detail::ColumnSet{first, count});
 }
@@ -199,8 +194,7 @@ Var<Scalar> columns(const Var<Scalar>& x, Index first, Index count) {
 /// Samples which[0], which[1], ... of x, copied: features x which.size(). In any order, and repeats
 /// are allowed: their adjoints add up. Differentiable any number of times. The list is copied to
 /// the tape. Throws std::invalid_argument if it is empty or x lacks one of them.
-template <class Scalar>
-Var<Scalar> columns(const Var<Scalar>& x, std::span<const Index> which) {
+auto columns(const Variable auto& x, std::span<const Index> which) {
   if (which.empty()) detail::reject("columns", "which", "at least one column", 0);
   for (const Index column : which) {
     detail::check_between("columns", "which", column, 0, x.cols() - 1);
@@ -213,8 +207,7 @@ Var<Scalar> columns(const Var<Scalar>& x, std::span<const Index> which) {
 /// Steps first, ..., first + count - 1 of a sequence x, copied: features x (count * samples).
 /// Column t * samples + s of x is step t of sample s. Differentiable any number of times. Throws
 /// std::invalid_argument unless x has whole steps, count is positive and x has all of them.
-template <class Scalar>
-Var<Scalar> time_steps(const Var<Scalar>& x, Index samples, Index first, Index count) {
+auto time_steps(const Variable auto& x, Index samples, Index first, Index count) {
   detail::check_positive("time_steps", "samples", samples);
   if (x.cols() % samples != 0) {
     detail::reject("time_steps", "x", "features x (steps * " + std::to_string(samples) + ")",

@@ -16,29 +16,14 @@ struct Mask {
   }
 };
 
-template <class A, class B>
-struct Selected {
-  using Scalar = typename A::Scalar;
-  Mask<Scalar> mask;
-  A a;
-  B b;
-  Scalar operator()(Index i, Index j) const { return mask(i, j) ? a(i, j) : b(i, j); }
-};
-
-template <class X>
-struct Kept {
-  using Scalar = typename X::Scalar;
-  Mask<Scalar> mask;
-  bool at;
-  X x;
-  Scalar operator()(Index i, Index j) const { return mask(i, j) == at ? x(i, j) : Scalar(0); }
-};
-
 /// x where the mask is not 0 (`at`) or where it is, else 0.
 template <class Derived, class Scalar>
-auto keep(const Eigen::ArrayBase<Derived>& x, const Mask<Scalar>& mask, bool at) {
-  return Eigen::Array<Scalar, Eigen::Dynamic, Eigen::Dynamic>::NullaryExpr(
-      x.rows(), x.cols(), Kept<Derived>{mask, at, x.derived()});
+auto keep(const Eigen::ArrayBase<Derived>& all, const Mask<Scalar>& mask, bool at) {
+  const auto entry = [x = all.derived(), mask, at](Index i, Index j) {
+    return mask(i, j) == at ? x(i, j) : Scalar(0);
+  };
+  return Eigen::Array<Scalar, Eigen::Dynamic, Eigen::Dynamic>::NullaryExpr(all.rows(), all.cols(),
+                                                                           entry);
 }
 
 template <class Scalar>
@@ -60,10 +45,12 @@ struct Select : Elementwise {
   static constexpr std::string_view name = "select";
   Mask<Scalar> mask;
   bool masks_zeros;
-  template <class A, class B>
-  auto value(const A& a, const B& b) const {
-    return Eigen::Array<Scalar, Eigen::Dynamic, Eigen::Dynamic>::NullaryExpr(
-        a.rows(), a.cols(), Selected<A, B>{mask, a, b});
+  auto value(const auto& a, const auto& b) const {
+    const auto entry = [where = mask, a, b](Index i, Index j) {
+      return where(i, j) ? a(i, j) : b(i, j);
+    };
+    return Eigen::Array<Scalar, Eigen::Dynamic, Eigen::Dynamic>::NullaryExpr(a.rows(), a.cols(),
+                                                                             entry);
   }
   template <std::size_t I>
   auto adjoint(At<I>, const auto& dy, const auto&, const auto&, const auto&) const {

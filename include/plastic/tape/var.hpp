@@ -1,5 +1,7 @@
 #pragma once
 
+#include <concepts>
+
 #include "plastic/core/check.hpp"
 #include "plastic/tape/node.hpp"
 
@@ -75,15 +77,8 @@ class Var {
   std::size_t serial_ = 0;
 };
 
-namespace detail {
-template <class T>
-inline constexpr bool is_variable = false;
-template <class Scalar>
-inline constexpr bool is_variable<Var<Scalar>> = true;
-}  // namespace detail
-
 /// A Var of any Scalar.
 template <class T>
-concept Variable = detail::is_variable<T>;
+concept Variable = std::same_as<T, Var<typename T::Scalar>>;
 
 }  // namespace plastic
