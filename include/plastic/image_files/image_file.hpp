@@ -6,6 +6,7 @@
 #include <cctype>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -78,8 +79,7 @@ inline bool is_whole_png(const std::vector<std::uint8_t>& b) {
     const std::size_t length = static_cast<std::size_t>(b[i]) << 24 |
                                static_cast<std::size_t>(b[i + 1]) << 16 |
                                static_cast<std::size_t>(b[i + 2]) << 8 | b[i + 3];
-    const bool is_last = std::string(b.begin() + static_cast<std::ptrdiff_t>(i + 4),
-                                     b.begin() + static_cast<std::ptrdiff_t>(i + 8)) == "IEND";
+    const bool is_last = std::memcmp(&b[i + 4], "IEND", 4) == 0;
     i += length + around;
     if (is_last) return i <= b.size();
   }

@@ -84,14 +84,6 @@ inline nlohmann::json parse_tensor_header(const std::string& text) {
   }
 }
 
-inline std::map<std::string, std::string> read_metadata(const nlohmann::json& value) {
-  const auto is_text = [](const nlohmann::json& item) { return item.is_string(); };
-  if (!value.is_object() || !std::all_of(value.begin(), value.end(), is_text)) {
-    refuse("__metadata__", "an object of strings", excerpt(value));
-  }
-  return value.get<std::map<std::string, std::string>>();
-}
-
 inline std::vector<Index> read_sizes(const std::string& part, const nlohmann::json& value) {
   constexpr auto largest = static_cast<std::uint64_t>(std::numeric_limits<Index>::max());
   const auto is_size = [](const nlohmann::json& item) {
@@ -176,7 +168,11 @@ TensorFile parse_tensor_file(std::uint64_t size, Read&& read) {
   const nlohmann::json header = parse_tensor_header(text);
   for (const auto& [name, value] : header.items()) {
     if (name == "__metadata__") {
-      file.metadata = read_metadata(value);
+      const auto is_text = [](const nlohmann::json& item) { return item.is_string(); };
+      if (!value.is_object() || !std::all_of(value.begin(), value.end(), is_text)) {
+        refuse(name, "an object of strings", excerpt(value));
+      }
+      file.metadata = value.template get<Settings>();
     } else {
       entries.push_back(read_tensor_entry(name, value, rest - length));
     }

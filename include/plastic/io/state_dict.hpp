@@ -19,13 +19,6 @@ struct StateDictEntry {
   bool outputs_first;  ///< a matrix [outputs, inputs], the other way round than in memory
 };
 
-/// Names of the layer `name` without ".weight" and so on. In the published code `in_fc` and
-/// `out_fc` are a sequence of layer and activation, but for the Hebbian rule.
-inline std::string state_dict_prefix(std::string_view rule, const std::string& name) {
-  if (name == "h_fc" || name == "i_fc") return "rnn." + name;
-  return rule == Hebbian::name ? name : name + ".0";
-}
-
 template <class Cell>
 std::vector<StateDictEntry> state_dict_entries(const Cell& cell) {
   constexpr std::string_view rule = Cell::rule_name, kind = Cell::cell_name;
@@ -45,13 +38,18 @@ std::vector<StateDictEntry> state_dict_entries(const Cell& cell) {
     entries.push_back({std::move(name), number, std::move(shape), outputs_first});
   };
   for (const std::string& layer : cell.layer_names()) {
-    const std::string prefix = state_dict_prefix(rule, layer);
+    const bool recurrent = layer == "h_fc" || layer == "i_fc";
+    // In the published code in_fc and out_fc are a sequence of layer and activation, but for the
+    // Hebbian rule.
+    const std::string prefix = recurrent               ? "rnn." + layer
+                               : rule == Hebbian::name ? layer
+                                                       : layer + ".0";
     if constexpr (Cell::plastic) {
       add(prefix + ".w.param", layer + ".weight");
       add(prefix + ".w.lr", layer + ".weight_alpha");
       add(prefix + ".b.param", layer + ".bias");
       add(prefix + ".b.lr", layer + ".bias_alpha");
-    } else if (layer == "h_fc" || layer == "i_fc") {
+    } else if (recurrent) {
       const std::string end = layer == "h_fc" ? "_hh" : "_ih";
       add("rnn.weight" + end, layer + ".weight", true);
       add("rnn.bias" + end, layer + ".bias");
@@ -85,11 +83,9 @@ TensorFile to_state_dict(const Cell& cell) {
   TensorFile file;
   file.metadata = settings_of(cell);
   for (const detail::StateDictEntry& entry : detail::state_dict_entries(cell)) {
-    const ConstMatrixMap<Scalar> value = cell.parameters().matrix(entry.block);
-    Matrix<Scalar> turned;
-    if (entry.outputs_first) turned = value.transpose();
-    file.tensors[entry.name] =
-        Tensor::from<Scalar>(entry.shape, entry.outputs_first ? turned.data() : value.data());
+    Matrix<Scalar> value = cell.parameters().matrix(entry.block);
+    if (entry.outputs_first) value.transposeInPlace();
+    file.tensors[entry.name] = Tensor::from<Scalar>(entry.shape, value.data());
   }
   return file;
 }

@@ -29,6 +29,7 @@ struct CellStateAccess {
   struct Numbers {
     std::vector<Matrix<Scalar>> states;                 // hidden x samples
     std::vector<std::vector<FastSample<Scalar>>> fast;  // of each layer, of each sample
+    Index updates = 0;                                  // of these, since the state was zero
   };
 
   template <class Cell, class Scalar>
@@ -36,6 +37,7 @@ struct CellStateAccess {
     Numbers<Scalar> all;
     for (std::size_t k = 0; k < Cell::states; ++k) all.states.push_back(state.state(k));
     if constexpr (Cell::plastic) {
+      all.updates = state.synapse(0).version();
       for (std::size_t l = 0; l < state.layers_; ++l) {
         auto& layer = all.fast.emplace_back();
         for (Index s = 0; s < state.samples(); ++s) {
@@ -46,21 +48,15 @@ struct CellStateAccess {
     return all;
   }
 
-  /// `updates`: of the fast weights, since the state was zero.
   template <class Scalar>
-  static void set(CellState<Scalar>& state, const Numbers<Scalar>& all, Index updates) {
+  static void set(CellState<Scalar>& state, const Numbers<Scalar>& all) {
     for (std::size_t k = 0; k < all.states.size(); ++k) state.state(k) = all.states[k];
     for (std::size_t l = 0; l < all.fast.size(); ++l) {
       for (Index s = 0; s < state.samples(); ++s) {
         state.synapse(l).set_fast_sample(s, all.fast[l][static_cast<std::size_t>(s)]);
       }
-      state.synapse(l).resume(updates);
+      state.synapse(l).resume(all.updates);
     }
-  }
-
-  template <class Scalar>
-  static Index updates(const CellState<Scalar>& state) {
-    return state.synapse(0).version();
   }
 };
 
@@ -124,10 +120,8 @@ TensorFile to_tensors(const PlasticCell<Dynamics, Rule, Scalar>& net,
   TensorFile file;
   file.metadata = settings_of(net);
   file.metadata["samples"] = detail::number_text(samples);
-  if constexpr (Rule::plastic) {
-    file.metadata["updates"] = detail::number_text(detail::CellStateAccess::updates(now));
-  }
   auto numbers = detail::CellStateAccess::numbers(net, now);
+  if constexpr (Rule::plastic) file.metadata["updates"] = detail::number_text(numbers.updates);
   detail::for_state_tensors(
       net, samples,
       [&]<class Part>(const std::string& name, const std::vector<Index>& shape, const Part& part) {
@@ -182,6 +176,7 @@ CellState<Scalar> state_from_tensors(const PlasticCell<Dynamics, Rule, Scalar>& 
   }
   CellState<Scalar> state = net.initial_state(samples);
   Numbers numbers = detail::CellStateAccess::numbers(net, state);
+  numbers.updates = updates;
   detail::for_state_tensors(
       net, samples,
       [&]<class Part>(const std::string& name, const std::vector<Index>& shape, const Part& part) {
@@ -191,7 +186,7 @@ CellState<Scalar> state_from_tensors(const PlasticCell<Dynamics, Rule, Scalar>& 
           part(numbers, s) = detail::sample_in<ConstMatrixMap<Number>>(values, shape, s);
         }
       });
-  detail::CellStateAccess::set(state, numbers, updates);
+  detail::CellStateAccess::set(state, numbers);
   return state;
 }
 
