@@ -2,10 +2,8 @@
 
 #include <algorithm>
 #include <concepts>
-#include <memory>
 #include <span>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "plastic/cells/layer.hpp"

@@ -59,20 +59,15 @@ class GateNode final : public NodeWithParents<Scalar, std::array<Node<Scalar>*, 
   }
 };
 
-template <class Scalar>
-Var<Scalar> gate_activation(const Var<Scalar>& z) {
-  Tape<Scalar>& tape = z.tape();
-  auto* node =
-      tape.template emplace_result<GateNode<Scalar>>(z.rows(), z.cols(), std::array{&z.node()});
-  node->evaluate();
-  return {&tape, node};
-}
-
 /// [i f g o] = h_fc(h) + i_fc(e), then c' and h', with the numbers of the two layers.
 template <class Scalar>
 Var<Scalar> lstm_step(plastic::Step<Scalar>& step, std::size_t h_fc, std::size_t i_fc,
                       const Var<Scalar>& e) {
-  const Var<Scalar> gates = gate_activation(step.layer(h_fc, step.state(0)) + step.layer(i_fc, e));
+  const Var<Scalar> z = step.layer(h_fc, step.state(0)) + step.layer(i_fc, e);
+  auto* node =
+      z.tape().template emplace_result<GateNode<Scalar>>(z.rows(), z.cols(), std::array{&z.node()});
+  node->evaluate();
+  const Var<Scalar> gates(&z.tape(), node);
   const Index size = gates.rows() / 4;
   const auto gate = [&](Index k) { return rows(gates, k * size, size); };
   const Var<Scalar> c = gate(1) * step.state(1) + gate(0) * gate(2);

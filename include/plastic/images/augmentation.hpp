@@ -95,11 +95,6 @@ inline double luma(const ImageShape& s, const double* x, Index pixel) {
   return 0.299 * x[pixel] + 0.587 * x[pixel + s.pixels()] + 0.114 * x[pixel + 2 * s.pixels()];
 }
 
-/// factor * x + (1 - factor) * other, kept in [0, 1].
-inline double blend(double x, double other, double factor) {
-  return std::clamp(factor * x + (1 - factor) * other, 0.0, 1.0);
-}
-
 /// Turns the hue of a colour in [0, 1]^3 by `turn` of a whole one; value and saturation, as the HSV
 /// hexagon has them, stay.
 inline void turn_hue(double& r, double& g, double& b, double turn) {
@@ -141,7 +136,10 @@ inline void jitter(const ImageShape& s, const Augmentation& a, Random& random, d
     }
     for (Index p = 0; p < n; ++p) {
       const double other = what == brightness ? 0 : what == contrast ? mean : luma(s, x, p);
-      for (Index c = 0; c < s.channels; ++c) x[c * n + p] = blend(x[c * n + p], other, factor);
+      for (Index c = 0; c < s.channels; ++c) {
+        double& value = x[c * n + p];
+        value = std::clamp(factor * value + (1 - factor) * other, 0.0, 1.0);
+      }
     }
   }
 }

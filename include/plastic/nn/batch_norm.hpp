@@ -105,18 +105,12 @@ class BatchNormNode final : public ImageNode<Scalar, 3> {
   }
 
  private:
-  using Array = Eigen::Array<Scalar, Eigen::Dynamic, 1>;
-
   Scalar gain(Index c) const { return this->parent(1).value[c]; }
 
-  template <class S>  // Scalar or const Scalar
-  Eigen::Map<std::conditional_t<std::is_const_v<S>, const Array, Array>> part(S* images, Index c,
-                                                                              Index n) const {
+  Eigen::Map<Eigen::Array<Scalar, Eigen::Dynamic, 1>> part(Scalar* images, Index c, Index n) const {
     return {images + n * o_.input.size() + c * o_.input.pixels(), o_.input.pixels()};
   }
-  auto x(Index c, Index n) const {
-    return part(static_cast<const Scalar*>(this->parent(0).value), c, n);
-  }
+  auto x(Index c, Index n) const { return part(this->parent(0).value, c, n); }
 
   template <class F>
   void each_channel(F&& f) const {

@@ -113,7 +113,10 @@ class Convolution {
       std::fill_n(patches, tile * o_.patch(), Scalar(0));
       kernels::add_product<Scalar>(patches, by_filter, {weight, o_.patch(), 1}, tile, o_.filters,
                                    o_.patch());
-      raise(pixels, patches, dx);
+      // The adjoint of lowering.
+      for_each_run(pixels, [&](Index place, Index image, Index from, Index last, Index) {
+        for (Index p = from; p < last; ++p) dx[image + p * o_.stride] += patches[place + p];
+      });
     }
   }
 
@@ -190,13 +193,6 @@ class Convolution {
         for (Index p = first; p < last; ++p) to[p] = x[image + p * o_.stride];
       }
       std::fill_n(to + last, count - last, Scalar(0));
-    });
-  }
-
-  /// The adjoint of lowering: adds patches to the images they came from.
-  void raise(Range pixels, const Scalar* patches, Scalar* x) const {
-    for_each_run(pixels, [&](Index place, Index image, Index first, Index last, Index) {
-      for (Index p = first; p < last; ++p) x[image + p * o_.stride] += patches[place + p];
     });
   }
 
