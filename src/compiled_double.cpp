@@ -6,9 +6,9 @@ namespace plastic {
 
 template class PlasticCell<Rnn, Gradient, double>;
 template class PlasticCell<Rnn, Hebbian, double>;
-template class PlasticCell<Rnn, None, double>;
+template class PlasticCell<Rnn, NoPlasticity, double>;
 template class PlasticCell<Lstm, Gradient, double>;
 template class PlasticCell<Lstm, Hebbian, double>;
-template class PlasticCell<Lstm, None, double>;
+template class PlasticCell<Lstm, NoPlasticity, double>;
 
 }  // namespace plastic

@@ -17,17 +17,17 @@ namespace plastic {
 
 extern template class PlasticCell<Rnn, Gradient, float>;
 extern template class PlasticCell<Rnn, Hebbian, float>;
-extern template class PlasticCell<Rnn, None, float>;
+extern template class PlasticCell<Rnn, NoPlasticity, float>;
 extern template class PlasticCell<Lstm, Gradient, float>;
 extern template class PlasticCell<Lstm, Hebbian, float>;
-extern template class PlasticCell<Lstm, None, float>;
+extern template class PlasticCell<Lstm, NoPlasticity, float>;
 
 extern template class PlasticCell<Rnn, Gradient, double>;
 extern template class PlasticCell<Rnn, Hebbian, double>;
-extern template class PlasticCell<Rnn, None, double>;
+extern template class PlasticCell<Rnn, NoPlasticity, double>;
 extern template class PlasticCell<Lstm, Gradient, double>;
 extern template class PlasticCell<Lstm, Hebbian, double>;
-extern template class PlasticCell<Lstm, None, double>;
+extern template class PlasticCell<Lstm, NoPlasticity, double>;
 
 }  // namespace plastic
 

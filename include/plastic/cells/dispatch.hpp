@@ -12,7 +12,7 @@ template <template <class, class> class Cell, class Scalar, class F>
 decltype(auto) with_rule(std::string_view rule, F&& f) {
   if (rule == Gradient::name) return f(std::type_identity<Cell<Gradient, Scalar>>{});
   if (rule == Hebbian::name) return f(std::type_identity<Cell<Hebbian, Scalar>>{});
-  if (rule == None::name) return f(std::type_identity<Cell<None, Scalar>>{});
+  if (rule == NoPlasticity::name) return f(std::type_identity<Cell<NoPlasticity, Scalar>>{});
   reject("cell type", "rule", "gradient, hebbian or none", rule);
 }
 

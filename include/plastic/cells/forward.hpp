@@ -28,7 +28,10 @@ struct Linear;
 
 struct Hebbian;
 struct Gradient;
-struct None;
+struct NoPlasticity;
+#ifndef None  // a macro of X11's headers
+using None = NoPlasticity;
+#endif
 
 /// A plastic network of rectified units, h' = relu(h_fc(h) + i_fc(relu(in_fc(x)))), o = out_fc(h');
 /// its members are PlasticCell's. Source: Duan et al., ICLR 2023.

@@ -1,6 +1,6 @@
 #pragma once
 
-#include <Eigen/Core>
+#include "plastic/core/compiler.hpp"
 
 namespace plastic {
 
@@ -10,9 +10,14 @@ using Index = Eigen::Index;
 /// Column-major matrix: features x samples, or for a weight, outputs x inputs.
 ///
 /// A weight's memory is therefore row-major [inputs, outputs], the order of the row-vector
-/// convention y = x W and of the files.
+/// convention y = x W and of the files. Eigen's own default order, which a program may change, has
+/// no say in this.
 template <class Scalar>
-using Matrix = Eigen::Matrix<Scalar, Eigen::Dynamic, Eigen::Dynamic>;
+using Matrix = Eigen::Matrix<Scalar, Eigen::Dynamic, Eigen::Dynamic, Eigen::ColMajor>;
+
+/// The same with elementwise arithmetic.
+template <class Scalar>
+using Array = Eigen::Array<Scalar, Eigen::Dynamic, Eigen::Dynamic, Eigen::ColMajor>;
 
 /// Column vector.
 template <class Scalar>

@@ -134,8 +134,10 @@ Matrix<Scalar> sequences_from(std::span<const Scalar> values, Index samples, Ind
                               Index features) {
   Matrix<Scalar> matrix(features, steps * samples);
   for (Index s = 0; s < samples; ++s) {
-    matrix(Eigen::all, Eigen::seqN(s, steps, samples)) =
-        ConstMatrixMap<Scalar>(values.data() + s * steps * features, features, steps);
+    for (Index t = 0; t < steps; ++t) {
+      matrix.col(t * samples + s) =
+          ConstMatrixMap<Scalar>(values.data() + (s * steps + t) * features, features, 1);
+    }
   }
   return matrix;
 }
@@ -150,8 +152,10 @@ Tensor sequences_to(const Matrix<Scalar>& matrix, Index samples, bool squeeze = 
   Tensor tensor(dtype_of<Scalar>(), shape);
   const auto values = tensor.values<Scalar>();
   for (Index s = 0; s < samples; ++s) {
-    MatrixMap<Scalar>(values.data() + s * steps * features, features, steps) =
-        matrix(Eigen::all, Eigen::seqN(s, steps, samples));
+    for (Index t = 0; t < steps; ++t) {
+      MatrixMap<Scalar>(values.data() + (s * steps + t) * features, features, 1) =
+          matrix.col(t * samples + s);
+    }
   }
   return tensor;
 }

@@ -23,7 +23,7 @@ template <class Cell>
 std::vector<StateDictEntry> state_dict_entries(const Cell& cell) {
   constexpr std::string_view rule = Cell::rule_name, kind = Cell::cell_name;
   static_assert(
-      (rule == Gradient::name || rule == Hebbian::name || rule == None::name) &&
+      (rule == Gradient::name || rule == Hebbian::name || rule == NoPlasticity::name) &&
           (kind == Rnn::name || kind == Lstm::name || kind == FeatureRnn::name ||
            kind == FeatureLstm::name),
       "the published code has a state dictionary for the RNN and the LSTM with the rules Gradient, "

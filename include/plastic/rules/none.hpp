@@ -6,7 +6,7 @@ namespace plastic {
 
 /// No fast weights: the plain recurrent network, as a baseline. Its layers are matrix products over
 /// all samples of a shard.
-struct None {
+struct NoPlasticity {
   static constexpr std::string_view name = "none";  ///< as in settings and files
   static constexpr bool plastic = false;            ///< without fast weights
 
@@ -15,6 +15,12 @@ struct None {
   static void propose(StepView<Scalar>&) {}
 };
 
-static_assert(PlasticityRule<None, float>);
+#ifndef None
+/// The same. X11 has a macro of this name: a program that includes its headers first writes
+/// NoPlasticity.
+using None = NoPlasticity;
+#endif
+
+static_assert(PlasticityRule<NoPlasticity, float>);
 
 }  // namespace plastic

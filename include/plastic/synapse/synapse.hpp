@@ -24,39 +24,18 @@ class Synapse {
   Synapse(Tape<Scalar>& tape, const SlowWeights<Scalar>& slow, const SynapseOptions& options)
       : tape_(&tape) {
     check(slow, options);
-    data_ = new (tape.arena().allocate(sizeof(Data))) Data;
-    data_->options = options;
-    data_->slow = slow;
-    const Index inputs = slow.weight.cols();
-    const Index outputs = slow.weight.rows();
-    const Index samples = options.samples;
-    if (options.plastic) {
-      const Scalar* bias_alpha =
-          slow.bias_alpha.empty() ? ones(outputs) : slow.bias_alpha.node().value;
-      data_->history.open(tape.arena(), weights_in_order(),
-                          {slow.bias.node().value, bias_alpha, 1, outputs}, samples,
-                          static_cast<Scalar>(options.weight_clip), options.differentiable,
-                          options.snapshot_interval);
-    }
+    data_ = new (tape.arena().allocate(sizeof(Data))) Data(tape, slow, options);
     if (options.differentiable) {
-      data_->slow_gradient.open(tape.arena(), inputs, outputs, std::max(samples, Index{64}));
-      if (options.plastic) data_->walk.open(tape.arena(), data_->history);
-      if (options.plastic && (!data_->history.input_major() || !Data::learned(slow.alpha))) {
-        data_->own_alpha_adjoint = tape.allocate(inputs * outputs);
-      }
-      if (options.plastic && !Data::learned(slow.bias_alpha)) {
-        data_->own_bias_alpha_adjoint = tape.allocate(outputs);
-      }
-      data_->start = tape.template emplace<detail::SynapseStart<Scalar>>(data_);
+      data_->set_start(tape.template emplace<detail::SynapseStart<Scalar>>(data_));
     } else if (options.plastic) {
-      open_present(inputs, outputs, samples);
+      open_present();
     }
   }
 
   bool empty() const { return data_ == nullptr; }           ///< whether it was made without a tape
   Index inputs() const { return checked_data().inputs(); }  ///< columns of W
-  Index outputs() const { return checked_data().outputs(); }        ///< rows of W
-  Index samples() const { return checked_data().options.samples; }  ///< as in the options
+  Index outputs() const { return checked_data().outputs(); }          ///< rows of W
+  Index samples() const { return checked_data().options().samples; }  ///< as in the options
 
   /// y = x (W + w) + b + beta of each sample. x: inputs x samples; y: outputs x samples.
   /// Differentiable once in all it depends on, and twice in x until the next write.
@@ -86,16 +65,16 @@ class Synapse {
     check_not_empty("Synapse::write");
     check_not_rewound("Synapse::write");
     check(change, rate, decay);
-    if (!data_->options.differentiable) return write_present(change, rate, decay);
-    Entry* entry = data_->history.make_entry();
+    if (!data_->options().differentiable) return write_present(change, rate, decay);
+    Entry* entry = data_->history().make_entry();
     entry->pre = &change.pre.node();
     entry->post = &change.post.node();
     entry->rate = &rate.node();
     entry->decay = &decay.node();
     entry->bias_pre = static_cast<Scalar>(change.bias_pre);
     entry->place = static_cast<Index>(tape_->size());
-    data_->history.append(entry);
-    data_->end = tape_->size();
+    data_->history().append(entry);
+    data_->set_end(tape_->size());
   }
 
   /// @{
@@ -134,13 +113,10 @@ class Synapse {
   /// follows. Throw std::invalid_argument as above.
   FastSample<Scalar> fast_sample(Index sample) const {
     check_state("Synapse::fast_sample", sample);
-    Vector<Scalar> values(data_->history.sample_size());
-    // The shared copy of A in the order of the passes may be out of date, and must not change here.
-    Matrix<Scalar> turned;
-    if (data_->turned_alpha.values != nullptr) turned = data_->slow.alpha.value().transpose();
-    data_->history.copy_sample(sample, turned.size() == 0 ? nullptr : turned.data(), values.data());
-    return {data_->history.weight_matrix(values.data()), values.tail(outputs()),
-            data_->history.scale(sample)};
+    Vector<Scalar> values(data_->history().sample_size());
+    data_->copy_sample(sample, values.data());
+    return {data_->history().weight_matrix(values.data()), values.tail(outputs()),
+            data_->history().scale(sample)};
   }
   void set_fast_sample(Index sample, const FastSample<Scalar>& to) {
     constexpr std::string_view here = "Synapse::set_fast_sample";
@@ -148,15 +124,15 @@ class Synapse {
     detail::check_shape(here, "weight", to.weight.rows(), to.weight.cols(), outputs(), inputs());
     detail::check_shape(here, "bias", to.bias.rows(), to.bias.cols(), outputs(), 1);
     if (!std::isfinite(to.scale)) detail::reject(here, "scale", "finite", to.scale);
-    if (data_->options.differentiable && version() > 0) {
+    if (data_->options().differentiable && version() > 0) {
       detail::reject(here, "the synapse", "one that has not been written",
                      "one whose history has begun");
     }
-    if (!data_->options.differentiable) follow_slow_weights();
-    Scalar* values = data_->history.latest(sample);
-    data_->history.weight_matrix(values) = to.weight;
-    MatrixMap<Scalar>(data_->history.bias_part(values), outputs(), 1) = to.bias;
-    data_->history.set_scale(sample, to.scale);
+    if (!data_->options().differentiable) follow_slow_weights();
+    Scalar* values = data_->history().latest(sample);
+    data_->history().weight_matrix(values) = to.weight;
+    MatrixMap<Scalar>(data_->history().bias_part(values), outputs(), 1) = to.bias;
+    data_->history().set_scale(sample, to.scale);
   }
   /// @}
 
@@ -167,7 +143,7 @@ class Synapse {
   void reset_sample(Index sample) {
     check_state("Synapse::reset_sample", sample);
     check_present("Synapse::reset_sample");
-    data_->history.clear_sample(sample);
+    data_->history().clear_sample(sample);
     for (const auto* factor : {present_->pre, present_->post, present_->rate, present_->decay}) {
       factor->value_map().col(sample).setZero();
     }
@@ -195,7 +171,7 @@ class Synapse {
     take(present_->rate, other.present_->rate);
     take(present_->decay, other.present_->decay);
     present_->bias_pre = other.present_->bias_pre;
-    data_->history.copy(other.data_->history, present_);
+    data_->history().copy(other.data_->history(), present_);
   }
 
   /// Goes on as if the present fast weights were the work of `version` updates, whose number
@@ -205,12 +181,12 @@ class Synapse {
     check_state("Synapse::resume", 0);
     check_present("Synapse::resume");
     if (version < 0) detail::reject("Synapse::resume", "version", "at least 0", version);
-    data_->history.advance();
-    data_->history.resume(present_, version);
+    data_->history().advance();
+    data_->history().resume(present_, version);
   }
 
   /// What it was made with.
-  const SlowWeights<Scalar>& slow_weights() const { return checked_data().slow; }
+  const SlowWeights<Scalar>& slow_weights() const { return checked_data().slow(); }
 
   /// To be called before a read where W or A may have changed, in value or place, since the synapse
   /// was made, which only one that is not differentiable allows. Costs a copy of W and A where the
@@ -221,14 +197,14 @@ class Synapse {
   }
 
   /// Number of updates so far.
-  Index version() const { return checked_data().history.versions(); }
+  Index version() const { return checked_data().history().versions(); }
 
   /// The fast weights after `version` updates, outputs x inputs, replayed from the history of a
   /// differentiable synapse. Costs O(sqrt T) passes over one layer, and allocates the result.
   /// Throws std::invalid_argument if there is no such version or sample, or no history.
   Matrix<Scalar> fast_weight_at(Index version, Index sample) {
     check_state("Synapse::fast_weight_at", sample);
-    if (!data_->options.differentiable) {
+    if (!data_->options().differentiable) {
       detail::reject("Synapse::fast_weight_at", "the synapse", "one that keeps its history",
                      "one that is not differentiable");
     }
@@ -236,13 +212,13 @@ class Synapse {
       detail::reject("Synapse::fast_weight_at", "version",
                      "in 0 .. " + std::to_string(this->version()), version);
     }
-    data_->history.advance();
-    Vector<Scalar> values(data_->history.sample_size());
-    data_->history.copy_version(version, sample, values.data());
-    const Entry* entry = data_->history.newest();
+    data_->history().advance();
+    Vector<Scalar> values(data_->history().sample_size());
+    data_->history().copy_version(version, sample, values.data());
+    const Entry* entry = data_->history().newest();
     while (entry != nullptr && entry->version >= version) entry = entry->previous;
-    return static_cast<Scalar>(data_->history.scale_after(entry, sample)) *
-           data_->history.weight_matrix(values.data());
+    return static_cast<Scalar>(data_->history().scale_after(entry, sample)) *
+           data_->history().weight_matrix(values.data());
   }
 
  private:
@@ -250,7 +226,7 @@ class Synapse {
   using Entry = detail::UpdateEntry<Scalar>;
 
   void check_present(std::string_view function) const {
-    if (data_->options.differentiable) {
+    if (data_->options().differentiable) {
       detail::reject(function, "the synapse", "one that is not differentiable",
                      "one that keeps its history");
     }
@@ -264,67 +240,44 @@ class Synapse {
   }
 
   void check_not_rewound(std::string_view function) const {
-    if (data_->options.differentiable && tape_->size() < data_->end) {
+    if (data_->rewound(tape_->size())) {
       detail::reject(function, "the tape", "as long as after the synapse's last read or write",
                      "one that was rewound into its episode");
     }
   }
   Var<Scalar> noted(const Var<Scalar>& result) {
-    data_->end = tape_->size();
+    data_->set_end(tape_->size());
     return result;
   }
 
-  Scalar* filled(Index count, Scalar value) {
-    Scalar* memory = tape_->allocate(count);
-    std::fill_n(memory, count, value);
-    return memory;
-  }
-  Scalar* ones(Index count) { return filled(count, Scalar(1)); }
-
-  /// W and A in the order of the passes.
-  detail::kernels::SlowMatrices<Scalar> weights_in_order() {
-    const SlowWeights<Scalar>& slow = data_->slow;
-    const Index inputs = data_->inputs();
-    const Index outputs = data_->outputs();
-    const Index size = inputs * outputs;
-    if (detail::History<Scalar>::layout_of(inputs, outputs) == detail::Layout::input_major) {
-      const Scalar* alpha = slow.alpha.empty() ? ones(size) : slow.alpha.node().value;
-      return {slow.weight.node().value, alpha, inputs, outputs};
-    }
-    const auto zeros = [&] { return detail::Turned<Scalar>{filled(size, 0), filled(size, 0)}; };
-    data_->turned_weight = zeros();
-    if (!slow.alpha.empty()) data_->turned_alpha = zeros();
-    data_->turn();
-    const Scalar* alpha = slow.alpha.empty() ? ones(size) : data_->turned_alpha.values;
-    return {data_->turned_weight.values, alpha, outputs, inputs};
-  }
-
   /// Memory for the factors of the update that waits, where no tape keeps them.
-  void open_present(Index inputs, Index outputs, Index samples) {
-    present_ = data_->history.make_entry();
+  void open_present() {
+    present_ = data_->history().make_entry();
     const auto leaf = [&](Index rows) {
-      return &tape_->borrow(filled(rows * samples, Scalar(0)), rows, samples).node();
+      Scalar* memory = tape_->allocate(rows * samples());
+      std::fill_n(memory, rows * samples(), Scalar(0));
+      return &tape_->borrow(memory, rows, samples()).node();
     };
-    present_->pre = leaf(inputs);
-    present_->post = leaf(outputs);
+    present_->pre = leaf(inputs());
+    present_->post = leaf(outputs());
     present_->rate = leaf(1);
     present_->decay = leaf(1);
   }
 
   void write_present(const RankOne<Scalar>& change, const Var<Scalar>& rate,
                      const Var<Scalar>& decay) {
-    data_->history.advance();
+    data_->history().advance();
     present_->pre->value_map() = change.pre.value();
     present_->post->value_map() = change.post.value();
     present_->rate->value_map() = rate.value();
     present_->decay->value_map() = decay.value();
     present_->bias_pre = static_cast<Scalar>(change.bias_pre);
-    data_->history.replace(present_);
+    data_->history().replace(present_);
   }
 
   void check_state(std::string_view function, Index sample) const {
     check_not_empty(function);
-    if (!data_->options.plastic) {
+    if (!data_->options().plastic) {
       detail::reject(function, "the synapse", "plastic", "one without fast weights");
     }
     if (sample < 0 || sample >= samples()) {
@@ -362,7 +315,7 @@ class Synapse {
   void check(const RankOne<Scalar>& change, const Var<Scalar>& rate,
              const Var<Scalar>& decay) const {
     constexpr std::string_view here = "Synapse::write";
-    if (!data_->options.plastic) {
+    if (!data_->options().plastic) {
       detail::reject(here, "the synapse", "plastic", "one without fast weights");
     }
     tape_->check_mine(here, change.pre);

@@ -13,7 +13,8 @@ namespace detail {
 
 template <class Derived>
 auto broadcast(const Eigen::ArrayBase<Derived>& x, Index rows, Index cols) {
-  return x.derived().replicate(rows / x.rows(), cols / x.cols());
+  const auto times = [](Index to, Index from) { return from == 0 ? 1 : to / from; };
+  return x.derived().replicate(times(rows, x.rows()), times(cols, x.cols()));
 }
 
 /// Entry (i, j) is the sum of all entries of x that a broadcast copies it to.
@@ -26,7 +27,7 @@ auto sum_to(const Eigen::ArrayBase<Derived>& all, Index rows, Index cols) {
     if (cols == 1) return x.row(i).sum();
     return x(i, j);
   };
-  return Eigen::Array<S, Eigen::Dynamic, Eigen::Dynamic>::NullaryExpr(rows, cols, sum);
+  return Array<S>::NullaryExpr(rows, cols, sum);
 }
 
 struct Broadcast : Elementwise {

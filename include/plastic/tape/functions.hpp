@@ -10,8 +10,11 @@
 /// Functions composed of operations: differentiable any number of times, as those are.
 namespace plastic {
 
-/// Mean of all entries, 1 x 1.
-auto mean(const Variable auto& x) { return sum(x) / (x.rows() * x.cols()); }
+/// Mean of all entries, 1 x 1. Throws std::invalid_argument if there are none, as the losses below.
+auto mean(const Variable auto& x) {
+  detail::check_positive("mean", "the number of entries", x.rows() * x.cols());
+  return sum(x) / (x.rows() * x.cols());
+}
 
 /// y = (x - mean) / sqrt(variance + epsilon) * gain + bias over the features of each sample.
 /// x: features x samples; gain, bias: features x 1; epsilon in [0, 1]. Throws std::invalid_argument
@@ -39,7 +42,7 @@ struct LogSumExp : Elementwise {
       if (std::isinf(largest)) return largest;
       return largest + std::log((x.col(j) - largest).exp().sum());
     };
-    return Eigen::Array<S, Eigen::Dynamic, Eigen::Dynamic>::NullaryExpr(1, all.cols(), of_column);
+    return Array<S>::NullaryExpr(1, all.cols(), of_column);
   }
   auto adjoint(At<0>, const auto& dy, const auto& y, const auto& x) const {
     return broadcast(dy, x.rows(), x.cols()) * exp(x - broadcast(y, x.rows(), x.cols()));
@@ -48,8 +51,12 @@ struct LogSumExp : Elementwise {
 
 }  // namespace detail
 
-/// log(sum(exp(x))) over the features of each sample, 1 x samples, without overflow.
-auto log_sum_exp(const Variable auto& x) { return apply(detail::LogSumExp{}, x); }
+/// log(sum(exp(x))) over the features of each sample, 1 x samples, without overflow. Throws
+/// std::invalid_argument if there are no features, as all below do.
+auto log_sum_exp(const Variable auto& x) {
+  detail::check_positive("log_sum_exp", "the number of features", x.rows());
+  return apply(detail::LogSumExp{}, x);
+}
 
 /// Probabilities exp(x) / sum(exp(x)) over the features of each sample: features x samples, columns
 /// that sum to 1. Without overflow.
@@ -59,6 +66,7 @@ auto softmax(const Variable auto& x) { return exp(x - log_sum_exp(x)); }
 /// samples. Without overflow, and exact where a probability is too small for its type.
 template <class Scalar>
 Var<Scalar> log_softmax(const Var<Scalar>& x) {
+  detail::check_positive("log_softmax", "the number of features", x.rows());
   // The same for any shift, so that the largest entry may be one that no derivative reaches.
   const Var<Scalar> shifted = x - x.tape().constant(x.value().colwise().maxCoeff());
   return shifted - log_sum_exp(shifted);

@@ -44,8 +44,7 @@ struct MatrixOperation {
 template <class Op, class Scalar>
 auto eigen_view(const Node<Scalar>& node, Scalar* data) {
   if constexpr (Op::elementwise) {
-    using Array = Eigen::Array<Scalar, Eigen::Dynamic, Eigen::Dynamic>;
-    return Eigen::Map<const Array>(data, node.rows, node.cols);
+    return Eigen::Map<const Array<Scalar>>(data, node.rows, node.cols);
   } else {
     return ConstMatrixMap<Scalar>(data, node.rows, node.cols);
   }

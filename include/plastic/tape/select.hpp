@@ -22,8 +22,7 @@ auto keep(const Eigen::ArrayBase<Derived>& all, const Mask<Scalar>& mask, bool a
   const auto entry = [x = all.derived(), mask, at](Index i, Index j) {
     return mask(i, j) == at ? x(i, j) : Scalar(0);
   };
-  return Eigen::Array<Scalar, Eigen::Dynamic, Eigen::Dynamic>::NullaryExpr(all.rows(), all.cols(),
-                                                                           entry);
+  return Array<Scalar>::NullaryExpr(all.rows(), all.cols(), entry);
 }
 
 template <class Scalar>
@@ -49,8 +48,7 @@ struct Select : Elementwise {
     const auto entry = [where = mask, a, b](Index i, Index j) {
       return where(i, j) ? a(i, j) : b(i, j);
     };
-    return Eigen::Array<Scalar, Eigen::Dynamic, Eigen::Dynamic>::NullaryExpr(a.rows(), a.cols(),
-                                                                             entry);
+    return Array<Scalar>::NullaryExpr(a.rows(), a.cols(), entry);
   }
   template <std::size_t I>
   auto adjoint(At<I>, const auto& dy, const auto&, const auto&, const auto&) const {

@@ -29,16 +29,12 @@ class SynapseRead : public Node<Scalar> {
   using Entry = UpdateEntry<Scalar>;
 
   SynapseRead(SynapseData<Scalar>* data, Node<Scalar>* argument)
-      : data_(data), argument_{argument}, entry_(data->history.newest()) {
-    this->needs_adjoint = data->options.differentiable;
-    first_ = data->last_first_read == nullptr || data->read_entry != entry_;
-    previous_ = data->last_first_read;
-    down_to_ = data->read_entry;
-    if (first_) {
-      data->last_first_read = this;
-      data->read_entry = entry_;
-    }
+      : data_(data), argument_{argument} {
+    this->needs_adjoint = data->options().differentiable;
   }
+
+  /// To be called once, before anything else.
+  void take_place(const ReadPlace<Scalar>& place) { place_ = place; }
 
   std::span<Node<Scalar>* const> parents() const override { return argument_; }
 
@@ -52,7 +48,7 @@ class SynapseRead : public Node<Scalar> {
       reject("Tape::gradient", "the path to the loss", "free of a synapse's weights and updates",
              "one through them");
     }
-    if (entry_ != data_->history.newest()) {
+    if (place_.entry != data_->history().newest()) {
       reject("Tape::gradient", "a synapse on the path to the loss",
              "without a write since it was read", "one that has been written");
     }
@@ -74,21 +70,21 @@ class SynapseRead : public Node<Scalar> {
   /// Comes to the version that was read.
   void enter(Tape<Scalar>& tape) const {
     data_->begin_sweep(tape);
-    if (previous_ != nullptr) tape.open_adjoint(*previous_);
-    if (data_->options.plastic) data_->walk.come_to(entry_);
+    if (place_.previous != nullptr) tape.open_adjoint(*place_.previous);
+    if (data_->options().plastic) data_->walk().come_to(place_.entry);
   }
 
-  bool has_update() const { return entry_ != nullptr; }
+  bool has_update() const { return place_.entry != nullptr; }
   /// Whether the sweep goes from here to an older version.
-  bool leaves_version() const { return first_ && has_update(); }
+  bool leaves_version() const { return place_.first && has_update(); }
 
   /// Goes back to the version that was read before. The use came first after the newest of the
   /// updates in between.
   void leave_version(Tape<Scalar>& tape, const Use<Scalar>& use, Scalar* dx) const {
     const auto alpha = data_->alpha_adjoints(tape);
-    data_->walk.cross(tape, *entry_, use, dx, alpha);
-    for (Entry* e = entry_->previous; e != down_to_; e = e->previous) {
-      data_->walk.cross(tape, *e, {}, nullptr, alpha);
+    data_->walk().cross(tape, *place_.entry, use, dx, alpha);
+    for (Entry* e = place_.entry->previous; e != place_.down_to; e = e->previous) {
+      data_->walk().cross(tape, *e, {}, nullptr, alpha);
     }
   }
 
@@ -96,12 +92,12 @@ class SynapseRead : public Node<Scalar> {
   /// Whether W, b, A or a factor of an update enters what is wanted, from the index `first` on.
   bool uses_wanted_weights(Index first) const {
     const auto is_wanted = [](const Var<Scalar>& v) { return !v.empty() && v.node().wanted; };
-    const SlowWeights<Scalar>& slow = data_->slow;
+    const SlowWeights<Scalar>& slow = data_->slow();
     if (is_wanted(slow.weight) || is_wanted(slow.bias) || is_wanted(slow.alpha) ||
         is_wanted(slow.bias_alpha)) {
       return true;
     }
-    for (const Entry* e = entry_; e != nullptr && e->place > first; e = e->previous) {
+    for (const Entry* e = place_.entry; e != nullptr && e->place > first; e = e->previous) {
       if (e->pre->wanted || e->post->wanted || e->rate->wanted || e->decay->wanted) return true;
     }
     return false;
@@ -109,19 +105,18 @@ class SynapseRead : public Node<Scalar> {
 
   SynapseData<Scalar>* data_;
   std::array<Node<Scalar>*, 1> argument_;
-  Entry* entry_;    // the update before the version, nullptr for the initial weights
-  Entry* down_to_;  // the update before the version that was read before
-  bool first_ = false;
+  ReadPlace<Scalar> place_;
   bool weights_wanted_ = false;  // in the gradient that is being recorded
-  Node<Scalar>* previous_ = nullptr;
 };
 
 template <class Read, class Scalar, class... More>
 Var<Scalar> append_read(SynapseData<Scalar>& data, const Var<Scalar>& argument, Index rows,
                         const More&... more) {
   Tape<Scalar>& tape = argument.tape();
-  return {&tape, tape.template emplace_result<Read>(rows, argument.cols(), &data, &argument.node(),
-                                                    more...)};
+  auto* read =
+      tape.template emplace_result<Read>(rows, argument.cols(), &data, &argument.node(), more...);
+  read->take_place(data.append(read));
+  return {&tape, read};
 }
 
 /// u = (W + w) d; where `alive` is given (inputs x samples), only in the rows where it is not 0,
@@ -143,12 +138,12 @@ class TransposedRead final : public SynapseRead<Scalar> {
     const Use<Scalar> use{this->adjoint, this->argument().value};
     data.add_slow(tape, use.x, use.dy);
     Scalar* dd = this->argument_adjoint(tape);
-    if (!data.options.plastic) {
+    if (!data.options().plastic) {
       if (dd != nullptr) data.add_slow_product(use.x, dd);
       return;
     }
-    data.walk.pass_to_output(use, dd);
-    if (this->has_update()) data.walk.add_use(use);
+    data.walk().pass_to_output(use, dd);
+    if (this->has_update()) data.walk().add_use(use);
     if (this->leaves_version()) this->leave_version(tape, {}, nullptr);
   }
 
@@ -168,11 +163,11 @@ Var<Scalar> read_transposed(SynapseData<Scalar>& data, const Var<Scalar>& d,
   const Var<Scalar> u = append_read<TransposedRead<Scalar>>(data, d, data.inputs(), alive);
   Scalar* to = u.node().value;
   u.node().value_map().setZero();
-  if (!data.options.plastic) {
+  if (!data.options().plastic) {
     data.add_slow_transposed_product(d.node().value, to);
     return u;
   }
-  History<Scalar>& history = data.history;
+  History<Scalar>& history = data.history();
   for (Index s = 0; s < history.samples(); ++s) {
     const Scalar* v = history.latest(s);
     alive == nullptr ? history.choose_all_rows(s) : history.choose_rows(s, alive);
@@ -196,20 +191,20 @@ class ProductRead final : public SynapseRead<Scalar> {
     data.add_slow(tape, use.x, use.dy);
     data.add_slow_bias(tape, use.dy);
     Scalar* dx = this->argument_adjoint(tape);
-    if (!data.options.plastic) {
+    if (!data.options().plastic) {
       if (dx != nullptr) data.add_slow_transposed_product(use.dy, dx);
     } else if (this->leaves_version()) {
       this->leave_version(tape, use, dx);
     } else {
-      data.walk.pass_to_input(use, dx);
-      if (this->has_update()) data.walk.add_use(use);
+      data.walk().pass_to_input(use, dx);
+      if (this->has_update()) data.walk().add_use(use);
     }
   }
 
  protected:
   void record_argument(Tape<Scalar>& tape) override {
     const Node<Scalar>& x = this->argument();
-    const bool masked = this->data().options.plastic && x.masks_zeros && !x.target;
+    const bool masked = this->data().options().plastic && x.masks_zeros && !x.target;
     add_recorded(tape, this->argument(),
                  read_transposed(this->data(), Var<Scalar>(&tape, this->recorded),
                                  masked ? x.value : nullptr));
@@ -219,10 +214,10 @@ class ProductRead final : public SynapseRead<Scalar> {
 template <class Scalar>
 Var<Scalar> read_product(SynapseData<Scalar>& data, const Var<Scalar>& x) {
   const Var<Scalar> y = append_read<ProductRead<Scalar>>(data, x, data.outputs());
-  if (data.options.plastic) {
-    data.history.read(x.node(), y.node().value);
+  if (data.options().plastic) {
+    data.history().read(x.node(), y.node().value);
   } else {
-    y.node().value_map() = data.slow.bias.value().col(0).replicate(1, x.cols());
+    y.node().value_map() = data.slow().bias.value().col(0).replicate(1, x.cols());
     data.add_slow_product(x.node().value, y.node().value);
   }
   return y;

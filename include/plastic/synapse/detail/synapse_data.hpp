@@ -24,73 +24,110 @@ struct Turned {
   }
 };
 
+/// Where a read stands in the chain of reads of a synapse.
+template <class Scalar>
+struct ReadPlace {
+  UpdateEntry<Scalar>* entry = nullptr;    ///< the update before the version that is read
+  bool first = false;                      ///< whether it is the first read of that version
+  UpdateEntry<Scalar>* down_to = nullptr;  ///< the update before the version that was read before
+  Node<Scalar>* previous = nullptr;        ///< the first read of that version
+};
+
 /// What the nodes of one synapse share; lives in the tape's arena.
 template <class Scalar>
-struct SynapseData {
-  using Entry = UpdateEntry<Scalar>;
-
-  SynapseOptions options;
-  SlowWeights<Scalar> slow;
-  History<Scalar> history;
-  Walk<Scalar> walk;
-  OuterProducts<Scalar> slow_gradient;
-  // Of a layer whose matrices are output-major: W and A in that order.
-  Turned<Scalar> turned_weight;
-  Turned<Scalar> turned_alpha;
-  // Of such a layer, or where A is not learned; else the passes add to A's own adjoint.
-  Scalar* own_alpha_adjoint = nullptr;
-  Scalar* own_bias_alpha_adjoint = nullptr;
-  Node<Scalar>* start = nullptr;
-  Node<Scalar>* last_first_read = nullptr;  // of the newest version that has been read
-  Entry* read_entry = nullptr;              // the update before that version
-  std::size_t end = 0;                      // of the tape after the last read or write
-  std::size_t sweep = ~std::size_t{0};
-
-  Index inputs() const { return slow.weight.cols(); }
-  Index outputs() const { return slow.weight.rows(); }
-
-  static bool learned(const Var<Scalar>& alpha) {
-    return !alpha.empty() && alpha.node().needs_adjoint;
+class SynapseData {
+ public:
+  SynapseData(Tape<Scalar>& tape, const SlowWeights<Scalar>& slow, const SynapseOptions& options)
+      : options_(options), slow_(slow) {
+    if (options.plastic) {
+      const Scalar* bias_alpha =
+          slow.bias_alpha.empty() ? filled(tape, outputs(), 1) : slow.bias_alpha.node().value;
+      history_.open(tape.arena(), weights_in_order(tape),
+                    {slow.bias.node().value, bias_alpha, 1, outputs()}, options.samples,
+                    static_cast<Scalar>(options.weight_clip), options.differentiable,
+                    options.snapshot_interval);
+    }
+    if (!options.differentiable) return;
+    slow_gradient_.open(tape.arena(), inputs(), outputs(), std::max(options.samples, Index{64}));
+    if (!options.plastic) return;
+    walk_.open(tape.arena(), history_);
+    if (!history_.input_major() || !learned(slow.alpha)) {
+      own_alpha_adjoint_ = tape.allocate(inputs() * outputs());
+    }
+    if (!learned(slow.bias_alpha)) own_bias_alpha_adjoint_ = tape.allocate(outputs());
   }
+
+  const SynapseOptions& options() const { return options_; }
+  const SlowWeights<Scalar>& slow() const { return slow_; }
+  History<Scalar>& history() { return history_; }
+  const History<Scalar>& history() const { return history_; }
+  Walk<Scalar>& walk() { return walk_; }
+  Index inputs() const { return slow_.weight.cols(); }
+  Index outputs() const { return slow_.weight.rows(); }
+
+  /// The node that is swept last.
+  void set_start(Node<Scalar>* start) { start_ = start; }
+
+  /// Appends a read of the newest version to the chain.
+  ReadPlace<Scalar> append(Node<Scalar>* read) {
+    const ReadPlace<Scalar> place{history_.newest(),
+                                  last_first_read_ == nullptr || read_entry_ != history_.newest(),
+                                  read_entry_, last_first_read_};
+    if (place.first) {
+      last_first_read_ = read;
+      read_entry_ = place.entry;
+    }
+    return place;
+  }
+
+  /// @{
+  /// Length of the tape after the last read or write; whether the tape was rewound before it.
+  void set_end(std::size_t nodes) { end_ = nodes; }
+  bool rewound(std::size_t nodes) const { return options_.differentiable && nodes < end_; }
+  /// @}
 
   /// Brings the turned copies up to date, and the passes to where the slow weights lie.
   void follow_slow_weights() {
     turn();
-    if (!options.plastic) return;
+    if (!options_.plastic) return;
     const auto place = [](const Var<Scalar>& v) -> const Scalar* {
       return v.empty() ? nullptr : v.node().value;
     };
-    const bool in_place = history.input_major();
-    history.follow(in_place ? place(slow.weight) : nullptr, in_place ? place(slow.alpha) : nullptr,
-                   place(slow.bias), place(slow.bias_alpha));
+    const bool in_place = history_.input_major();
+    history_.follow(in_place ? place(slow_.weight) : nullptr,
+                    in_place ? place(slow_.alpha) : nullptr, place(slow_.bias),
+                    place(slow_.bias_alpha));
   }
 
-  void turn() {
-    if (turned_weight.values != nullptr) turned_weight.follow(slow.weight.value());
-    if (turned_alpha.values != nullptr) turned_alpha.follow(slow.alpha.value());
+  /// The fast weights of one sample as they are kept, with the update that waits, into `values`.
+  /// The turned copy of A may be out of date here, and is not touched: others may look as well.
+  void copy_sample(Index sample, Scalar* values) const {
+    Matrix<Scalar> alpha;
+    if (turned_alpha_.values != nullptr) alpha = slow_.alpha.value().transpose();
+    history_.copy_sample(sample, alpha.size() == 0 ? nullptr : alpha.data(), values);
   }
 
   void begin_sweep(Tape<Scalar>& tape) {
-    if (sweep == tape.sweep_number()) return;
-    sweep = tape.sweep_number();
-    slow_gradient.drop();
-    if (options.plastic) walk.begin();
-    if (own_alpha_adjoint != nullptr) {
-      std::fill_n(own_alpha_adjoint, inputs() * outputs(), Scalar(0));
+    if (sweep_ == tape.sweep_number()) return;
+    sweep_ = tape.sweep_number();
+    slow_gradient_.drop();
+    if (options_.plastic) walk_.begin();
+    if (own_alpha_adjoint_ != nullptr) {
+      std::fill_n(own_alpha_adjoint_, inputs() * outputs(), Scalar(0));
     }
-    if (own_bias_alpha_adjoint != nullptr) {
-      std::fill_n(own_bias_alpha_adjoint, outputs(), Scalar(0));
+    if (own_bias_alpha_adjoint_ != nullptr) {
+      std::fill_n(own_bias_alpha_adjoint_, outputs(), Scalar(0));
     }
-    tape.open_adjoint(*start);
+    tape.open_adjoint(*start_);
   }
 
-  /// Hands on what a sweep has gathered for W and A.
+  /// Hands on what a sweep_ has gathered for W and A.
   void end_sweep(Tape<Scalar>& tape) {
-    Node<Scalar>& weight = slow.weight.node();
-    if (weight.needs_adjoint) slow_gradient.flush(tape.open_adjoint(weight));
-    if (own_alpha_adjoint != nullptr && learned(slow.alpha)) {
-      tape.open_adjoint(slow.alpha.node()) +=
-          ConstMatrixMap<Scalar>(own_alpha_adjoint, inputs(), outputs()).transpose();
+    Node<Scalar>& weight = slow_.weight.node();
+    if (weight.needs_adjoint) slow_gradient_.flush(tape.open_adjoint(weight));
+    if (own_alpha_adjoint_ != nullptr && learned(slow_.alpha)) {
+      tape.open_adjoint(slow_.alpha.node()) +=
+          ConstMatrixMap<Scalar>(own_alpha_adjoint_, inputs(), outputs()).transpose();
     }
   }
 
@@ -99,35 +136,84 @@ struct SynapseData {
     const auto adjoint_of = [&](const Var<Scalar>& alpha, Scalar* own) {
       return own != nullptr ? own : tape.open_adjoint(alpha.node()).data();
     };
-    return {adjoint_of(slow.alpha, own_alpha_adjoint),
-            adjoint_of(slow.bias_alpha, own_bias_alpha_adjoint)};
+    return {adjoint_of(slow_.alpha, own_alpha_adjoint_),
+            adjoint_of(slow_.bias_alpha, own_bias_alpha_adjoint_)};
   }
 
   /// y += x W of every sample, for a layer without fast weights.
   void add_slow_product(const Scalar* x, Scalar* y) const {
-    kernels::add_product<Scalar>(y, slow.weight.node().value, {x, 1, inputs()}, outputs(), inputs(),
-                                 options.samples);
+    kernels::add_product<Scalar>(y, slow_.weight.node().value, {x, 1, inputs()}, outputs(),
+                                 inputs(), options_.samples);
   }
 
   /// u += W d of every sample, likewise.
   void add_slow_transposed_product(const Scalar* d, Scalar* u) const {
-    kernels::add_transposed_product(u, slow.weight.node().value, d, inputs(), outputs(),
-                                    options.samples);
+    kernels::add_transposed_product(u, slow_.weight.node().value, d, inputs(), outputs(),
+                                    options_.samples);
   }
 
-  /// The slow weights' part of a use y = x W: gathered, added up by the start node.
+  /// The slow_ weights' part of a use y = x W: gathered, added up by the start_ node.
   void add_slow(Tape<Scalar>& tape, const Scalar* x, const Scalar* dy) {
-    Node<Scalar>& weight = slow.weight.node();
+    Node<Scalar>& weight = slow_.weight.node();
     if (weight.needs_adjoint) {
-      slow_gradient.add(x, dy, options.samples, tape.open_adjoint(weight));
+      slow_gradient_.add(x, dy, options_.samples, tape.open_adjoint(weight));
     }
   }
 
   void add_slow_bias(Tape<Scalar>& tape, const Scalar* dy) {
-    Node<Scalar>& bias = slow.bias.node();
+    Node<Scalar>& bias = slow_.bias.node();
     if (!bias.needs_adjoint) return;
-    tape.accumulate(bias, ConstMatrixMap<Scalar>(dy, outputs(), options.samples).rowwise().sum());
+    tape.accumulate(bias, ConstMatrixMap<Scalar>(dy, outputs(), options_.samples).rowwise().sum());
   }
+
+ private:
+  static bool learned(const Var<Scalar>& alpha) {
+    return !alpha.empty() && alpha.node().needs_adjoint;
+  }
+
+  static Scalar* filled(Tape<Scalar>& tape, Index count, Scalar value) {
+    Scalar* memory = tape.allocate(count);
+    std::fill_n(memory, count, value);
+    return memory;
+  }
+
+  /// W and A in the order of the passes.
+  kernels::SlowMatrices<Scalar> weights_in_order(Tape<Scalar>& tape) {
+    const Index size = inputs() * outputs();
+    const bool fixed_alpha = slow_.alpha.empty();
+    if (History<Scalar>::layout_of(inputs(), outputs()) == Layout::input_major) {
+      return {slow_.weight.node().value,
+              fixed_alpha ? filled(tape, size, 1) : slow_.alpha.node().value, inputs(), outputs()};
+    }
+    const auto zeros = [&] { return Turned<Scalar>{filled(tape, size, 0), filled(tape, size, 0)}; };
+    turned_weight_ = zeros();
+    if (!fixed_alpha) turned_alpha_ = zeros();
+    turn();
+    return {turned_weight_.values, fixed_alpha ? filled(tape, size, 1) : turned_alpha_.values,
+            outputs(), inputs()};
+  }
+
+  void turn() {
+    if (turned_weight_.values != nullptr) turned_weight_.follow(slow_.weight.value());
+    if (turned_alpha_.values != nullptr) turned_alpha_.follow(slow_.alpha.value());
+  }
+
+  SynapseOptions options_;
+  SlowWeights<Scalar> slow_;
+  History<Scalar> history_;
+  Walk<Scalar> walk_;
+  OuterProducts<Scalar> slow_gradient_;
+  // Of a layer whose matrices are output-major: W and A in that order.
+  Turned<Scalar> turned_weight_;
+  Turned<Scalar> turned_alpha_;
+  // Of such a layer, or where A is not learned; else the passes add to A's own adjoint.
+  Scalar* own_alpha_adjoint_ = nullptr;
+  Scalar* own_bias_alpha_adjoint_ = nullptr;
+  Node<Scalar>* start_ = nullptr;
+  Node<Scalar>* last_first_read_ = nullptr;    // of the newest version that has been read
+  UpdateEntry<Scalar>* read_entry_ = nullptr;  // the update before that version
+  std::size_t end_ = 0;
+  std::size_t sweep_ = ~std::size_t{0};
 };
 
 }  // namespace plastic::detail
