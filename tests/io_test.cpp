@@ -20,6 +20,7 @@
 #include <string_view>
 #include <system_error>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "errors.hpp"
@@ -307,6 +308,48 @@ TEST_CASE("Equal contents give equal bytes with all values at multiples of their
   }
 }
 
+TEST_CASE("Tensors of other types are kept as they are, and refused to who asks for their values") {
+  const Folder folder;
+  TensorFile file;
+  file.tensors["b"] = Tensor(DType::F32, {3});
+  file.tensors["d"] = Tensor(DType::F64, {1});
+  std::uint8_t next = 0;
+  const std::vector<std::pair<std::string, std::size_t>> types{
+      {"BOOL", 1}, {"U8", 1},   {"I8", 1},  {"F8_E4M3", 1}, {"F8_E5M2", 1}, {"I16", 2}, {"U16", 2},
+      {"F16", 2},  {"BF16", 2}, {"I32", 4}, {"U32", 4},     {"I64", 8},     {"U64", 8}, {"C64", 8}};
+  for (const auto& [type, width] : types) {
+    plastic::OtherTensor& other = file.others["cnn." + type];
+    other.dtype = type;
+    other.shape = {3, 1};
+    for (std::size_t k = 0; k < 3 * width; ++k) other.bytes.push_back(std::byte{next++});
+  }
+  file.others["counter"] = {"I64", {}, std::vector<std::byte>(8)};
+  file.others["none"] = {"BF16", {2, 0}, {}};
+  write_safetensors(folder / "one", file);
+  const TensorFile back = read_safetensors(folder / "one");
+  CHECK(back.tensors.size() == 2);
+  REQUIRE(back.others.size() == file.others.size());
+  for (const auto& [name, other] : file.others) {
+    CAPTURE(name);
+    const plastic::OtherTensor& read = back.others.at(name);
+    CHECK(read.dtype == other.dtype);
+    CHECK(read.shape == other.shape);
+    CHECK(read.bytes == other.bytes);
+    CHECK(rejection([&] { back.tensor(name); }) ==
+          "TensorFile: the type of tensor \"" + name + "\" must be F32 or F64, got " + other.dtype);
+  }
+  write_safetensors(folder / "two", back);
+  CHECK(content(folder / "one") == content(folder / "two"));
+
+  file.others["short"] = {"I64", {2}, std::vector<std::byte>(8)};
+  CHECK_THROWS_AS(safetensors_bytes(file), std::invalid_argument);
+  file.others["short"] = {"I65", {1}, std::vector<std::byte>(8)};
+  CHECK_THROWS_AS(safetensors_bytes(file), std::invalid_argument);
+  file.others.erase("short");
+  file.others["b"] = file.others["counter"];
+  CHECK_THROWS_AS(safetensors_bytes(file), std::invalid_argument);
+}
+
 TEST_CASE("A file without tensors is valid") {
   const Folder folder;
   write_safetensors(folder / "empty", {});
@@ -433,9 +476,12 @@ TEST_CASE("A bad file is refused with its name and what is wrong") {
       {with_header(R"({"x":{"shape":[1],"data_offsets":[0,4]}})", 4), "with dtype, shape and"},
       {with_header(R"({"x":{"dtype":"F32","data_offsets":[0,4]}})", 4), "with dtype, shape and"},
       {with_header(R"({"x":{"dtype":"F32","shape":[1]}})", 4), "with dtype, shape and"},
-      {with_header(entry("[2]", "[0,4]", R"("BF16")"), 4),
-       "the dtype of tensor \"x\" must be F32 or F64, got \"BF16\""},
-      {with_header(entry("[1]", "[0,4]", "32"), 4), "must be F32 or F64, got 32"},
+      {with_header(entry("[2]", "[0,4]", R"("F31")"), 4),
+       "the dtype of tensor \"x\" must be a type of the format with whole bytes, got \"F31\""},
+      {with_header(entry("[8]", "[0,4]", R"("F4")"), 4), "with whole bytes, got \"F4\""},
+      {with_header(entry("[1]", "[0,4]", "32"), 4), "with whole bytes, got 32"},
+      {with_header(entry("[1]", "[0,4]", R"("I64")"), 4), "must be 8 bytes apart"},
+      {with_header(entry("[3]", "[0,4]", R"("BF16")"), 4), "must be 6 bytes apart"},
       {with_header(entry("1", "[0,4]"), 4), "the shape of tensor \"x\" must be a list"},
       {with_header(entry("[-1]", "[0,4]"), 4), "the shape of tensor \"x\" must be a list"},
       {with_header(entry("[1.0]", "[0,4]"), 4), "the shape of tensor \"x\" must be a list"},

@@ -1,8 +1,10 @@
 #include "plastic/io/state_dict.hpp"
 
 #include <catch2/catch.hpp>
+#include <cstddef>
 #include <filesystem>
 #include <map>
+#include <span>
 #include <string>
 #include <type_traits>
 #include <vector>
@@ -193,4 +195,44 @@ TEST_CASE("The parity cases go through state dictionaries unchanged", "[state_di
     ++cases;
   }
   CHECK(cases == 17);
+}
+
+TEST_CASE("Tensors that nobody asks for may be of any type behind an encoder, and nowhere else",
+          "[state_dict]") {
+  using Net = PlasticFeatureRNN<Gradient, float>;
+  const Net net(small);
+  TensorFile file = to_state_dict(net);
+  file.tensors["cnn.1.running_mean"] = Tensor(DType::F32, {3});
+  file.others["cnn.1.num_batches_tracked"] = {"I64", {}, std::vector<std::byte>(8)};
+  file.others["proj.mask"] = {"BOOL", {2}, std::vector<std::byte>(2)};
+  CHECK(from_state_dict<Net>(file, small).parameters().values() == net.parameters().values());
+  const std::string bytes = safetensors_bytes(file);
+  const TensorFile back = parse_safetensors(std::as_bytes(std::span(bytes)));
+  CHECK(from_state_dict<Net>(back, small).parameters().values() == net.parameters().values());
+  file.others["counter"] = {"I64", {}, std::vector<std::byte>(8)};
+  CHECK(rejection([&] { from_state_dict<Net>(file, small); }) ==
+        "from_state_dict: every tensor must be a parameter of the cell, as its settings say, got "
+        "counter");
+  file.others.erase("counter");
+  file.tensors.erase("out_weight");
+  file.others["out_weight"] = {"BF16", {6}, std::vector<std::byte>(12)};
+  CHECK(rejection([&] { from_state_dict<Net>(file, small); }) ==
+        "TensorFile: the type of tensor \"out_weight\" must be F32 or F64, got BF16");
+}
+
+TEMPLATE_TEST_CASE("Sizes that the settings claim are checked before memory is taken for them",
+                   "[state_dict]", (PlasticRNN<Gradient, float>), (PlasticRNN<None, double>),
+                   (PlasticLSTM<Hebbian, float>), (PlasticLSTM<None, float>),
+                   (PlasticFeatureRNN<Gradient, float>)) {
+  const TestType net(small);
+  CellOptions huge = small;
+  huge.hidden = 1 << 24;  // 1 PB of weights
+  CHECK_THROWS_AS(from_state_dict<TestType>(to_state_dict(net), huge), std::invalid_argument);
+  huge = small;
+  huge.outputs = 1 << 24;
+  CHECK_THROWS_AS(from_state_dict<TestType>(to_state_dict(net), huge), std::invalid_argument);
+  TensorFile file = to_tensors(net);
+  file.metadata["hidden"] = "16777216";
+  CHECK_THROWS_AS(from_tensors<TestType>(file), std::invalid_argument);
+  CHECK_THROWS_AS(net.initial_state(Index{1} << 58), std::invalid_argument);
 }

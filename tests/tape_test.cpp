@@ -1172,6 +1172,17 @@ TEST_CASE("Parameters are named, numbered and checked", "[tape]") {
         "Parameters::add: name must be new, got first");
   CHECK(rejection([&] { parameters.add("empty", 0, 1); }) ==
         "Parameters::add: rows must be at least 1, got 0");
+  // Products that overflow, also to a small number, and what no memory can hold.
+  for (const auto& [rows, cols] :
+       {std::pair(Index{1} << 32, Index{1} << 32), std::pair(Index{1} << 62, Index{4}),
+        std::pair(Index{1} << 61, Index{1}), std::pair(Index{3037000500}, Index{3037000500})}) {
+    CHECK(rejection([&] { parameters.add("huge", rows, cols); }).find("a product of at most") !=
+          std::string::npos);
+    Tape<float> tape;
+    const auto column = tape.variable(Matrix<float>(rows > 1 ? 1 : 2, 1));
+    CHECK(rejection([&] { broadcast(column, rows, cols); }).find("a product of at most") !=
+          std::string::npos);
+  }
   Vector<float> other(3);
   CHECK(rejection([&] { parameters.view(other, 0); }) ==
         "Parameters::view: the vector's length must be " + std::to_string(parameters.size()) +

@@ -1,4 +1,4 @@
-"""Reads and writes safetensors files of float and double tensors, with numpy alone.
+"""Reads and writes safetensors files of numbers that numpy has, with numpy alone.
 
 The package safetensors does the same: save_file(tensors, path, metadata), load_file(path).
 """
@@ -8,7 +8,14 @@ import os
 
 import numpy
 
-TYPES = {"F32": numpy.dtype("<f4"), "F64": numpy.dtype("<f8")}
+CODES = {"F": "f", "I": "i", "U": "u"}
+TYPES = {
+    f"{kind}{8 * size}": numpy.dtype(f"<{CODES[kind]}{size}")
+    for kind in CODES
+    for size in (1, 2, 4, 8)
+    if (kind, size) != ("F", 1)
+}
+TYPES["BOOL"] = numpy.dtype("?")
 NAMES = {dtype: name for name, dtype in TYPES.items()}
 
 

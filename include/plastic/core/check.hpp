@@ -54,6 +54,30 @@ inline void check_positive(std::string_view function, std::string_view argument,
   if (value <= 0) reject(function, argument, "at least 1", value);
 }
 
+/// Values of a type that memory can have.
+template <class Scalar>
+inline constexpr Index most_values = std::numeric_limits<Index>::max() /
+                                     static_cast<Index>(sizeof(Scalar));
+
+/// That a * b, of factors of at least 0, is at most `most`, without overflow.
+inline void check_product(std::string_view function, std::string_view argument, Index a, Index b,
+                          Index most) {
+  if (b > 0 && a > most / b) {
+    reject(function, argument, "a product of at most " + std::to_string(most),
+           std::to_string(a) + " * " + std::to_string(b));
+  }
+}
+
+/// That a matrix of that shape has no more values than memory can hold.
+template <class Scalar>
+void check_matrix_size(std::string_view function, std::string_view argument, Index rows,
+                       Index cols) {
+  constexpr Index small = Index{1} << (4 * sizeof(Index) - 2);  // its square fits; saves a division
+  if (rows >= small || cols >= small) {
+    check_product(function, argument, rows, cols, most_values<Scalar>);
+  }
+}
+
 /// NaN and infinities fail as well as values outside [lowest, highest].
 inline void check_range(std::string_view function, std::string_view argument, double value,
                         double lowest, double highest = std::numeric_limits<double>::max()) {

@@ -31,13 +31,15 @@ template <class Scalar>
 class Parameters {
  public:
   /// Appends a block of zeros and returns its number. Throws std::invalid_argument on an empty
-  /// shape or a name already taken.
+  /// shape, one that no memory can hold, or a name already taken.
   Index add(std::string_view name, Index rows, Index cols) {
     detail::check_positive("Parameters::add", "rows", rows);
     detail::check_positive("Parameters::add", "cols", cols);
     if (contains(name)) detail::reject("Parameters::add", "name", "new", name);
     constexpr Index boundary = 64 / static_cast<Index>(sizeof(Scalar));
     const Index offset = values_.size();
+    detail::check_product("Parameters::add", "rows * cols and all blocks before", rows, cols,
+                          detail::most_values<Scalar> - offset - boundary);
     const Index padded = (rows * cols + boundary - 1) / boundary * boundary;
     values_.conservativeResize(offset + padded);
     values_.tail(padded).setZero();

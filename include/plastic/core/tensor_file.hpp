@@ -148,18 +148,31 @@ class Tensor {
   std::variant<std::vector<float>, std::vector<double>> values_;
 };
 
+/// A tensor of a type that nothing here computes with, as whole numbers or half precision: its
+/// bytes as they are in the file.
+struct OtherTensor {
+  std::string dtype;             ///< as the format calls it: I64, BF16, ...
+  std::vector<Index> shape;      ///< sizes, outermost first
+  std::vector<std::byte> bytes;  ///< little-endian, row-major
+};
+
 /// What a safetensors file holds: named tensors, and texts that describe them.
 struct TensorFile {
-  Settings metadata;                      ///< texts by name: __metadata__ in the file
-  std::map<std::string, Tensor> tensors;  ///< by name
+  Settings metadata;                          ///< texts by name: __metadata__ in the file
+  std::map<std::string, Tensor> tensors;      ///< by name
+  std::map<std::string, OtherTensor> others;  ///< by name, those of all other types
 
-  /// Throws std::invalid_argument if there is no tensor of that name.
+  /// Throws std::invalid_argument if there is no tensor of that name, or it has another type than
+  /// F32 and F64.
   const Tensor& tensor(std::string_view name) const {
     const auto found = tensors.find(std::string(name));
-    if (found == tensors.end()) {
+    if (found != tensors.end()) return found->second;
+    const auto other = others.find(std::string(name));
+    if (other == others.end()) {
       detail::reject("TensorFile", detail::tensor_text(name), "in the file", "none of that name");
     }
-    return found->second;
+    detail::reject("TensorFile", "the type of " + detail::tensor_text(name), "F32 or F64",
+                   other->second.dtype);
   }
 
   /// The values of the tensor `name`, row-major. Throws std::invalid_argument if there is none, or

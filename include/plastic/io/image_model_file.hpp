@@ -40,7 +40,18 @@ std::unique_ptr<Encoder<Scalar>> encoder_from_tensors(const TensorFile& file) {
     return value;
   };
   const ImageShape shape{side("image_channels"), side("image_height"), side("image_width")};
-  auto encoder = make_encoder<Scalar>(setting(file.metadata, "encoder"), shape, 0, side("filters"));
+  const Index filters = side("filters");
+  // Every encoder has convolutions from the image's channels to its filters and between filters:
+  // checked before it takes memory for the sizes that the settings claim.
+  Index values = 0;
+  for (const auto& [name, tensor] : file.tensors) {
+    if (name.starts_with("encoder.")) values += tensor.size();
+  }
+  if (filters * std::max(filters, shape.channels) > values) {
+    detail::reject("encoder_from_tensors", "\"filters\" of the file",
+                   "no more than its tensors encoder.* have values for", filters);
+  }
+  auto encoder = make_encoder<Scalar>(setting(file.metadata, "encoder"), shape, 0, filters);
   encoder->parameters().values() = read_tensors(file, "encoder", encoder->parameters());
   for (std::size_t k = 0; k < encoder->statistics().size(); ++k) {
     RunningStatistics<Scalar>& running = encoder->statistics()[k];

@@ -35,11 +35,21 @@ inline constexpr std::uint64_t longest_tensor_header = 100'000'000;
 
 struct TensorEntry {
   std::string name;
-  DType dtype;
+  std::string dtype;
   std::vector<Index> shape;
   std::uint64_t begin;
   std::uint64_t end;
 };
+
+// Bytes of a value; 0 where the format has no such type, or one whose values share bytes.
+inline std::uint64_t tensor_type_width(const std::string& dtype) {
+  const std::map<std::string, std::uint64_t> widths = {
+      {"F64", 8}, {"F32", 4}, {"F16", 2}, {"BF16", 2}, {"F8_E4M3", 1}, {"F8_E5M2", 1},
+      {"C64", 8}, {"I64", 8}, {"I32", 4}, {"I16", 2},  {"I8", 1},      {"U64", 8},
+      {"U32", 4}, {"U16", 2}, {"U8", 1},  {"BOOL", 1}};
+  const auto found = widths.find(dtype);
+  return found == widths.end() ? 0 : found->second;
+}
 
 // A header may be 100 MB long; what a message quotes of it is not.
 inline std::string excerpt(const std::string& text) {
@@ -103,10 +113,10 @@ inline TensorEntry read_tensor_entry(const std::string& name, const nlohmann::js
     refuse(tensor, "an object with dtype, shape and data_offsets", excerpt(value));
   }
   const nlohmann::json& dtype = value["dtype"];
-  if (dtype != "F32" && dtype != "F64") {
-    refuse("the dtype of " + tensor, "F32 or F64", excerpt(dtype));
+  const std::uint64_t width = dtype.is_string() ? tensor_type_width(dtype.get<std::string>()) : 0;
+  if (width == 0) {
+    refuse("the dtype of " + tensor, "a type of the format with whole bytes", excerpt(dtype));
   }
-  const DType type = dtype == "F32" ? DType::F32 : DType::F64;
   const std::vector<Index> shape = read_sizes("the shape of " + tensor, value["shape"]);
   const std::optional<Index> count = value_count(shape);
   if (!count) {
@@ -120,13 +130,13 @@ inline TensorEntry read_tensor_entry(const std::string& name, const nlohmann::js
            "a range in the " + std::to_string(data_size) + " bytes of data", excerpt(offsets));
   }
   const auto begin = static_cast<std::uint64_t>(ends[0]), end = static_cast<std::uint64_t>(ends[1]);
-  const std::uint64_t expected = static_cast<std::uint64_t>(*count) * dtype_width(type);
+  const std::uint64_t expected = static_cast<std::uint64_t>(*count) * width;
   if (end - begin != expected) {
     refuse("the data_offsets of " + tensor,
            std::to_string(expected) + " bytes apart for the shape " + excerpt(value["shape"]),
            excerpt(offsets));
   }
-  return {name, type, shape, begin, end};
+  return {name, dtype.get<std::string>(), shape, begin, end};
 }
 
 // Sorts the entries by place and sees to it that they fill the data without gap or overlap.
@@ -179,26 +189,55 @@ TensorFile parse_tensor_file(std::uint64_t size, Read&& read) {
   }
   order_tensor_entries(entries, rest - length);
   for (const TensorEntry& entry : entries) {
-    read(file.tensors.try_emplace(entry.name, entry.dtype, entry.shape).first->second.bytes());
+    if (entry.dtype == "F32" || entry.dtype == "F64") {
+      const DType dtype = entry.dtype == "F32" ? DType::F32 : DType::F64;
+      read(file.tensors.try_emplace(entry.name, dtype, entry.shape).first->second.bytes());
+    } else {
+      OtherTensor& other = file.others[entry.name] = {entry.dtype, entry.shape, {}};
+      other.bytes.resize(entry.end - entry.begin);
+      read(std::span(other.bytes));
+    }
   }
   return file;
 }
 
 // What a file holds, or std::invalid_argument in the name of `function`.
 inline std::string tensor_file_bytes(const std::string& function, const TensorFile& file) {
-  nlohmann::json header = nlohmann::json::object();
-  std::vector<const Tensor*> order;
-  std::uint64_t end = 0;
-  for (const DType dtype : {DType::F64, DType::F32}) {
-    for (const auto& [name, tensor] : file.tensors) {
-      if (tensor.dtype() != dtype) continue;
-      const std::uint64_t begin = end;
-      end += tensor.bytes().size();
-      header[name] = {{"dtype", dtype == DType::F64 ? "F64" : "F32"},
-                      {"shape", tensor.shape()},
-                      {"data_offsets", {begin, end}}};
-      order.push_back(&tensor);
+  struct Part {
+    std::uint64_t width;
+    std::string_view name, dtype;
+    std::span<const Index> shape;
+    std::span<const std::byte> bytes;
+  };
+  std::vector<Part> parts;
+  for (const auto& [name, tensor] : file.tensors) {
+    const bool in_double = tensor.dtype() == DType::F64;
+    parts.push_back({dtype_width(tensor.dtype()), name, in_double ? "F64" : "F32", tensor.shape(),
+                     tensor.bytes()});
+  }
+  for (const auto& [name, other] : file.others) {
+    const std::optional<Index> count = value_count(other.shape);
+    const std::uint64_t width = tensor_type_width(other.dtype);
+    if (width == 0 || !count || static_cast<std::uint64_t>(*count) * width != other.bytes.size() ||
+        file.tensors.contains(name)) {
+      reject(function, tensor_text(name),
+             "there once, of a type of the format, with the bytes that its shape asks for",
+             other.dtype + " " + shape_text(other.shape) + " of " +
+                 std::to_string(other.bytes.size()) + " bytes");
     }
+    parts.push_back({width, name, other.dtype, other.shape, other.bytes});
+  }
+  // Every value at a multiple of its size.
+  std::ranges::sort(parts, [](const Part& a, const Part& b) {
+    return a.width != b.width ? a.width > b.width : a.name < b.name;
+  });
+  nlohmann::json header = nlohmann::json::object();
+  std::uint64_t end = 0;
+  for (const Part& part : parts) {
+    const std::uint64_t begin = end;
+    end += part.bytes.size();
+    header[std::string(part.name)] = {
+        {"dtype", part.dtype}, {"shape", part.shape}, {"data_offsets", {begin, end}}};
   }
   if (header.contains("__metadata__")) {
     reject(function, "the name of a tensor", "another than __metadata__", "__metadata__");
@@ -224,14 +263,14 @@ inline std::string tensor_file_bytes(const std::string& function, const TensorFi
   };
   append(std::as_bytes(std::span(&length, 1)));
   append(std::as_bytes(std::span(text)));
-  for (const Tensor* tensor : order) append(tensor->bytes());
+  for (const Part& part : parts) append(part.bytes);
   return bytes;
 }
 
 }  // namespace detail
 
-/// Reads a safetensors file whose tensors are F32 or F64; see
-/// https://huggingface.co/docs/safetensors. Values may be anything, NaN too.
+/// Reads a safetensors file; see https://huggingface.co/docs/safetensors. Values may be anything,
+/// NaN too. Tensors of other types than F32 and F64 are kept as bytes.
 ///
 /// Throws std::runtime_error naming the file and what is wrong with it, and then returns nothing of
 /// it: a file that is missing, cut short or too long; a header that is not JSON, above 100 MB, or
@@ -270,8 +309,8 @@ inline TensorFile parse_safetensors(std::span<const std::byte> bytes) {
   }
 }
 
-/// The bytes of a safetensors file. Equal contents give equal bytes, on any machine: F64 tensors
-/// come first, then by name, so that every value lies at a multiple of its size.
+/// The bytes of a safetensors file. Equal contents give equal bytes, on any machine: wide
+/// types come first, then by name, so that every value lies at a multiple of its size.
 ///
 /// Throws std::invalid_argument if a tensor is called __metadata__, a name or text is not UTF-8, or
 /// the header would be above 100 MB. Needs memory for a copy of all values.

@@ -19,6 +19,14 @@ struct StateDictEntry {
   bool outputs_first;  ///< a matrix [outputs, inputs], the other way round than in memory
 };
 
+/// What stands before the names of a layer's parameters. In the published code in_fc and out_fc are
+/// a sequence of layer and activation, but for the Hebbian rule.
+inline std::string state_dict_prefix(std::string_view layer, std::string_view rule) {
+  const std::string name(layer);
+  if (name == "h_fc" || name == "i_fc") return "rnn." + name;
+  return rule == Hebbian::name ? name : name + ".0";
+}
+
 template <class Cell>
 std::vector<StateDictEntry> state_dict_entries(const Cell& cell) {
   constexpr std::string_view rule = Cell::rule_name, kind = Cell::cell_name;
@@ -39,11 +47,7 @@ std::vector<StateDictEntry> state_dict_entries(const Cell& cell) {
   };
   for (const std::string& layer : cell.layer_names()) {
     const bool recurrent = layer == "h_fc" || layer == "i_fc";
-    // In the published code in_fc and out_fc are a sequence of layer and activation, but for the
-    // Hebbian rule.
-    const std::string prefix = recurrent               ? "rnn." + layer
-                               : rule == Hebbian::name ? layer
-                                                       : layer + ".0";
+    const std::string prefix = state_dict_prefix(layer, rule);
     if constexpr (Cell::plastic) {
       add(prefix + ".w.param", layer + ".weight");
       add(prefix + ".w.lr", layer + ".weight_alpha");
@@ -105,6 +109,18 @@ Cell from_state_dict(const TensorFile& file, const CellOptions& options) {
   using Scalar = typename Cell::ScalarType;
   constexpr bool behind_encoder =
       Cell::cell_name == FeatureRnn::name || Cell::cell_name == FeatureLstm::name;
+  // Before the cell takes memory for the sizes that the settings claim.
+  for (const LayerShape& layer : Cell::layer_shapes(options)) {
+    const std::string prefix = detail::state_dict_prefix(layer.name, Cell::rule_name);
+    const bool of_torch = !Cell::plastic;
+    const std::string name = !of_torch              ? prefix + ".w.param"
+                             : prefix == "rnn.h_fc" ? "rnn.weight_hh"
+                             : prefix == "rnn.i_fc" ? "rnn.weight_ih"
+                                                    : prefix + ".weight";
+    std::vector<Index> shape{layer.inputs, layer.outputs};
+    if (of_torch) std::ranges::reverse(shape);
+    file.tensor(name).expect_shape(name, shape);
+  }
   Cell cell(options);
   const std::vector<detail::StateDictEntry> entries = detail::state_dict_entries(cell);
   for (const detail::StateDictEntry& entry : entries) {
@@ -116,7 +132,7 @@ Cell from_state_dict(const TensorFile& file, const CellOptions& options) {
       to = ConstMatrixMap<Scalar>(values, to.rows(), to.cols());
     }
   }
-  for (const auto& [name, tensor] : file.tensors) {
+  const auto expect_known = [&](const std::string& name) {
     const bool known =
         std::ranges::find(entries, name, &detail::StateDictEntry::name) != entries.end();
     const bool encoder = name.starts_with("cnn.") || name.starts_with("proj.");
@@ -124,7 +140,9 @@ Cell from_state_dict(const TensorFile& file, const CellOptions& options) {
       detail::reject("from_state_dict", "every tensor",
                      "a parameter of the cell, as its settings say", name);
     }
-  }
+  };
+  for (const auto& [name, tensor] : file.tensors) expect_known(name);
+  for (const auto& [name, other] : file.others) expect_known(name);
   return cell;
 }
 

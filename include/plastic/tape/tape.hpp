@@ -206,9 +206,11 @@ class Tape {
     return node;
   }
 
-  /// The same with uninitialised memory for a value of that shape, for operations.
+  /// The same with uninitialised memory for a value of that shape, for operations. Throws
+  /// std::invalid_argument if no memory can hold it.
   template <class NodeType, class... Args>
   NodeType* emplace_result(Index rows, Index cols, Args&&... args) {
+    detail::check_matrix_size<Scalar>("Tape", "the size of a result", rows, cols);
     auto* node = emplace<NodeType>(std::forward<Args>(args)...);
     node->value = allocate(rows * cols);
     node->rows = rows;

@@ -26,9 +26,15 @@ struct Episodes {
                                ///< them is not used. Empty: all samples have all steps.
 
   /// Zeros everywhere, and no queries of their own; where the sizes already fit it allocates
-  /// nothing.
+  /// nothing. Throws std::invalid_argument if no memory can hold them.
   void set_zero(Index input_rows, Index output_rows, Index steps, Index samples) {
+    const auto check = [](const char* what, Index rows, Index cols) {
+      detail::check_matrix_size<Scalar>("Episodes::set_zero", what, rows, cols);
+    };
+    check("steps * samples", steps, samples);
     const Index columns = steps * samples;
+    check("inputs", input_rows, columns);
+    check("targets", output_rows, columns);
     inputs.setZero(input_rows, columns);
     targets.setZero(output_rows, columns);
     weights.setZero(1, columns);

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cmath>
+#include <limits>
 #include <span>
 #include <string>
 #include <string_view>
@@ -30,6 +31,7 @@ struct TrainerOptions {
   void validate() const {
     constexpr std::string_view here = "TrainerOptions";
     detail::check_positive(here, "batch", batch);
+    detail::check_between(here, "batch", batch, 1, std::numeric_limits<Index>::max() / 1024);
     detail::check_positive(here, "batches", batches);
     detail::check_range(here, "clip_norm", clip_norm, 1e-15, 1e15);
     detail::check_not_negative(here, "validation_every", validation_every);

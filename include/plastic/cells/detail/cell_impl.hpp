@@ -96,6 +96,8 @@ Episode<Scalar> PlasticCell<Dynamics, Rule, Scalar>::begin(Tape<Scalar>& tape, I
                                                            Vector<Scalar>* gradients,
                                                            bool differentiable) const {
   detail::check_positive("PlasticCell::begin", "samples", samples);
+  detail::check_product("PlasticCell::begin", "samples times parameters", samples,
+                        parameters_.size(), detail::most_values<Scalar>);
   if (tape.swept()) {
     detail::reject("PlasticCell::begin", "the tape",
                    "cleared after its sweep (Tape::clear), or it would grow with every episode",
