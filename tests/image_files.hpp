@@ -1,8 +1,7 @@
 #pragma once
 
-#include <stb/stb_image_write.h>
-
 #include <cstdint>
+#include <cstdlib>
 #include <string>
 #include <vector>
 
@@ -22,16 +21,71 @@ inline std::vector<std::uint8_t> pattern(int of_class, int image, int width, int
   return pixels;
 }
 
+// Interleaved channels of 8 bits: grey, grey with alpha, colours, colours with alpha.
 inline void write_png(const fs::path& path, const std::vector<std::uint8_t>& pixels, int width,
                       int height, int channels) {
+  constexpr png_uint_32 formats[] = {PNG_FORMAT_GRAY, PNG_FORMAT_GA, PNG_FORMAT_RGB,
+                                     PNG_FORMAT_RGBA};
   fs::create_directories(path.parent_path());
-  REQUIRE(stbi_write_png(path.c_str(), width, height, channels, pixels.data(), 0) != 0);
+  png_image header{};
+  header.version = PNG_IMAGE_VERSION;
+  header.width = static_cast<png_uint_32>(width);
+  header.height = static_cast<png_uint_32>(height);
+  header.format = formats[channels - 1];
+  REQUIRE(png_image_write_to_file(&header, path.c_str(), 0, pixels.data(), 0, nullptr) != 0);
+}
+
+// How a JPEG file is written.
+struct JpegKind {
+  int channels = 3;  // 1: grey, 3: colours, 4: CMYK
+  bool progressive = false;
+  bool arithmetic = false;
+  unsigned restart = 0;  // blocks between two restart markers
+  int sampling = 2;      // pixels of a side that share a colour
+  int quality = 95;
+};
+
+inline std::string jpeg_bytes(std::vector<std::uint8_t> pixels, int width, int height,
+                              const JpegKind& kind = {}) {
+  jpeg_compress_struct info{};
+  jpeg_error_mgr errors{};
+  info.err = jpeg_std_error(&errors);
+  jpeg_create_compress(&info);
+  unsigned char* memory = nullptr;
+  unsigned long size = 0;
+  jpeg_mem_dest(&info, &memory, &size);
+  info.image_width = static_cast<JDIMENSION>(width);
+  info.image_height = static_cast<JDIMENSION>(height);
+  info.input_components = kind.channels;
+  info.in_color_space = kind.channels == 1   ? JCS_GRAYSCALE
+                        : kind.channels == 3 ? JCS_RGB
+                                             : JCS_CMYK;
+  jpeg_set_defaults(&info);
+  jpeg_set_quality(&info, kind.quality, TRUE);
+  if (kind.channels == 3) {
+    info.comp_info[0].h_samp_factor = info.comp_info[0].v_samp_factor = kind.sampling;
+  }
+  if (kind.progressive) jpeg_simple_progression(&info);
+  info.arith_code = kind.arithmetic ? TRUE : FALSE;
+  info.optimize_coding = kind.arithmetic ? FALSE : TRUE;
+  info.restart_interval = kind.restart;
+  jpeg_start_compress(&info, TRUE);
+  while (info.next_scanline < info.image_height) {
+    JSAMPROW row =
+        pixels.data() + static_cast<std::size_t>(width * kind.channels) * info.next_scanline;
+    jpeg_write_scanlines(&info, &row, 1);
+  }
+  jpeg_finish_compress(&info);
+  jpeg_destroy_compress(&info);
+  const std::string bytes(reinterpret_cast<const char*>(memory), size);
+  std::free(memory);
+  return bytes;
 }
 
 inline void write_jpeg(const fs::path& path, const std::vector<std::uint8_t>& pixels, int width,
                        int height, int channels) {
   fs::create_directories(path.parent_path());
-  REQUIRE(stbi_write_jpg(path.c_str(), width, height, channels, pixels.data(), 95) != 0);
+  write_plainly(path, jpeg_bytes(pixels, width, height, {.channels = channels}));
 }
 
 // root/data/classN/K.png or .jpg, 16 x 16 in colours, with split files in root/splits: `classes`

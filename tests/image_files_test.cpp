@@ -273,21 +273,209 @@ TEST_CASE("What is wrong with split files is said with the name of the file", "[
   write_plainly(val, "\n\n");
   CHECK(read() == val.string() + ": the split is empty");
   write_plainly(val, good + "class0\n");
-  CHECK(read() == val.string() + ": class class0 is also in " +
-                      (folder.path() / "splits" / "train.txt").string());
-  write_plainly(val, "class77\n");
-  CHECK(mentions(read(), "class77: there is no such class folder"));
+  const std::string train = (folder.path() / "splits" / "train.txt").string();
+  CHECK(read() == val.string() + ", line 3: the class class0 is also in " + train + ", line 1");
+  write_plainly(val, "\nclass77\n");
+  CHECK(read() == val.string() + ", line 2: there is no such class folder: " +
+                      (folder.path() / "data" / "class77").string());
   fs::remove(val);
   CHECK(mentions(read(), val.string() + ": there is no such split file, nor val.csv"));
   const fs::path csv = folder.path() / "splits" / "val.csv";
   write_plainly(csv, "file,class\n");
   CHECK(read() == csv.string() + ": its first line must be filename,label");
   write_plainly(csv, "filename,label\nclass2/0.png\n");
-  CHECK(mentions(read(), "a line must be FILENAME,LABEL, got class2/0.png"));
+  CHECK(read() == csv.string() + ", line 2: it must be FILENAME,LABEL, got class2/0.png");
+  for (const char* line : {",class2", "0.png,", " , "}) {
+    write_plainly(csv, "filename,label\n\n0.png,class2\n" + std::string(line));
+    CHECK(mentions(read(), csv.string() + ", line 4: it must be FILENAME,LABEL, got "));
+  }
   write_plainly(csv, "filename,label\nnone.png,class2\n");
-  CHECK(mentions(read(), "none.png: there is no such file"));
+  CHECK(read() == csv.string() + ", line 2: there is no such file: " +
+                      (folder.path() / "data" / "none.png").string() + ", nor " +
+                      (folder.path() / "data" / "class2" / "none.png").string());
+  write_plainly(csv, "filename,label\n" + std::string(5000, 'n') + ",class2\n");
+  CHECK(mentions(read(), csv.string() + ", line 2: there is no such file: "));
+  write_plainly(csv, "filename,label\n0.png,class1\n");
+  CHECK(read() == csv.string() + ", line 2: the class class1 is also in " + train + ", line 2");
   write_plainly(csv, "filename,label\n0.png,class2\n");
   CHECK(read() == "no error");
+}
+
+TEST_CASE("Split files are read as spreadsheets and other systems write them", "[image_files]") {
+  const std::string mark = "\xEF\xBB\xBF";
+  const std::string lines = GENERATE(
+      "filename,label\n0.png,x\n1.png,x\n", "filename,label\r\n0.png,x\r\n1.png,x\r\n",
+      "filename,label\r0.png,x\r1.png,x", "filename,label \n\n 0.png , x\t\n\n1.png,x\v\n ");
+  const std::string start = GENERATE_COPY(std::string(), mark);
+  INFO(lines);
+  const Folder folder;
+  for (const std::string name : {"train", "val", "test"}) {
+    std::string text = start + lines;
+    for (std::size_t at = text.find(",x"); at != std::string::npos; at = text.find(",x")) {
+      text.replace(at, 2, "," + name);
+    }
+    for (std::size_t at = text.find(", x"); at != std::string::npos; at = text.find(", x")) {
+      text.replace(at, 3, ", " + name);
+    }
+    write_plainly(folder / (name + ".csv"), text);
+    for (int k = 0; k < 2; ++k) {
+      write_png(folder / name / (std::to_string(k) + ".png"), pattern(name[0], k, 5, 4, 1), 5, 4,
+                1);
+    }
+  }
+  // Classes a line, likewise.
+  const Folder classes;
+  fs::copy(folder.path(), classes.path(), fs::copy_options::recursive);
+  write_plainly(classes / "val.txt", start + " val \r\n\r\n");
+  for (const Folder* each : {&folder, &classes}) {
+    const ImageSplits read = load_image_data(each->path().string());
+    REQUIRE(read.validation.classes.size() == 1);
+    CHECK(read.validation.classes[0].name == "val");
+    CHECK(read.validation.classes[0].count == 2);
+    CHECK(image_of(read.test, 1) == pattern('t', 1, 5, 4, 1));
+  }
+  write_plainly(folder / "val.csv", std::string("\xFF\xFE"
+                                                "f\0i\0",
+                                                6));
+  CHECK(refusal_of([&] { load_image_data(folder.path().string()); }) ==
+        (folder / "val.csv").string() +
+            ": it must be text in UTF-8 or another code of bytes, got zero bytes");
+}
+
+TEST_CASE("Names of classes and images may be in any encoding", "[image_files]") {
+  // UTF-8 that ends in what is a space elsewhere, Latin-1, Shift JIS, and spaces inside.
+  const std::vector<std::string> names{"voil\xC3\xA0", "\xE9t\xE9\xA0", "\x83\x5C\x83\x7C",
+                                       "two words", "\xE2\x80\x83wide\xE2\x80\x83"};
+  const Folder folder;
+  for (const std::string split : {"train", "val", "test"}) {
+    std::string list = "filename,label\n";
+    for (const std::string& name : names) {
+      write_png(folder / (split + name) / (name + ".png"), pattern(1, 2, 5, 4, 1), 5, 4, 1);
+      list += name + ".png," + split + name + "\n";
+    }
+    write_plainly(folder / (split + ".csv"), list);
+  }
+  const ImageSplits read = load_image_data(folder.path().string());
+  std::vector<std::string> sorted;
+  for (const std::string& name : names) sorted.push_back("val" + name);
+  std::sort(sorted.begin(), sorted.end());
+  REQUIRE(read.validation.classes.size() == sorted.size());
+  for (std::size_t k = 0; k < sorted.size(); ++k) {
+    CHECK(read.validation.classes[k].name == sorted[k]);
+  }
+}
+
+TEST_CASE("An image that splits list twice is refused with file and line", "[image_files]") {
+  const Folder folder;
+  const fs::path root = folder.path();
+  for (const char* split : {"train", "val", "test"}) {
+    for (int k = 0; k < 3; ++k) {
+      write_png(root / split / (split + std::to_string(k) + ".png"), pattern(split[0], k, 5, 4, 1),
+                5, 4, 1);
+    }
+    write_plainly(root / (std::string(split) + ".csv"),
+                  "filename,label\n" + std::string(split) + "0.png," + split + "\n");
+  }
+  const std::string train = (root / "train.csv").string(), val = (root / "val.csv").string();
+  const auto read = [&] { return refusal_of([&] { load_image_data(root.string()); }); };
+  CHECK(read() == "no error");
+  const auto with = [&](const fs::path& list, const std::string& lines) {
+    const std::string good = content(list);
+    write_plainly(list, "filename,label\n" + lines);
+    const std::string error = read();
+    write_plainly(list, good);
+    return error;
+  };
+  CHECK(with(train, "train0.png,train\ntrain1.png,train\n") == "no error");
+  CHECK(with(train, "train1.png,train\n\ntrain1.png,train\n") ==
+        train + ", line 4: the image train1.png is also in line 2");
+  // Spelled otherwise, and under another class.
+  for (const char* other : {"./train1.png", ".//train1.png", "../train/train1.png"}) {
+    CHECK(with(train, "train1.png,train\n" + std::string(other) + ",train\n") ==
+          train + ", line 3: the image " + other + " is also in line 2, as train1.png");
+  }
+  CHECK(with(train, "train1.png,train\ntrain/train1.png,more\n") ==
+        train + ", line 3: the image train/train1.png is also in line 2, as train1.png");
+  CHECK(with(train, "train1.png,train\n" + (root / "train/train1.png").string() + ",train\n") ==
+        train + ", line 3: the image " + (root / "train/train1.png").string() +
+            " is also in line 2, as train1.png");
+  // Through links to the file and to its folder.
+  fs::create_symlink("train1.png", root / "train/soft.png");
+  fs::create_hard_link(root / "train/train1.png", root / "train/hard.png");
+  fs::create_directory_symlink("train", root / "linked");
+  for (const char* other : {"soft.png", "hard.png", "../linked/train1.png"}) {
+    CHECK(with(train, "train1.png,train\n" + std::string(other) + ",train\n") ==
+          train + ", line 3: the image " + other + " is also in line 2, as train1.png");
+  }
+  // One alone may be a link; the same bytes in two files are two images.
+  CHECK(with(train, "soft.png,train\n") == "no error");
+  fs::copy_file(root / "train/train1.png", root / "train/copy.png");
+  CHECK(with(train, "train1.png,train\ncopy.png,train\n") == "no error");
+  // In two splits.
+  CHECK(with(val, "train/train0.png,val\n") ==
+        val + ", line 2: the image train/train0.png is also in " + train +
+            ", line 2, as train0.png");
+  CHECK(with(val, "val1.png,val\nlinked/train0.png,val\n") ==
+        val + ", line 3: the image linked/train0.png is also in " + train +
+            ", line 2, as train0.png");
+}
+
+TEST_CASE("A class that splits list twice is refused with file and line", "[image_files]") {
+  const Folder folder;
+  write_data_set(folder.path(), 2, 2);
+  const fs::path data = folder / "data", train = folder.path() / "splits" / "train.txt";
+  const fs::path val = folder.path() / "splits" / "val.txt";
+  const auto with = [&](const fs::path& list, const std::string& lines) {
+    const std::string good = content(list);
+    write_plainly(list, lines);
+    const std::string error = refusal_of([&] { load_image_data(folder.path().string()); });
+    write_plainly(list, good);
+    return error;
+  };
+  CHECK(with(train, "class0\n\nclass1\nclass0\n") ==
+        train.string() + ", line 4: the class class0 is also in line 1");
+  fs::create_directory_symlink("class0", data / "linked");
+  for (const std::string other : {"class0/", "./class0", "class1//../class0", "linked"}) {
+    CHECK(with(train, "class0\n" + other + "\n") ==
+          train.string() + ", line 2: the class " + other + " is also in line 1, as class0");
+    CHECK(with(val, "class2\n" + other + "\n") == val.string() + ", line 2: the class " + other +
+                                                      " is also in " + train.string() +
+                                                      ", line 1, as class0");
+  }
+  // Two folders, and an image of one in the other.
+  const std::string image = (data / "class0" / "0.png").string();
+  for (const std::string other : {"class0", "class1", "class2"}) {
+    const fs::path link = data / other / "9.png";
+    fs::create_hard_link(image, link);
+    const std::string error = with(train, "class0\nclass1\n");
+    const std::string place =
+        other == "class0"
+            ? train.string() + ", line 1: the image " + link.string() + " is also there, as "
+        : other == "class1"
+            ? train.string() + ", line 2: the image " + link.string() + " is also in line 1, as "
+            : val.string() + ", line 1: the image " + link.string() + " is also in " +
+                  train.string() + ", line 1, as ";
+    CHECK(error == place + image);
+    fs::remove(link);
+  }
+  // A split of each kind.
+  fs::remove(val);
+  const fs::path csv = folder.path() / "splits" / "val.csv";
+  write_plainly(csv, "filename,label\n0.png,class2\nclass0/0.png,class2\n");
+  CHECK(refusal_of([&] { load_image_data(folder.path().string()); }) ==
+        csv.string() + ", line 3: the image class0/0.png is also in " + train.string() +
+            ", line 1, as " + image);
+  // Without split files.
+  const auto read = [&](const std::vector<std::string>& classes) {
+    return refusal_of([&] { read_image_folder(data, classes); });
+  };
+  CHECK(read({"class0", "class0"}) == data.string() + ": the class class0 is also there");
+  CHECK(read({"class0", "linked"}) ==
+        data.string() + ": the class linked is also there, as class0");
+  fs::create_symlink(image, data / "class1" / "9.png");
+  CHECK(read({"class0", "class1"}) == data.string() + ": the image " +
+                                          (data / "class1" / "9.png").string() +
+                                          " is also there, as " + image);
 }
 
 TEST_CASE("CIFAR-100's binary version becomes CIFAR-FS", "[image_files]") {

@@ -1,6 +1,6 @@
 #include "episode_picture.hpp"
 
-#include <stb/stb_image_write.h>
+#include <png.h>
 
 #include <algorithm>
 #include <array>
@@ -31,21 +31,23 @@ std::string base64(const std::vector<std::uint8_t>& bytes) {
 
 std::vector<std::uint8_t> png(const ImageSet& set, Index number) {
   const ImageShape& s = set.shape;
-  std::vector<std::uint8_t> pixels(static_cast<std::size_t>(s.size())), file;
+  std::vector<std::uint8_t> pixels(static_cast<std::size_t>(s.size()));
   for (Index p = 0; p < s.pixels(); ++p) {
     for (Index c = 0; c < s.channels; ++c) {
       pixels[static_cast<std::size_t>(p * s.channels + c)] = set.image(number)[c * s.pixels() + p];
     }
   }
-  const auto append = [](void* to, void* data, int size) {
-    const auto* bytes = static_cast<const std::uint8_t*>(data);
-    static_cast<std::vector<std::uint8_t>*>(to)->insert(
-        static_cast<std::vector<std::uint8_t>*>(to)->end(), bytes, bytes + size);
-  };
-  if (stbi_write_png_to_func(append, &file, static_cast<int>(s.width), static_cast<int>(s.height),
-                             static_cast<int>(s.channels), pixels.data(), 0) == 0) {
-    throw std::runtime_error("an image could not be encoded");
+  png_image header{};
+  header.version = PNG_IMAGE_VERSION;
+  header.width = static_cast<png_uint_32>(s.width);
+  header.height = static_cast<png_uint_32>(s.height);
+  header.format = s.channels == 1 ? PNG_FORMAT_GRAY : PNG_FORMAT_RGB;
+  png_alloc_size_t size = PNG_IMAGE_PNG_SIZE_MAX(header);
+  std::vector<std::uint8_t> file(size);
+  if (png_image_write_to_memory(&header, file.data(), &size, 0, pixels.data(), 0, nullptr) == 0) {
+    throw std::runtime_error("an image could not be encoded: " + std::string(header.message));
   }
+  file.resize(size);
   return file;
 }
 

@@ -2,12 +2,9 @@
 
 #include <algorithm>
 #include <array>
-#include <cctype>
 #include <filesystem>
 #include <functional>
-#include <map>
 #include <mutex>
-#include <sstream>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -15,6 +12,7 @@
 #include <vector>
 
 #include "plastic/core/parallel.hpp"
+#include "plastic/image_files/detail/splits.hpp"
 #include "plastic/image_files/image_file.hpp"
 #include "plastic/images/glyphs.hpp"
 #include "plastic/images/image_set.hpp"
@@ -32,20 +30,6 @@ struct ImageFolderOptions {
 };
 
 namespace detail {
-
-inline std::vector<std::string> read_lines(const std::filesystem::path& path) {
-  const std::vector<std::uint8_t> bytes = read_file(path);
-  std::istringstream text(std::string(bytes.begin(), bytes.end()));
-  std::vector<std::string> lines;
-  for (std::string line; std::getline(text, line);) {
-    while (!line.empty() && std::isspace(static_cast<unsigned char>(line.back()))) line.pop_back();
-    if (!line.empty()) lines.push_back(line);
-  }
-  return lines;
-}
-
-/// Images to read: files of classes, in the order that they will have.
-using ClassFiles = std::vector<std::pair<std::string, std::vector<std::filesystem::path>>>;
 
 inline ImageSet read_images(const ClassFiles& classes, const ImageFolderOptions& options) {
   ImageSet set;
@@ -78,7 +62,11 @@ inline ImageSet read_images(const ClassFiles& classes, const ImageFolderOptions&
   Index done = 0;
   parallel_for(count, options.threads, [&](Index k, int) {
     const std::filesystem::path& path = files[static_cast<std::size_t>(k)];
-    ImageFile(path).decode(path, set.shape.channels, set.pixels.data() + k * set.shape.size());
+    const ImageFile file(path);
+    if (file.shape != shapes[static_cast<std::size_t>(k)]) {
+      refuse_file(path, "it has changed while it was read");
+    }
+    file.decode(path, set.shape.channels, set.pixels.data() + k * set.shape.size());
     if (!options.progress) return;
     const std::lock_guard lock(mutex);
     options.progress(++done, count);
@@ -86,58 +74,22 @@ inline ImageSet read_images(const ClassFiles& classes, const ImageFolderOptions&
   return set;
 }
 
-/// The images in the folders of classes, in the order of their names.
-inline ClassFiles list_classes(const std::filesystem::path& root,
-                               const std::vector<std::string>& classes) {
-  namespace fs = std::filesystem;
-  ClassFiles files;
-  for (const std::string& name : classes) {
-    const fs::path folder = root / name;
-    if (!fs::is_directory(folder)) refuse_file(folder, "there is no such class folder");
-    auto& of_class = files.emplace_back(name, std::vector<fs::path>()).second;
-    for (const auto& entry : fs::directory_iterator(folder)) {
-      if (entry.path().filename().string().starts_with(".")) continue;
-      if (!is_image_name(entry.path())) {
-        refuse_file(entry.path(), "a class folder may hold only .png, .jpg and .jpeg");
-      }
-      of_class.push_back(entry.path());
-    }
-    if (of_class.empty()) refuse_file(folder, "there are no images in it");
-    std::sort(of_class.begin(), of_class.end());
-  }
-  return files;
-}
-
-/// Lines FILENAME,LABEL below such a header.
-inline ClassFiles read_csv_split(const std::filesystem::path& root,
-                                 const std::filesystem::path& csv) {
-  namespace fs = std::filesystem;
-  const std::vector<std::string> lines = read_lines(csv);
-  if (lines.empty() || lines.front() != "filename,label") {
-    refuse_file(csv, "its first line must be filename,label");
-  }
-  std::map<std::string, std::vector<fs::path>> classes;
-  for (std::size_t k = 1; k < lines.size(); ++k) {
-    const auto comma = lines[k].find(',');
-    if (comma == std::string::npos || comma == 0 || comma + 1 == lines[k].size()) {
-      refuse_file(csv, "a line must be FILENAME,LABEL, got " + lines[k]);
-    }
-    const std::string name = lines[k].substr(0, comma), label = lines[k].substr(comma + 1);
-    const fs::path in_class = root / label / name;
-    classes[label].push_back(fs::exists(in_class) ? in_class : root / name);
-  }
-  return {classes.begin(), classes.end()};
-}
-
 }  // namespace detail
 
 /// The images of some classes: root/CLASS/IMAGE.png, .jpg or .jpeg, class after class and in the
 /// order of their names. A class may be a path of several folders, as "Greek/character01". All must
-/// have the same size; grey ones have one channel, or three where others have colours. Alpha is
-/// left out.
+/// have the same size; grey ones have one channel, or three where others have colours.
 ///
-/// Throws std::runtime_error naming the folder or file: a class that is missing or empty, a file
-/// that is no image (but for hidden ones), is damaged, cut short or of another size; and
+/// What a file is depends on its bytes, PNG or JPEG, not on its name. Pixels are those of libpng
+/// and libjpeg: palettes become colours, 1, 2 and 4 bits become 8, of 16 bits the upper 8 are
+/// taken, alpha is left out (PNG's gamma and colour profile, and the orientation that a camera
+/// notes, too). An image may have at most 2^28 pixels.
+///
+/// Throws std::runtime_error naming the folder or file: a class that is missing, empty or there
+/// twice; a file that is neither PNG nor JPEG (but for hidden ones), is there twice, through links
+/// too, or is of another size; one that is damaged: a checksum of PNG or zlib that is wrong, a
+/// warning of libpng or libjpeg, an end that is missing, and bytes behind that of a PNG (those
+/// behind that of a JPEG are left alone); a JPEG of four channels (CMYK). Throws
 /// std::invalid_argument if `classes` is empty.
 inline ImageSet read_image_folder(const std::filesystem::path& root,
                                   const std::vector<std::string>& classes,
@@ -145,25 +97,27 @@ inline ImageSet read_image_folder(const std::filesystem::path& root,
   if (classes.empty()) {
     throw std::invalid_argument("read_image_folder: classes must be at least one, got none");
   }
-  return detail::read_images(detail::list_classes(root, classes), options);
+  return detail::read_images(detail::ImageLists(root).of_classes(classes), options);
 }
 
 /// Images in three splits, by the files train, val and test in `splits`: either .txt with a class a
 /// line, whose images are in root/CLASS, or .csv with the header filename,label and an image a
-/// line, root/FILENAME or root/LABEL/FILENAME. Such are CIFAR-FS (root cifar100/data, splits
-/// cifar100/splits/bertinetto) and miniImageNet as they are distributed.
+/// line, root/LABEL/FILENAME or else root/FILENAME. Such are CIFAR-FS (root cifar100/data, splits
+/// cifar100/splits/bertinetto) and miniImageNet as they are distributed. Names are bytes in any
+/// encoding; a byte order mark of UTF-8, white space around a name and empty lines do not count.
 ///
 /// The normalisation is that of CIFAR-FS or miniImageNet where there are three channels, by the
 /// size of 32 or another, else what the training images have. Throws std::runtime_error as
-/// read_image_folder does, and for a split that is missing or empty, a class in two splits, or
-/// splits of different sizes.
+/// read_image_folder does, and for a split that is missing or empty, or splits of different sizes;
+/// with the number of the line for one that is not FILENAME,LABEL, an image or class that is not
+/// there, or one that another line of any split has too, by whatever name or link.
 inline ImageSplits read_image_splits(const std::filesystem::path& root,
                                      const std::filesystem::path& splits,
                                      const ImageFolderOptions& options = {}) {
   namespace fs = std::filesystem;
-  ImageSplits result;
-  const std::vector<ImageSet*> sets = result.all();
-  std::map<std::string, fs::path> split_of_class;
+  std::array<fs::path, 3> paths;
+  std::array<detail::ClassFiles, 3> lists;
+  detail::ImageLists images(root);
   for (std::size_t k = 0; k < 3; ++k) {
     constexpr std::array<const char*, 3> names{"train", "val", "test"};
     const fs::path text = splits / (std::string(names[k]) + ".txt");
@@ -172,20 +126,18 @@ inline ImageSplits read_image_splits(const std::filesystem::path& root,
     if (!is_text && !fs::exists(csv)) {
       detail::refuse_file(text, "there is no such split file, nor " + csv.filename().string());
     }
-    const fs::path& path = is_text ? text : csv;
-    const detail::ClassFiles classes = is_text
-                                           ? detail::list_classes(root, detail::read_lines(path))
-                                           : detail::read_csv_split(root, path);
-    if (classes.empty()) detail::refuse_file(path, "the split is empty");
-    for (const auto& [name, files] : classes) {
-      const auto [at, is_new] = split_of_class.emplace(name, path);
-      if (!is_new)
-        detail::refuse_file(path, "class " + name + " is also in " + at->second.string());
-    }
-    *sets[k] = detail::read_images(classes, options);
+    paths[k] = is_text ? text : csv;
+    lists[k] = is_text ? images.of_text(text) : images.of_csv(csv);
+    if (lists[k].empty()) detail::refuse_file(paths[k], "the split is empty");
+  }
+  ImageSplits result;
+  const std::vector<ImageSet*> sets = result.all();
+  for (std::size_t k = 0; k < 3; ++k) {
+    *sets[k] = detail::read_images(lists[k], options);
     if (sets[k]->shape != sets[0]->shape) {
-      detail::refuse_file(path, "its images must be " + detail::shape_text(sets[0]->shape) +
-                                    ", as in training, got " + detail::shape_text(sets[k]->shape));
+      detail::refuse_file(paths[k], "its images must be " + detail::shape_text(sets[0]->shape) +
+                                        ", as in training, got " +
+                                        detail::shape_text(sets[k]->shape));
     }
   }
   const ImageShape& shape = result.train.shape;
@@ -221,7 +173,8 @@ inline ImageSplits read_cifar100(const std::filesystem::path& folder,
                                  const ReadingProgress& progress = {}) {
   constexpr std::size_t classes = 100, image = std::size_t{3} * 32 * 32, record = 2 + image;
   const std::filesystem::path names_path = folder / "fine_label_names.txt";
-  const std::vector<std::string> names = detail::read_lines(names_path);
+  std::vector<std::string> names;
+  for (const detail::TextLine& line : detail::read_lines(names_path)) names.push_back(line.text);
   std::vector<std::string> sorted = names;
   std::sort(sorted.begin(), sorted.end());
   if (names.size() != classes || std::unique(sorted.begin(), sorted.end()) != sorted.end()) {
