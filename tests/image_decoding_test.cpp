@@ -370,7 +370,7 @@ FlipCount flip_bits(std::string bytes) {
       if (plain && warnings == 0) {
         ++count.refused_alone;
         if (!mentions(error, "CRC error") && !mentions(error, "cannot hold") &&
-            !mentions(error, "one channel or three")) {
+            !mentions(error, "channels is missing") && !mentions(error, "one channel or three")) {
           FAIL("bit " << bit << " of " << bytes.size() << " bytes is refused: " << error);
         }
       }
@@ -416,6 +416,10 @@ TEST_CASE("Every kind of JPEG file is read with the pixels of libjpeg", "[image_
       }
     }
   }
+  const std::string separate = jpeg_scene({.separate = true}, 20, 20);
+  int warnings = 0;
+  CHECK(read(separate) == read_plainly(separate, warnings));
+  CHECK(warnings == 0);
   const std::string cmyk = jpeg_scene({.channels = 4}, 16, 16);
   CHECK(refusal(cmyk) ==
         "picture: it must have one channel or three, got 4 (CMYK): write it as RGB");
@@ -575,7 +579,8 @@ TEST_CASE("An image file cut at any length is refused", "[image_files]") {
                                        jpeg_scene({.channels = 1}, 9, 9),
                                        jpeg_scene({.progressive = true}, 20, 20),
                                        jpeg_scene({.channels = 1, .restart = 1}, 20, 20),
-                                       jpeg_scene({.arithmetic = true}, 20, 20)};
+                                       jpeg_scene({.arithmetic = true}, 20, 20),
+                                       jpeg_scene({.separate = true}, 20, 20)};
   for (const std::string& whole : files) {
     CHECK(refusal(whole) == "no error");
     for (std::size_t size = 0; size < whole.size(); ++size) {
@@ -584,6 +589,21 @@ TEST_CASE("An image file cut at any length is refused", "[image_files]") {
       CHECK((mentions(error, "picture: it is damaged: ") ||
              error == "picture: it is neither PNG nor JPEG"));
     }
+  }
+}
+
+TEST_CASE("A JPEG file without one of its channels is refused", "[image_files]") {
+  const std::string end = "\xFF\xD9", scan = "\xFF\xDA";
+  const std::string whole = jpeg_scene({.separate = true}, 20, 20);
+  const std::size_t first = whole.find(scan), second = whole.find(scan, first + 1);
+  const std::size_t third = whole.find(scan, second + 1);
+  REQUIRE(third != std::string::npos);
+  CHECK(refusal(whole.substr(0, first) + end).starts_with("picture: it is damaged: "));
+  for (const std::size_t size : {second, third}) {
+    int warnings = 0;
+    CHECK(read_plainly(whole.substr(0, size) + end, warnings));  // libjpeg has grey for it
+    CHECK(refusal(whole.substr(0, size) + end) ==
+          "picture: it is damaged: one of its channels is missing");
   }
 }
 
@@ -638,7 +658,7 @@ TEST_CASE("A file with any one bit turned over is refused or read as its decoder
   }
   for (const std::string& jpeg :
        {jpeg_scene({}, 12, 12), jpeg_scene({.channels = 1}, 12, 12),
-        jpeg_scene({.progressive = true}, 12, 12),
+        jpeg_scene({.separate = true}, 12, 12), jpeg_scene({.progressive = true}, 12, 12),
         jpeg_scene({.channels = 1, .progressive = true, .restart = 1}, 12, 12)}) {
     const FlipCount count = flip_bits(jpeg);
     CHECK(count.refused > count.tried / 10);
@@ -659,7 +679,8 @@ TEST_CASE("Ten files of each format with any one bit turned over", "[.]") {
   for (const bool progressive : {false, true}) {
     jpegs.push_back(jpeg_scene({.channels = 1, .progressive = progressive}, 32, 32));
     jpegs.push_back(jpeg_scene({.progressive = progressive}, 32, 32));
-    jpegs.push_back(jpeg_scene({.progressive = progressive, .sampling = 1}, 32, 32));
+    jpegs.push_back(
+        jpeg_scene({.progressive = progressive, .sampling = 1, .separate = !progressive}, 32, 32));
     jpegs.push_back(jpeg_scene({.progressive = progressive, .restart = 1}, 32, 32));
     jpegs.push_back(jpeg_scene({.progressive = progressive, .arithmetic = true}, 32, 32));
   }

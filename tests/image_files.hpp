@@ -43,6 +43,7 @@ struct JpegKind {
   unsigned restart = 0;  // blocks between two restart markers
   int sampling = 2;      // pixels of a side that share a colour
   int quality = 95;
+  bool separate = false;  // each channel in a scan of its own
 };
 
 inline std::string jpeg_bytes(std::vector<std::uint8_t> pixels, int width, int height,
@@ -66,6 +67,12 @@ inline std::string jpeg_bytes(std::vector<std::uint8_t> pixels, int width, int h
     info.comp_info[0].h_samp_factor = info.comp_info[0].v_samp_factor = kind.sampling;
   }
   if (kind.progressive) jpeg_simple_progression(&info);
+  const jpeg_scan_info scans[] = {
+      {1, {0}, 0, 63, 0, 0}, {1, {1}, 0, 63, 0, 0}, {1, {2}, 0, 63, 0, 0}};
+  if (kind.separate) {
+    info.scan_info = scans;
+    info.num_scans = 3;
+  }
   info.arith_code = kind.arithmetic ? TRUE : FALSE;
   info.optimize_coding = kind.arithmetic ? FALSE : TRUE;
   info.restart_interval = kind.restart;

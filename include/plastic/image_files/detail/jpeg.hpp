@@ -35,10 +35,13 @@ class JpegReader {
       if (level < 0) fail(of);  // others tell how the work goes
     };
     info.client_data = this;
-    attempt([&info, &bytes] {
+    progress_.progress_monitor = [](j_common_ptr of) { reader(of).note_scan(); };
+    attempt([this, &info, &bytes] {
       jpeg_create_decompress(&info);
+      info.progress = &progress_;
       jpeg_mem_src(&info, bytes.data(), static_cast<unsigned long>(bytes.size()));
       jpeg_read_header(&info, TRUE);
+      note_scan();
     });
     if (info.num_components != 1 && info.num_components != 3) {
       refuse_file(path, "it must have one channel or three, got " +
@@ -69,6 +72,11 @@ class JpegReader {
       }
       jpeg_finish_decompress(&info);
     });
+    for (Index c = 0; c < shape_.channels; ++c) {
+      if (!seen_[static_cast<std::size_t>(c)]) {
+        refuse_file(path_, "it is damaged: one of its channels is missing");
+      }
+    }
     return values;
   }
 
@@ -82,10 +90,19 @@ class JpegReader {
     State& operator=(const State&) = delete;
   };
 
+  static JpegReader& reader(j_common_ptr info) {
+    return *static_cast<JpegReader*>(info->client_data);
+  }
   [[noreturn]] static void fail(j_common_ptr info) {
-    auto& reader = *static_cast<JpegReader*>(info->client_data);
-    info->err->format_message(info, reader.message_.data());
-    std::longjmp(reader.jump_, 1);
+    info->err->format_message(info, reader(info).message_.data());
+    std::longjmp(reader(info).jump_, 1);
+  }
+  // The channels of the present scan: libjpeg itself does not miss any.
+  void note_scan() {
+    const jpeg_decompress_struct& info = state_.info;
+    for (int k = 0; k < info.comps_in_scan; ++k) {
+      seen_[static_cast<std::size_t>(info.cur_comp_info[k]->component_index)] = true;
+    }
   }
 
   // A call that libjpeg may leave by longjmp: it and what it calls own nothing.
@@ -103,7 +120,9 @@ class JpegReader {
   const std::filesystem::path& path_;
   std::jmp_buf jump_{};
   std::array<char, JMSG_LENGTH_MAX> message_{};
+  std::array<bool, MAX_COMPONENTS> seen_{};
   jpeg_error_mgr errors_{};
+  jpeg_progress_mgr progress_{};
   ImageShape shape_;
   State state_;
 };
