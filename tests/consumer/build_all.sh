@@ -24,7 +24,7 @@ consumer() {
   fi
   (cd "$out/$name" && ./consumer)
   local also
-  for also in consumer_io consumer_compiled; do
+  for also in consumer_io consumer_images consumer_compiled; do
     if [[ -x $out/$name/$also ]]; then (cd "$out/$name" && "./$also"); fi
   done
 }
