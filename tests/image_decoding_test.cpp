@@ -497,6 +497,10 @@ TEST_CASE("A PNG file is refused where the checksum of any chunk is wrong", "[im
     }
     at += 4;
   }
+  // A chunk of those that pixels depend on, where it must not be.
+  Chunks late = chunks_of(png_bytes({.color = PNG_COLOR_TYPE_GRAY}, 9, 5));
+  late.insert(late.end() - 1, {"tRNS", std::string("\0\1", 2)});
+  CHECK(mentions(refusal(png_of(late)), "it is damaged: tRNS: out of place"));
   // One that must be understood, and is not.
   all.insert(all.begin() + 1, {"NeWc", "content"});
   CHECK(mentions(refusal(png_of(all)), "it is damaged: NeWc: unhandled critical chunk"));
@@ -643,6 +647,28 @@ TEST_CASE("An image whose header asks for more than there can be is refused befo
     CHECK(refusal(jpeg) == "picture: it must have at most 2^28 pixels, got 65500 x 65500");
     jpeg.replace(frame + 5, 4, std::string("\x40\0\x40\0", 4));
     CHECK(mentions(refusal(jpeg), "bytes cannot hold 16384 x 16384 pixels"));
+  }
+}
+
+TEST_CASE("A file of many pixels in few bytes is read", "[image_files]") {
+  for (const auto& [color, depth] : {std::pair(PNG_COLOR_TYPE_GRAY, 1),
+                                     {PNG_COLOR_TYPE_GRAY, 8},
+                                     {PNG_COLOR_TYPE_PALETTE, 2},
+                                     {PNG_COLOR_TYPE_RGB_ALPHA, 16}}) {
+    const std::size_t values = static_cast<std::size_t>(600 * 500 * channels_of(color));
+    Chunks chunks = chunks_of(png_bytes({color, depth}, 600, 500, std::vector<int>(values)));
+    const auto row = static_cast<std::size_t>((600 * depth * channels_of(color) + 7) / 8 + 1);
+    content_of(chunks, "IDAT") = zlib_bytes(std::string(500 * row, '\0'));
+    CHECK(read(png_of(chunks)).shape.pixels() == 300000);
+  }
+  for (const int channels : {1, 3}) {
+    for (const bool progressive : {false, true}) {
+      for (const bool arithmetic : {false, true}) {
+        const Bytes grey(static_cast<std::size_t>(channels) * 600 * 500, 128);
+        const JpegKind kind{channels, progressive, arithmetic};
+        CHECK(read(jpeg_bytes(grey, 600, 500, kind)).pixels == grey);
+      }
+    }
   }
 }
 

@@ -259,6 +259,13 @@ TEST_CASE("What is wrong with a folder of images is said with the name of the fi
     write_plainly(folder / name, whole);
   }
 
+  write_png(folder / "good" / "2.png", pattern(0, 0, 8, 8, 3), 8, 8, 3);
+  const auto change = [&](Index, Index) {
+    write_png(folder / "good" / "2.png", pattern(0, 0, 90, 80, 3), 90, 80, 3);
+  };
+  CHECK(refusal_of([&] { read_image_folder(folder.path(), {"good"}, {.progress = change}); }) ==
+        (folder.path() / "good" / "2.png").string() + ": it has changed while it was read");
+
   CHECK_THROWS_AS(read_image_folder(folder.path(), {}), std::invalid_argument);
   CHECK(mentions(refusal_of([] { load_image_data("/no/such/folder"); }), "/no/such/folder"));
 }

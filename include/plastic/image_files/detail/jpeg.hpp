@@ -51,7 +51,7 @@ class JpegReader {
     shape_ = {info.num_components, info.image_height, info.image_width};
     // A block of 8 x 8 takes a bit at least, unless its code is arithmetic; and no three channels
     // have fewer blocks than one for 128 pixels.
-    check_image_size(path, shape_, bytes.size(), info.arith_code ? most_image_pixels : 8 * 128);
+    check_image_size(path, shape_, bytes.size(), info.arith_code ? most_image_pixels : Index{1024});
   }
   JpegReader(const JpegReader&) = delete;
   JpegReader& operator=(const JpegReader&) = delete;

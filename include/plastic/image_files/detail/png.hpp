@@ -35,8 +35,8 @@ class PngReader {
     shape_ = {(color_ & PNG_COLOR_MASK_COLOR) == 0 ? 1 : 3,
               png_get_image_height(state_.png, state_.info),
               png_get_image_width(state_.png, state_.info)};
-    // Deflate makes at most 258 bytes of two bits, and a byte may be eight pixels.
-    check_image_size(path, shape_, bytes.size(), 1032 * 8);
+    // Deflate makes at most 258 bytes of two bits.
+    check_image_size(path, shape_, bytes.size(), Index{8256} / pixel_bits_);
   }
   PngReader(const PngReader&) = delete;
   PngReader& operator=(const PngReader&) = delete;
@@ -58,7 +58,7 @@ class PngReader {
     for (std::size_t y = 0; y < height; ++y) rows[y] = values.data() + y * row;
     attempt([this, to = rows.data()] {
       png_read_image(state_.png, to);
-      png_read_end(state_.png, nullptr);
+      png_read_end(state_.png, state_.info);
     });
     if (at_ != bytes_.size()) {
       refuse_file(path_, "it is damaged: there are " + std::to_string(bytes_.size() - at_) +
@@ -121,6 +121,7 @@ class PngReader {
     png_set_user_limits(png, PNG_UINT_31_MAX, PNG_UINT_31_MAX);
     png_read_info(png, state_.info);
     color_ = png_get_color_type(png, state_.info);
+    pixel_bits_ = Index{png_get_bit_depth(png, state_.info)} * png_get_channels(png, state_.info);
     if (color_ == PNG_COLOR_TYPE_PALETTE) {
       // Its indices: libpng says which are beyond the palette only where it does not look them up.
       png_set_packing(png);
@@ -151,6 +152,7 @@ class PngReader {
   std::size_t at_ = 0;
   std::array<char, 200> message_{};
   int color_ = 0;
+  Index pixel_bits_ = 1;
   ImageShape shape_;
   State state_;
 };
