@@ -437,3 +437,24 @@ TEMPLATE_TEST_CASE("Every rule and cell goes on with its bits", "[checkpoint]",
   train(parts.path(), 11);
   CHECK(train(parts.path(), 0) == expected);
 }
+
+TEST_CASE("A program that changes its folder during a run finds its files where they were named",
+          "[checkpoint]") {
+  const Folder here, elsewhere;
+  const auto before = std::filesystem::current_path();
+  std::filesystem::current_path(here.path());
+  const CueReward task;
+  PlasticRNN<Hebbian, float> net({.inputs = task.inputs(), .hidden = 4});
+  AdamW<float> optimizer(net.parameters());
+  Trainer trainer(net, task, optimizer,
+                  {.batch = 4, .batches = 2, .validation_every = 1, .validation_batches = 1});
+  CsvLog log("log.csv");
+  Checkpoint checkpoint("checkpoint.safetensors");
+  std::filesystem::current_path(elsewhere.path());
+  trainer.run(log, checkpoint);
+  CHECK(checkpoint.exists());
+  std::filesystem::current_path(before);
+  CHECK(std::filesystem::exists(here / "log.csv"));
+  CHECK(std::filesystem::exists(here / "checkpoint.safetensors"));
+  CHECK(std::filesystem::is_empty(elsewhere.path()));
+}

@@ -4,6 +4,7 @@
 #include <csignal>
 #include <filesystem>
 #include <map>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <random>
 #include <sstream>
@@ -271,6 +272,24 @@ TEST_CASE("Runs of other seeds and cells stay in the report", "[experiments]") {
   CHECK(settings() == 6);
   run_cells("rnn", "3");  // another length is another report
   CHECK(settings() == 3);
+}
+
+TEST_CASE("Two processes at once leave all their runs in the list", "[experiments]") {
+  for (int round = 0; round < 3; ++round) {
+    const Folder folder;
+    const auto begin = [&](const std::string& cell) {
+      return std::make_unique<Process>("experiments",
+                                       small(folder.path(), "cuereward_noisy",
+                                             {"--seeds", "1", "--batches", "1", "--cells", cell}));
+    };
+    const auto rnn = begin("rnn"), lstm = begin("lstm");
+    CHECK(rnn->wait().code == 0);
+    CHECK(lstm->wait().code == 0);
+    const auto list =
+        nlohmann::json::parse(content(folder / "cuereward_noisy/experiment.json")).at("runs");
+    CHECK(list.size() == 6);
+    CHECK(run_folders(folder.path()).size() == 6);
+  }
 }
 
 TEST_CASE("A report counts the runs that are missing", "[experiments]") {

@@ -12,6 +12,7 @@
 #include <fstream>
 #include <limits>
 #include <map>
+#include <memory>
 #include <random>
 #include <sstream>
 #include <stdexcept>
@@ -623,6 +624,46 @@ TEST_CASE("An interrupt ends training in good order", "[programs]") {
     CHECK(mentions(ended.out, "Stopped after " + std::to_string(rows.back().batch) + " batches"));
     CHECK(content(out / "test.csv").starts_with("test_loss\n0."));
   }
+  check_model(out / "best.safetensors");
+}
+
+TEST_CASE("An interrupt that the caller has told a program to ignore is ignored", "[programs]") {
+  const Folder folder;
+  const auto in_background = [](const std::string& program, Arguments arguments) {
+    const std::string path = (fs::path(PLASTIC_PROGRAMS) / program).string();
+    arguments.insert(arguments.begin(), {"-c", "trap '' INT; exec \"$0\" \"$@\"", path});
+    return std::make_unique<Process>("/bin/sh", arguments);
+  };
+  const fs::path out = folder / "out";
+  const auto cue_reward = in_background("cue_reward", endless_run(out, "1"));
+  const auto lines = [&] {
+    return fs::exists(out / "progress.csv") ? rows_of(content(out / "progress.csv")).size() : 0;
+  };
+  cue_reward->wait_for([&] { return lines() >= 1; });
+  cue_reward->send(SIGINT);
+  const std::size_t before = lines();
+  cue_reward->wait_for([&] { return lines() >= before + 3; });
+}
+
+TEST_CASE("One process at a time works in a folder", "[programs]") {
+  const Folder folder;
+  const fs::path out = folder / "out";
+  Process first("cue_reward", endless_run(out, "100000000"));
+  first.wait_for([&] { return fs::exists(out / ".lock"); });
+  // The file is there before its lock is held.
+  std::this_thread::sleep_for(200ms);
+  check_refusal("cue_reward", endless_run(out, "1"), {out.string(), "another process is at work"});
+  CHECK(first.running());
+}
+
+TEST_CASE("A file system that cannot sync ends no run", "[programs]") {
+  const Folder folder;
+  const fs::path out = folder / "out";
+  const std::string program = (fs::path(PLASTIC_PROGRAMS) / "cue_reward").string();
+  run_well("/usr/bin/env", {"LD_PRELOAD=" PLASTIC_NO_FSYNC, "ASAN_OPTIONS=verify_asan_link_order=0",
+                            program, "--rule", "none", "--hidden", "8", "--batches", "6",
+                            "--validate-every", "2", "--out", out.string()});
+  CHECK(rows_of(content(out / "progress.csv")).size() == 3);
   check_model(out / "best.safetensors");
 }
 

@@ -105,9 +105,10 @@ class Replacement {
 ///
 /// The bytes go to a new file in the same folder, reach the disk (fsync), and only then take the
 /// name `path`: whoever reads `path`, at any time and after a crash, finds the whole old content or
-/// the whole new one. A file that is replaced hands on its permissions; of a symbolic link, the
-/// file it points to is replaced. Safe from several threads and processes at once: the last one
-/// wins. On Windows, and on a file system that cannot sync, a crash of the machine is not covered.
+/// the whole new one. A file that is replaced hands on its permissions where the file system has
+/// any; of a symbolic link, the file it points to is replaced. Safe from several threads and
+/// processes at once: the last one wins. On Windows, and on a file system that cannot sync, a crash
+/// of the machine is not covered.
 ///
 /// Throws std::system_error, a std::runtime_error, naming the path and the system's reason: no such
 /// folder, no permission, a full disk, or a `path` that is a folder, a device or a broken link. The
@@ -122,7 +123,8 @@ inline void write_file_atomically(const std::filesystem::path& path, std::string
     if (fs::exists(old) && !fs::is_regular_file(old)) detail::fail(EINVAL);
 
     detail::Replacement file(target.parent_path());
-    if (fs::exists(old)) fs::permissions(file.path(), old.permissions());
+    std::error_code ignored;  // some file systems have no permissions
+    if (fs::exists(old)) fs::permissions(file.path(), old.permissions(), ignored);
     file.write(bytes);
     file.take_place(target);
   } catch (const std::system_error& error) {

@@ -43,16 +43,17 @@ class Checkpoint : public TrainingCallback {
     if (!path_.has_filename()) {
       detail::reject("Checkpoint", "path", "the name of a file", "\"" + path_.string() + "\"");
     }
+    place_ = std::filesystem::absolute(path_);
     detail::check_not_negative("Checkpoint", "every", options_.every);
   }
 
-  bool exists() const { return std::filesystem::exists(path_); }  ///< whether there is the file
+  bool exists() const { return std::filesystem::exists(place_); }  ///< whether there is the file
 
   void on_begin(ResumableRun& run) override {
     run_ = &run;
     written_ = -1;
     if (!exists()) return;
-    const TensorFile file = read_safetensors(path_);
+    const TensorFile file = read_safetensors(place_);
     try {
       run.resume(file, path_.string(), options_.allow);
     } catch (const std::invalid_argument& error) {
@@ -79,11 +80,12 @@ class Checkpoint : public TrainingCallback {
     if (run_ == nullptr) {
       detail::reject("Checkpoint", "the run", "one that Trainer::run has begun", "none");
     }
-    write_safetensors(path_, run_->state());
+    write_safetensors(place_, run_->state());
     written_ = progress.batch;
   }
 
-  std::filesystem::path path_;
+  std::filesystem::path path_;   // as messages name it
+  std::filesystem::path place_;  // the same wherever the program changes its folder to
   CheckpointOptions options_;
   ResumableRun* run_ = nullptr;
   Index written_ = -1;  // batches done when the file was written last
