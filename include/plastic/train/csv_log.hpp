@@ -33,7 +33,7 @@ class CsvLog : public TrainingCallback {
   explicit CsvLog(const std::filesystem::path& path) {
     namespace fs = std::filesystem;
     std::error_code error;
-    path_ = fs::weakly_canonical(path, error);
+    path_ = fs::weakly_canonical(fs::absolute(path, error), error);
     const fs::file_type type =
         path.empty() || error ? fs::file_type::none : fs::status(path_, error).type();
     if (type != fs::file_type::regular && type != fs::file_type::not_found) {
