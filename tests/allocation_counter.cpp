@@ -19,6 +19,11 @@
 #define PLASTIC_TEST_SANITIZED
 #endif
 
+// A static program, which has PLASTIC_TEST_STATIC, cannot bring a malloc of its own.
+#if defined(__GLIBC__) && !defined(PLASTIC_TEST_SANITIZED) && !defined(PLASTIC_TEST_STATIC)
+#define PLASTIC_TEST_MALLOC
+#endif
+
 namespace {
 
 thread_local bool counting = false;
@@ -41,7 +46,20 @@ void* allocate(std::size_t bytes) noexcept {
 void* allocate(std::size_t bytes, std::align_val_t alignment) noexcept {
   count_one();
   const auto step = static_cast<std::size_t>(alignment);
-  return std::aligned_alloc(step, bytes == 0 ? step : (bytes + step - 1) / step * step);
+  const std::size_t size = bytes == 0 ? step : (bytes + step - 1) / step * step;
+#ifdef _WIN32
+  return _aligned_malloc(size, step);
+#else
+  return std::aligned_alloc(step, size);
+#endif
+}
+
+void free_aligned(void* memory) noexcept {
+#ifdef _WIN32
+  _aligned_free(memory);
+#else
+  std::free(memory);
+#endif
 }
 
 void* checked(void* memory) {
@@ -65,7 +83,7 @@ std::size_t AllocationCounter::count() const { return allocations; }
 bool AllocationCounter::sees_malloc() {
 #ifdef PLASTIC_TEST_HOOKED
   return hooked != 0;
-#elif defined(__GLIBC__) && !defined(PLASTIC_TEST_SANITIZED)
+#elif defined(PLASTIC_TEST_MALLOC)
   return true;
 #else
   return false;
@@ -74,7 +92,7 @@ bool AllocationCounter::sees_malloc() {
 
 }  // namespace plastic::testing
 
-#if defined(__GLIBC__) && !defined(PLASTIC_TEST_SANITIZED)
+#ifdef PLASTIC_TEST_MALLOC
 extern "C" {
 void* __libc_malloc(std::size_t bytes);
 void* __libc_realloc(void* memory, std::size_t bytes);
@@ -111,10 +129,12 @@ void operator delete(void* p, std::size_t) noexcept { std::free(p); }
 void operator delete[](void* p, std::size_t) noexcept { std::free(p); }
 void operator delete(void* p, const std::nothrow_t&) noexcept { std::free(p); }
 void operator delete[](void* p, const std::nothrow_t&) noexcept { std::free(p); }
-void operator delete(void* p, std::align_val_t) noexcept { std::free(p); }
-void operator delete[](void* p, std::align_val_t) noexcept { std::free(p); }
-void operator delete(void* p, std::size_t, std::align_val_t) noexcept { std::free(p); }
-void operator delete[](void* p, std::size_t, std::align_val_t) noexcept { std::free(p); }
-void operator delete(void* p, std::align_val_t, const std::nothrow_t&) noexcept { std::free(p); }
-void operator delete[](void* p, std::align_val_t, const std::nothrow_t&) noexcept { std::free(p); }
+void operator delete(void* p, std::align_val_t) noexcept { free_aligned(p); }
+void operator delete[](void* p, std::align_val_t) noexcept { free_aligned(p); }
+void operator delete(void* p, std::size_t, std::align_val_t) noexcept { free_aligned(p); }
+void operator delete[](void* p, std::size_t, std::align_val_t) noexcept { free_aligned(p); }
+void operator delete(void* p, std::align_val_t, const std::nothrow_t&) noexcept { free_aligned(p); }
+void operator delete[](void* p, std::align_val_t, const std::nothrow_t&) noexcept {
+  free_aligned(p);
+}
 #endif

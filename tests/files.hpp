@@ -1,7 +1,9 @@
 #pragma once
 
+#ifndef _WIN32
 #include <sys/mount.h>
 #include <sys/resource.h>
+#endif
 
 #include <catch2/catch.hpp>
 #include <csignal>
@@ -40,6 +42,7 @@ inline auto files_in(const fs::path& folder) {
   return std::distance(fs::directory_iterator(folder), {});
 }
 
+#ifndef _WIN32
 // The process cannot write files beyond `bytes` for as long as this lives.
 class FileSizeLimit {
  public:
@@ -61,6 +64,8 @@ class FileSizeLimit {
   void (*handler_)(int);
 };
 
+#endif
+
 inline std::string content(const fs::path& path) {
   std::ifstream in(path, std::ios::binary);
   return {std::istreambuf_iterator<char>(in), {}};
@@ -76,6 +81,7 @@ inline bool mentions(const std::string& text, std::string_view part) {
   return text.find(part) != std::string::npos;
 }
 
+#ifndef _WIN32
 // A file system of 64 KiB on an existing folder, where the process may mount one.
 class SmallDisk {
  public:
@@ -93,5 +99,7 @@ class SmallDisk {
   fs::path folder_;
   bool mounted_;
 };
+
+#endif
 
 }  // namespace plastic::testing

@@ -300,7 +300,7 @@ TEMPLATE_TEST_CASE("A constant synapse shows updates that wait, and they still w
   }
 }
 
-TEST_CASE("Threads branch off one state", "[state]") {
+TEST_CASE("Threads branch off one state", "[state][threads]") {
   const PlasticLSTM<Hebbian, float> cell({.inputs = 3, .hidden = 21, .outputs = 2});
   auto state = state_after(cell, 4);
   const CellState<float>& constant = state;
@@ -432,15 +432,15 @@ TEST_CASE("A file of another state is refused by name", "[state]") {
           std::string("state_from_tensors: \"samples\" of the file must be at least 1, got ") +
               number);
   }
-  bad.metadata["samples"] = "1000000000000";
+  bad.metadata["samples"] = "1000000000";
   CHECK(refused(cell, bad) ==
-        "Tensor: the shape of tensor \"state.0\" must be [1000000000000, 5], got [2, 5]");
+        "Tensor: the shape of tensor \"state.0\" must be [1000000000, 5], got [2, 5]");
   bad = good;
-  for (const char* number : {"-1", "9223372036854775807"}) {
-    bad.metadata["updates"] = number;
-    CHECK(refused(cell, bad) ==
-          std::string("state_from_tensors: \"updates\" of the file must be in 0 .. 2^62, got ") +
-              number);
+  const std::string range = sizeof(Index) > 4 ? "0 .. 2^62" : "0 .. 2^30";
+  for (const Index number : {Index{-1}, std::numeric_limits<Index>::max()}) {
+    bad.metadata["updates"] = std::to_string(number);
+    CHECK(refused(cell, bad) == "state_from_tensors: \"updates\" of the file must be in " + range +
+                                    ", got " + std::to_string(number));
   }
   bad = good;
   bad.tensors.erase("fast.h_fc.bias");

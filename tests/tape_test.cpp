@@ -837,7 +837,8 @@ TEST_CASE("Variables keep their values while the tape grows by many chunks", "[t
   for (std::uint64_t k = 0; k < 300; ++k) all.push_back(tape.variable(random_matrix(40, 40, k)));
   const auto large = tape.variable(random_matrix(700, 500, 1000));  // larger than a chunk
   all.push_back(tape.variable(random_matrix(40, 40, 300)));
-  for (std::uint64_t k = 0; k <= 300; ++k) CHECK(all[k].value() == random_matrix(40, 40, k));
+  for (std::uint64_t k = 0; k <= 300; ++k)
+    CHECK(all[static_cast<std::size_t>(k)].value() == random_matrix(40, 40, k));
   CHECK(large.value() == random_matrix(700, 500, 1000));
   CHECK(reinterpret_cast<std::uintptr_t>(large.value().data()) % 64 == 0);
 }

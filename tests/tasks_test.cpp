@@ -33,6 +33,9 @@ using plastic::SequenceReproduction;
 using plastic::TaskMix;
 using plastic::Vector;
 
+// One more than a task's option may be, or something negative where an Index has 32 bits.
+constexpr auto too_many = static_cast<Index>(std::int64_t{1} << 31);
+
 constexpr Random::Stream stream{.seed = 11, .purpose = Random::Purpose::training};
 
 static_assert(plastic::Task<CueReward, float> && plastic::Task<CueReward, double>);
@@ -260,7 +263,7 @@ TEST_CASE("Episodes whose sizes fit keep their memory", "[tasks]") {
 }
 
 TEST_CASE("Cue-reward rejects bad options by name", "[tasks]") {
-  for (const Index bad : {Index{0}, Index{-1}, Index{1} << 31}) {
+  for (const Index bad : {Index{0}, Index{-1}, too_many}) {
     CHECK_THROWS_WITH(CueReward({.cues = bad}), naming("cues"));
     CHECK_THROWS_WITH(CueReward({.features = bad}), naming("features"));
     CHECK_THROWS_WITH(CueReward({.storage_steps = bad}), naming("storage_steps"));
@@ -275,13 +278,15 @@ TEST_CASE("Cue-reward rejects bad options by name", "[tasks]") {
 TEST_CASE("Tasks reject samples and batches that do not exist", "[tasks]") {
   for_each_task([](const auto& task) {
     Episodes<float> episodes;
-    const Index limit = Index{1} << 32;
     CHECK_THROWS_WITH(task.generate(stream, 0, 0, 0, episodes), naming("samples"));
     CHECK_THROWS_WITH(task.generate(stream, 0, -1, 1, episodes), naming("first"));
-    CHECK_THROWS_WITH(task.generate(stream, 0, limit, 1, episodes), naming("first"));
     CHECK_THROWS_WITH(task.generate(stream, std::uint64_t{1} << 56, 0, 1, episodes),
                       naming("batch"));
-    CHECK_NOTHROW(task.generate(stream, 0, limit - 1, 1, episodes));
+    if constexpr (sizeof(Index) > 4) {
+      const auto limit = static_cast<Index>(std::int64_t{1} << 32);
+      CHECK_THROWS_WITH(task.generate(stream, 0, limit, 1, episodes), naming("first"));
+      CHECK_NOTHROW(task.generate(stream, 0, limit - 1, 1, episodes));
+    }
   });
 }
 
@@ -458,7 +463,7 @@ TEST_CASE("Points, coefficients and noise of a regression have the stated distri
 }
 
 TEST_CASE("The other tasks reject bad options by name", "[tasks]") {
-  for (const Index bad : {Index{0}, Index{-1}, Index{1} << 31}) {
+  for (const Index bad : {Index{0}, Index{-1}, too_many}) {
     CHECK_THROWS_WITH(SequenceReproduction({.length = bad}), naming("length"));
     CHECK_THROWS_WITH(SequenceReproduction({.dimension = bad}), naming("dimension"));
     if (bad != 0) CHECK_THROWS_WITH(FewShotRegression({.variables = bad}), naming("variables"));

@@ -252,8 +252,8 @@ class PlasticCell {
 
   void check_lengths(std::span<const Index> lengths, Index samples, Index steps) const {
     const auto fits = [&](Index length) { return length >= 0 && length <= steps; };
-    if (!lengths.empty() &&
-        (static_cast<Index>(lengths.size()) != samples || !std::ranges::all_of(lengths, fits))) {
+    if (!lengths.empty() && (static_cast<Index>(lengths.size()) != samples ||
+                             !std::all_of(lengths.begin(), lengths.end(), fits))) {
       detail::reject("PlasticCell::run", "lengths",
                      "empty or one for each of " + std::to_string(samples) + " samples, in 0 .. " +
                          std::to_string(steps),

@@ -50,8 +50,9 @@ inline std::string tensor_text(std::string_view name) {
 
 // The product of the sizes; nothing where one is negative or 8 bytes a value exceed an Index.
 inline std::optional<Index> value_count(std::span<const Index> shape) {
-  if (std::ranges::any_of(shape, [](Index size) { return size < 0; })) return std::nullopt;
-  if (std::ranges::find(shape, 0) != shape.end()) return 0;
+  const auto negative = [](Index size) { return size < 0; };
+  if (std::any_of(shape.begin(), shape.end(), negative)) return std::nullopt;
+  if (std::find(shape.begin(), shape.end(), 0) != shape.end()) return 0;
   Index count = 1;
   for (const Index size : shape) {
     if (size > std::numeric_limits<Index>::max() / 8 / count) return std::nullopt;
@@ -86,7 +87,7 @@ class Tensor {
   template <class Scalar>
   static Tensor from(std::vector<Index> shape, const Scalar* values) {
     Tensor tensor(dtype_of<Scalar>(), std::move(shape));
-    std::ranges::copy_n(values, tensor.size(), tensor.values<Scalar>().begin());
+    std::copy_n(values, tensor.size(), tensor.values<Scalar>().begin());
     return tensor;
   }
 

@@ -33,6 +33,11 @@ namespace detail {
 // The limit of the format's own implementation.
 inline constexpr std::uint64_t longest_tensor_header = 100'000'000;
 
+// What sizes stay below.
+inline std::string index_limit() {
+  return "2^" + std::to_string(std::numeric_limits<Index>::digits);
+}
+
 struct TensorEntry {
   std::string name;
   std::string dtype;
@@ -100,7 +105,7 @@ inline std::vector<Index> read_sizes(const std::string& part, const nlohmann::js
     return item.is_number_unsigned() && item.get<std::uint64_t>() <= largest;
   };
   if (!value.is_array() || !std::all_of(value.begin(), value.end(), is_size)) {
-    refuse(part, "a list of whole numbers from 0 to 2^63 - 1", excerpt(value));
+    refuse(part, "a list of whole numbers from 0 to " + index_limit() + " - 1", excerpt(value));
   }
   return value.get<std::vector<Index>>();
 }
@@ -120,7 +125,8 @@ inline TensorEntry read_tensor_entry(const std::string& name, const nlohmann::js
   const std::vector<Index> shape = read_sizes("the shape of " + tensor, value["shape"]);
   const std::optional<Index> count = value_count(shape);
   if (!count) {
-    refuse("the size of " + tensor, "below 2^63 bytes", "the shape " + excerpt(value["shape"]));
+    refuse("the size of " + tensor, "below " + index_limit() + " bytes",
+           "the shape " + excerpt(value["shape"]));
   }
 
   const nlohmann::json& offsets = value["data_offsets"];
@@ -141,7 +147,9 @@ inline TensorEntry read_tensor_entry(const std::string& name, const nlohmann::js
 
 // Sorts the entries by place and sees to it that they fill the data without gap or overlap.
 inline void order_tensor_entries(std::vector<TensorEntry>& entries, std::uint64_t data_size) {
-  std::ranges::sort(entries, {}, [](const TensorEntry& e) { return std::pair(e.begin, e.end); });
+  std::sort(entries.begin(), entries.end(), [](const TensorEntry& a, const TensorEntry& b) {
+    return std::pair(a.begin, a.end) < std::pair(b.begin, b.end);
+  });
   std::uint64_t end = 0;
   for (const TensorEntry& entry : entries) {
     if (entry.begin != end) {
@@ -170,7 +178,7 @@ TensorFile parse_tensor_file(std::uint64_t size, Read&& read) {
            "at most " + std::to_string(std::min(rest, longest_tensor_header)) + " bytes",
            std::to_string(length));
   }
-  std::string text(length, ' ');
+  std::string text(static_cast<std::size_t>(length), ' ');
   read(std::as_writable_bytes(std::span(text)));
 
   TensorFile file;
@@ -257,7 +265,7 @@ inline std::string tensor_file_bytes(const std::string& function, const TensorFi
   }
 
   std::string bytes;
-  bytes.reserve(sizeof(length) + length + end);
+  bytes.reserve(static_cast<std::size_t>(sizeof(length) + length + end));
   const auto append = [&bytes](std::span<const std::byte> part) {
     bytes.append(reinterpret_cast<const char*>(part.data()), part.size());
   };
@@ -301,7 +309,7 @@ inline TensorFile read_safetensors(const std::filesystem::path& path) {
 inline TensorFile parse_safetensors(std::span<const std::byte> bytes) {
   try {
     return detail::parse_tensor_file(bytes.size(), [rest = bytes](std::span<std::byte> to) mutable {
-      std::ranges::copy(rest.first(to.size()), to.begin());
+      std::copy_n(rest.begin(), to.size(), to.begin());
       rest = rest.subspan(to.size());
     });
   } catch (const std::runtime_error& error) {

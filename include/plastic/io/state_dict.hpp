@@ -42,7 +42,7 @@ std::vector<StateDictEntry> state_dict_entries(const Cell& cell) {
     if (!parameters.contains(block)) return;  // A where it is fixed, layer norm where it is off
     const Index number = parameters.find(block);
     std::vector<Index> shape = file_shape(parameters.block(number));
-    if (outputs_first) std::ranges::reverse(shape);
+    if (outputs_first) std::reverse(shape.begin(), shape.end());
     entries.push_back({std::move(name), number, std::move(shape), outputs_first});
   };
   for (const std::string& layer : cell.layer_names()) {
@@ -134,7 +134,8 @@ Cell from_state_dict(const TensorFile& file, const CellOptions& options) {
   }
   const auto expect_known = [&](const std::string& name) {
     const bool known =
-        std::ranges::find(entries, name, &detail::StateDictEntry::name) != entries.end();
+        std::any_of(entries.begin(), entries.end(),
+                    [&name = name](const auto& entry) { return entry.name == name; });
     const bool encoder = name.starts_with("cnn.") || name.starts_with("proj.");
     if (!known && !(behind_encoder && encoder)) {
       detail::reject("from_state_dict", "every tensor",

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <limits>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -163,15 +164,16 @@ CellState<Scalar> state_from_tensors(const PlasticCell<Dynamics, Rule, Scalar>& 
       });
   for (const auto& [name, tensor] : file.tensors) {
     if ((name.starts_with("state.") || name.starts_with("fast.")) &&
-        std::ranges::find(known, name) == known.end()) {
+        std::find(known.begin(), known.end(), name) == known.end()) {
       detail::reject(here, "every tensor state.* and fast.*", "one of the cell's", name);
     }
   }
   Index updates = 0;
   if constexpr (Rule::plastic) {
     updates = detail::number_setting<Index>(file.metadata, "updates");
-    if (updates < 0 || updates > Index{1} << 62) {
-      detail::reject(here, "\"updates\" of the file", "in 0 .. 2^62", updates);
+    constexpr int bits = std::numeric_limits<Index>::digits - 1;
+    if (updates < 0 || updates > Index{1} << bits) {
+      detail::reject(here, "\"updates\" of the file", "in 0 .. 2^" + std::to_string(bits), updates);
     }
   }
   CellState<Scalar> state = net.initial_state(samples);

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <bit>
 #include <cstdint>
 
 #include "plastic/kernels/fast_weights.hpp"
@@ -63,7 +64,7 @@ Index nonzero_rows(Index n, std::int32_t* rows, const Vectors&... vectors) {
     const unsigned mask = (nonzero_mask(vectors + i, n - i) | ...);
     _mm512_storeu_si512(rows + count,
                         _mm512_maskz_compress_epi32(static_cast<__mmask16>(mask), numbers));
-    count += __builtin_popcount(mask);
+    count += std::popcount(mask);
     numbers = _mm512_add_epi32(numbers, _mm512_set1_epi32(16));
   }
 #else

@@ -21,7 +21,11 @@ constexpr Index lanes = packet::packet_traits<Scalar>::size;
 
 /// A block is part of the pass around it: as a function of its own it would read every pointer from
 /// memory again after each store.
+#if defined(_MSC_VER) && !defined(__clang__)
+#define PLASTIC_INLINE [[msvc::forceinline]]
+#else
 #define PLASTIC_INLINE __attribute__((always_inline))
+#endif
 
 /// Half of the register file holds a block's sums; the rest is for the operands.
 template <class Scalar>

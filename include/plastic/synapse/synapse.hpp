@@ -1,5 +1,7 @@
 #pragma once
 
+#include <algorithm>
+
 #include "plastic/synapse/detail/reads.hpp"
 
 namespace plastic {

@@ -200,7 +200,7 @@ auto columns(const Variable auto& x, std::span<const Index> which) {
     detail::check_between("columns", "which", column, 0, x.cols() - 1);
   }
   auto* list = x.tape().arena().template allocate_array<Index>(which.size());
-  std::ranges::copy(which, list);
+  std::copy(which.begin(), which.end(), list);
   return detail::columns(x, detail::ColumnSet{0, static_cast<Index>(which.size()), list});
 }
 

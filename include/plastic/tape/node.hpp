@@ -39,7 +39,8 @@ class Node {
 
   /// Whether a wanted node enters this one. Wanted nodes have an index of at least `first`.
   virtual bool uses_wanted(Index) {
-    return std::ranges::any_of(parents(), [](const Node* parent) { return parent->wanted; });
+    const auto all = parents();
+    return std::any_of(all.begin(), all.end(), [](const Node* parent) { return parent->wanted; });
   }
 
   /// Adds this node's adjoint, times the derivative, to the adjoints of its parents. A sweep calls
@@ -69,8 +70,8 @@ template <class Scalar, class Parents>
 class NodeWithParents : public Node<Scalar> {
  public:
   explicit NodeWithParents(const Parents& parents) : parents_(parents) {
-    this->needs_adjoint =
-        std::ranges::any_of(parents, [](const auto* parent) { return parent->needs_adjoint; });
+    this->needs_adjoint = std::any_of(parents.begin(), parents.end(),
+                                      [](const auto* parent) { return parent->needs_adjoint; });
   }
   std::span<Node<Scalar>* const> parents() const override { return parents_; }
 

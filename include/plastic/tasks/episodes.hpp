@@ -90,10 +90,11 @@ std::string fingerprint_of(const TaskType& task) {
   Episodes<Scalar> episode;
   for (std::uint64_t batch = 0; batch < 64; ++batch) {
     task.generate(Random::Stream{}, batch, 0, 1, episode);
-    const Index steps = episode.lengths.empty() ? episode.inputs.cols() : episode.lengths.front();
+    const std::int64_t steps =
+        episode.lengths.empty() ? episode.inputs.cols() : episode.lengths.front();
     add(&steps, sizeof steps);
     for (const Matrix<Scalar>* m : {&episode.inputs, &episode.targets, &episode.weights}) {
-      const Index used = m->rows() * std::min(steps, m->cols());
+      const Index used = m->rows() * std::min(static_cast<Index>(steps), m->cols());
       add(m->data(), static_cast<std::size_t>(used) * sizeof(Scalar));
     }
   }
@@ -102,14 +103,14 @@ std::string fingerprint_of(const TaskType& task) {
 
 inline void check_count(std::string_view task, std::string_view name, Index value,
                         Index least = 1) {
-  if (value < least || value >= Index{1} << 31) {
+  if (value < least || std::int64_t{value} >= std::int64_t{1} << 31) {
     reject(task, name, "an integer in [" + std::to_string(least) + ", 2^31)", value);
   }
 }
 
 /// Of `generate`: a sample's number must fit the counter of Random.
 inline void check_samples(std::string_view function, Index first, Index samples) {
-  constexpr Index limit = Index{1} << 32;
+  constexpr std::int64_t limit = std::int64_t{1} << 32;
   check_positive(function, "samples", samples);
   check_not_negative(function, "first", first);
   if (samples > limit || first > limit - samples) {

@@ -134,7 +134,8 @@ class EpisodeObjective {
     std::vector<Data> data;  // of each size of a shard
 
     Data& of_size(Index samples) {
-      const auto found = std::ranges::find(data, samples, &Data::samples);
+      const auto found = std::find_if(data.begin(), data.end(),
+                                      [samples](const Data& d) { return d.samples == samples; });
       if (found != data.end()) return *found;
       data.emplace_back().samples = samples;
       return data.back();
@@ -175,7 +176,7 @@ class EpisodeObjective {
     for (const Index sample : shard.samples) {
       data.lengths.push_back(lengths_[static_cast<std::size_t>(sample)]);
     }
-    data.columns = std::ranges::max(data.lengths) * n;
+    data.columns = *std::max_element(data.lengths.begin(), data.lengths.end()) * n;
     Episodes<Scalar>& to = data.episodes;
     if (to.inputs.cols() < data.columns) {
       to.set_zero(task_.inputs(), task_.outputs(), data.columns / n, n);

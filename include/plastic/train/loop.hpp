@@ -60,7 +60,7 @@ class TrainingLoop final : public ResumableRun {
   TrainingLoop(RunnableTrainer& trainer, std::span<TrainingCallback* const> callbacks)
       : trainer_(trainer), callbacks_(callbacks.begin(), callbacks.end()) {
     progress_.batches = trainer.batches();
-    if (std::ranges::count(callbacks_, nullptr) > 0) {
+    if (std::count(callbacks_.begin(), callbacks_.end(), nullptr) > 0) {
       reject("Trainer::run", "every callback", "there", "nullptr");
     }
     std::stable_partition(callbacks_.begin(), callbacks_.end(),
@@ -148,7 +148,8 @@ class TrainingLoop final : public ResumableRun {
   }
 
   bool stop_is_wanted() const {
-    return std::ranges::any_of(callbacks_, [](const auto* c) { return c->wants_stop(); });
+    return std::any_of(callbacks_.begin(), callbacks_.end(),
+                       [](const auto* c) { return c->wants_stop(); });
   }
 
   void tell(void (TrainingCallback::*what)(const Progress&), double train_loss) {
@@ -203,7 +204,7 @@ class TrainingLoop final : public ResumableRun {
       }
     }
     for (const auto& [name, value] : all) {
-      if (std::ranges::find(allow, name) != allow.end()) continue;
+      if (std::find(allow.begin(), allow.end(), name) != allow.end()) continue;
       if (const std::string got = text(there, name); got != text(here, name)) {
         reject("Checkpoint", "\"" + name + "\" in " + std::string(source),
                text(here, name) + ", as here, unless CheckpointOptions::allow names it", got);

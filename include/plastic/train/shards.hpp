@@ -69,7 +69,7 @@ class ShardPlan {
     }
     const auto length = [&](Index sample) { return lengths[static_cast<std::size_t>(sample)]; };
     const auto different = [&](Index sample) { return length(sample) != lengths.front(); };
-    if (lengths.empty() || std::ranges::none_of(order_, different)) {
+    if (lengths.empty() || std::none_of(order_.begin(), order_.end(), different)) {
       for (Index lane = 0, shard = 0; lane < lanes(); ++lane) {
         while (shard < (lane + 1) * count_ / lanes()) {
           lanes_[static_cast<std::size_t>(lane)].shards.push_back(shard++);
@@ -77,11 +77,12 @@ class ShardPlan {
       }
       return;
     }
-    std::ranges::sort(order_, [&](Index a, Index b) {
+    std::sort(order_.begin(), order_.end(), [&](Index a, Index b) {
       return length(a) != length(b) ? length(a) > length(b) : a < b;
     });
     for (Index shard = 0; shard < count_; ++shard) {
-      Lane& lane = *std::ranges::min_element(lanes_, {}, &Lane::load);
+      const auto less = [](const Lane& a, const Lane& b) { return a.load < b.load; };
+      Lane& lane = *std::min_element(lanes_.begin(), lanes_.end(), less);
       lane.load += length(samples(shard).front()) * static_cast<Index>(samples(shard).size());
       lane.shards.push_back(shard);
     }

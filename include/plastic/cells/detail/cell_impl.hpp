@@ -164,7 +164,8 @@ CellOutput<Var<Scalar>> PlasticCell<Dynamics, Rule, Scalar>::run_borrowed(
 template <class Dynamics, class Rule, class Scalar>
 Var<Scalar> PlasticCell<Dynamics, Rule, Scalar>::going_on(const Episode<Scalar>& episode,
                                                           std::span<const Index> lengths, Index t) {
-  if (std::ranges::none_of(lengths, [t](Index length) { return length <= t; })) return {};
+  const auto ended = [t](Index length) { return length <= t; };
+  if (std::none_of(lengths.begin(), lengths.end(), ended)) return {};
   return episode.tape->constant(Matrix<Scalar>::NullaryExpr(
       1, episode.samples,
       [&](Index, Index s) -> Scalar { return lengths[static_cast<std::size_t>(s)] > t ? 1 : 0; }));

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <algorithm>
+
 #include "plastic/kernels/fast_weights_adjoint.hpp"
 #include "plastic/synapse/detail/history.hpp"
 #include "plastic/tape/tape.hpp"
