@@ -4,7 +4,7 @@
 
 /// The library's version, for the preprocessor; CMake reads it here.
 #define PLASTIC_VERSION_MAJOR 0
-#define PLASTIC_VERSION_MINOR 1
+#define PLASTIC_VERSION_MINOR 2
 #define PLASTIC_VERSION_PATCH 0
 
 /// Recurrent networks whose weights have a slow part, learned by gradient descent, and a fast part,
@@ -12,6 +12,6 @@
 namespace plastic {
 
 /// The library's version, MAJOR.MINOR.PATCH.
-inline constexpr std::string_view version = "0.1.0";
+inline constexpr std::string_view version = "0.2.0";
 
 }  // namespace plastic
