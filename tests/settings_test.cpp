@@ -1,6 +1,5 @@
 #include "plastic/core/settings.hpp"
 
-#include <bit>
 #include <catch2/catch.hpp>
 #include <charconv>
 #include <cmath>
@@ -36,7 +35,7 @@ std::vector<Scalar> many_numbers() {
   Random random({.seed = 1}, 0, 0);
   for (int k = 0; k < 2000; ++k) {
     const std::uint64_t high = random.bits();
-    const auto any = std::bit_cast<Scalar>(static_cast<Bits>(high << 32 | random.bits()));
+    const auto any = Eigen::numext::bit_cast<Scalar>(static_cast<Bits>(high << 32 | random.bits()));
     if (std::isfinite(any)) all.push_back(any);
     all.push_back(static_cast<Scalar>(random.below(100000)) / 1000);
     all.push_back(static_cast<Scalar>(random.normal()));

@@ -18,8 +18,8 @@ enum class AlphaMode { random, uniform, neg_uniform, none };
 inline constexpr std::array<std::string_view, 4> alpha_mode_names = {"random", "uniform",
                                                                      "neg_uniform", "none"};
 
-/// Settings of a plastic cell; the defaults are the paper's. Sizes are at most 2^24; real numbers
-/// are in [0, 1e15], max_norm at least 1e-15.
+/// Settings of a plastic cell; the defaults are the paper's. Sizes are at most 2^24, or
+/// 2^13 where an Index has 32 bits; real numbers are in [0, 1e15], max_norm at least 1e-15.
 struct CellOptions {
   Index inputs = 1;         ///< numbers of an input
   Index hidden = 128;       ///< units of the hidden state
@@ -64,10 +64,11 @@ struct CellOptions {
     }
   }
 
-  /// Throws std::invalid_argument naming `name` unless the size is in least .. 2^24. The bound
-  /// keeps every product of sizes inside an Index.
+  /// Throws std::invalid_argument naming `name` unless the size is in least .. 2^24, or 2^13 where
+  /// an Index has 32 bits. The bound keeps every product of sizes inside an Index.
   static void check_size(std::string_view name, Index size, Index least) {
-    detail::check_between("CellOptions", name, size, least, Index{1} << 24);
+    constexpr int bits = sizeof(Index) > 4 ? 24 : 13;
+    detail::check_between("CellOptions", name, size, least, Index{1} << bits);
   }
 };
 

@@ -4,7 +4,6 @@
 #include <array>
 #include <cmath>
 #include <cstdint>
-#include <limits>
 #include <string>
 #include <utility>
 #include <vector>
@@ -117,8 +116,7 @@ inline ImageSet make_glyphs(const GlyphOptions& options) {
   detail::check_between(here, "classes", options.classes, 1, 1 << 20);
   detail::check_between(here, "images_per_class", options.images_per_class, 1, 1 << 20);
   detail::check_between(here, "size", options.size, 8, 1 << 12);
-  // An Index may have 32 bits only.
-  constexpr int bits = std::numeric_limits<Index>::digits > 40 ? 40 : 30;
+  constexpr int bits = sizeof(Index) > 4 ? 40 : 30;
   detail::check_between(here, "first_class", options.first_class, 0, Index{1} << bits);
   detail::check_range(here, "stroke_noise", options.stroke_noise, 0, 1);
   detail::check_range(here, "rotation", options.rotation, 0, 90);

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <bit>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -69,8 +68,9 @@ inline std::string fingerprint(const ImageSet& set) {
   add(static_cast<std::uint64_t>(set.shape.height));
   add(static_cast<std::uint64_t>(set.shape.width));
   for (const ImageClass& c : set.classes) add(static_cast<std::uint64_t>(c.count));
-  for (const double mean : set.normalisation.mean) add(std::bit_cast<std::uint64_t>(mean));
-  for (const double d : set.normalisation.deviation) add(std::bit_cast<std::uint64_t>(d));
+  for (const double mean : set.normalisation.mean)
+    add(Eigen::numext::bit_cast<std::uint64_t>(mean));
+  for (const double d : set.normalisation.deviation) add(Eigen::numext::bit_cast<std::uint64_t>(d));
   std::size_t i = 0;
   for (; i + 8 <= set.pixels.size(); i += 8) {
     std::uint64_t word = 0;

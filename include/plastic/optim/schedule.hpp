@@ -1,7 +1,6 @@
 #pragma once
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
 #include <cstdint>
 #include <functional>
@@ -59,7 +58,7 @@ class Schedule {
     for (Index k = 0; k < places; ++k) {
       const auto at = static_cast<double>(k) * static_cast<double>(batches);
       const double rate = (*this)(static_cast<Index>(at / static_cast<double>(places)), batches);
-      hash = (hash ^ std::bit_cast<std::uint64_t>(rate)) * 1099511628211u;
+      hash = (hash ^ Eigen::numext::bit_cast<std::uint64_t>(rate)) * 1099511628211u;
     }
     return detail::number_text((*this)(0, batches)) + " to " +
            detail::number_text((*this)(batches - 1, batches)) + ", fingerprint " +

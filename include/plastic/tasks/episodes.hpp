@@ -113,7 +113,7 @@ inline void check_samples(std::string_view function, Index first, Index samples)
   constexpr std::int64_t limit = std::int64_t{1} << 32;
   check_positive(function, "samples", samples);
   check_not_negative(function, "first", first);
-  if (samples > limit || first > limit - samples) {
+  if (std::int64_t{first} > limit - samples) {
     reject(function, "first", "at most 2^32 - samples", first);
   }
 }
