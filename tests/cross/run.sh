@@ -41,7 +41,7 @@ describe() {
     wasm)
       packages+=(emscripten nodejs)
       compiler=em++ system=Generic suffix=.js emulator=(node) flags=-fexceptions
-      linking='-fexceptions -sALLOW_MEMORY_GROWTH -sNODERAWFS -sEXIT_RUNTIME'
+      linking='-fexceptions -sALLOW_MEMORY_GROWTH -sNODERAWFS -sEXIT_RUNTIME -sWASM_ASYNC_COMPILATION=0'
       without=('~[threads]' '~[limits]')
       ;;
     windows)
@@ -85,7 +85,7 @@ fi
 mkdir -p "$out/include"
 ln -sfn /usr/include/eigen3/Eigen "$out/include/Eigen"
 for library in catch2 nlohmann Random123; do ln -sfn "/usr/include/$library" "$out/include/$library"; done
-export WINEPREFIX=$out/wine WINEDEBUG=-all EM_CACHE=$out/emscripten
+export WINEPREFIX=$out/wine WINEDEBUG=-all
 
 failed=()
 rows=()
