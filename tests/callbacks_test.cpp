@@ -70,7 +70,7 @@ TEST_CASE("In the CSV log what is not a number has no sign", "[train]") {
 TEST_CASE("The CSV log replaces an existing file with its first row and not before", "[train]") {
   const Folder folder;
   const fs::path path = folder / "log.csv";
-  std::ofstream(path) << "the run before\n";
+  write_plainly(path, "the run before\n");
   CsvLog log(path);
   CHECK(content(path) == "the run before\n");
   log.on_batch(at(1, 0.1, 3));
@@ -125,7 +125,7 @@ TEST_CASE("A folder that is missing is reported with the first row", "[train]") 
   const Folder folder;
   CsvLog log(folder / "missing/log.csv");
   CHECK_THROWS_WITH(log.on_validation(at(10, 1, 2, 3)),
-                    naming("missing/log.csv") && naming("No such file"));
+                    naming((fs::path("missing") / "log.csv").string()) && naming("No such file"));
 }
 
 TEST_CASE("Two logs of one name do not get into each other's way", "[train]") {
@@ -141,7 +141,9 @@ TEST_CASE("Two logs of one name do not get into each other's way", "[train]") {
 TEST_CASE("The CSV log takes no folder, no device and no empty name", "[train]") {
   const Folder folder;
   CHECK_THROWS_AS(CsvLog(folder / ""), std::invalid_argument);
+#ifndef _WIN32
   CHECK_THROWS_AS(CsvLog("/dev/null"), std::invalid_argument);
+#endif
   CHECK_THROWS_AS(CsvLog(""), std::invalid_argument);
 }
 

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <array>
 #include <catch2/catch.hpp>
 #include <cmath>
@@ -196,7 +197,7 @@ TEMPLATE_TEST_CASE("The update and its product agree with naive loops at all siz
             CHECK((to.intact() && y.intact() && data.v.intact()));
             Index changed = 0;
             for (Index i = 0; i < rows; ++i) {
-              const bool silent = std::ranges::find(chosen, i) == chosen.end();
+              const bool silent = std::find(chosen.begin(), chosen.end(), i) == chosen.end();
               for (Index k = i * cols; k < (i + 1) * cols; ++k) {
                 if (!in_place) changed += data.v[k] != before.v[k];
                 if (silent) changed += to[k] != to_before[k];
@@ -323,7 +324,7 @@ TEMPLATE_TEST_CASE("The adjoint of the update agrees with naive loops at all siz
             std::vector<Total> input_total = totals(input0, over_rows ? rows : cols);
             Index touched = 0;
             for (Index i = 0; i < rows; ++i) {
-              const bool silent = std::ranges::find(chosen, i) == chosen.end();
+              const bool silent = std::find(chosen.begin(), chosen.end(), i) == chosen.end();
               for (Index j = 0; j < cols; ++j) {
                 const Index at = i * cols + j;
                 if (silent) {

@@ -12,7 +12,7 @@ read -ra tests <<<"${TESTS:-settings random optim kernels tasks callbacks losses
 
 # describe TARGET: packages, compiler, flags, linking, suffix of programs, emulator, tests to leave out
 describe() {
-  packages=(cmake ninja-build libeigen3-dev catch2 nlohmann-json3-dev librandom123-dev)
+  packages=(cmake ninja-build libeigen3-dev catch2 nlohmann-json3-dev)
   flags=-DPLASTIC_TEST_STATIC linking=-static suffix='' emulator=() without=() system=Linux
   case $1 in
     aarch64)
@@ -84,7 +84,7 @@ if [[ ! -f /usr/include/catch2/catch.hpp ]]; then
 fi
 mkdir -p "$out/include"
 ln -sfn /usr/include/eigen3/Eigen "$out/include/Eigen"
-for library in catch2 nlohmann Random123; do ln -sfn "/usr/include/$library" "$out/include/$library"; done
+for library in catch2 nlohmann; do ln -sfn "/usr/include/$library" "$out/include/$library"; done
 export WINEPREFIX=$out/wine WINEDEBUG=-all
 
 failed=()
