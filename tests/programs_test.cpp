@@ -960,6 +960,17 @@ TEST_CASE("Each folder of the library includes only folders that stand above it 
   }
 }
 
+TEST_CASE("No header needs what the older of clang's standard libraries lack", "[programs]") {
+  const fs::path root = fs::path(PLASTIC_TEST_DATA).parent_path().parent_path();
+  for (const auto& entry : fs::recursive_directory_iterator(root / "include/plastic")) {
+    if (!entry.is_regular_file()) continue;
+    INFO(entry.path());
+    const std::string text = content(entry.path());
+    CHECK_FALSE(mentions(text, "std::ranges::"));
+    CHECK_FALSE(mentions(text, "std::bit_cast"));
+  }
+}
+
 TEST_CASE("Every block of code in the documents is part of a file that is tested", "[programs]") {
   const fs::path root = fs::path(PLASTIC_TEST_DATA).parent_path().parent_path();
   std::vector<fs::path> documents{root / "README.md"};

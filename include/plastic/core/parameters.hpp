@@ -105,7 +105,9 @@ class Parameters {
 
  private:
   Index position(std::string_view name) const {
-    const auto found = std::ranges::find(blocks_, name, &ParameterBlock::name);
+    const auto found =
+        std::find_if(blocks_.begin(), blocks_.end(),
+                     [&](const ParameterBlock& block) { return block.name == name; });
     return found == blocks_.end() ? -1 : found - blocks_.begin();
   }
 

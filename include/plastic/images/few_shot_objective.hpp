@@ -208,7 +208,8 @@ class FewShotObjective {
       const auto bytes = static_cast<std::size_t>(kept.size()) * sizeof(Scalar);
       return now->size() == kept.size() && std::memcmp(now->data(), kept.data(), bytes) == 0;
     };
-    return !std::ranges::equal(encoder_, kept_encoder_, same);
+    return !std::equal(encoder_.begin(), encoder_.end(), kept_encoder_.begin(), kept_encoder_.end(),
+                       same);
   }
 
   void encode_all(int threads) {

@@ -79,8 +79,10 @@ class Evaluation {
   std::span<const Measure> measures() const { return std::span(measures_).first(size_); }
   /// The measure called `name`. Throws std::invalid_argument if there is none.
   const Measure& measure(std::string_view name) const {
-    const auto found = std::ranges::find(measures(), name, &Measure::name);
-    if (found != measures().end()) return *found;
+    const auto all = measures();
+    const auto found =
+        std::find_if(all.begin(), all.end(), [&](const Measure& one) { return one.name == name; });
+    if (found != all.end()) return *found;
     detail::reject("Evaluation::measure", "name", "that of a measure of the objective", name);
   }
 
