@@ -60,10 +60,10 @@ compile_and_run() {
   local folder=$out/$1
   cmake -S "$root/tests/cross" -B "$folder" -G Ninja -DCMAKE_SYSTEM_NAME=$system \
     -DCMAKE_CXX_COMPILER=$compiler -DCMAKE_CXX_FLAGS="$flags" -DCMAKE_EXE_LINKER_FLAGS="$linking" \
-    -DCMAKE_EXECUTABLE_SUFFIX=$suffix -DPLASTIC_CROSS_INCLUDE="$out/include" \
+    -DPLASTIC_CROSS_SUFFIX=$suffix -DPLASTIC_CROSS_INCLUDE="$out/include" \
     -DPLASTIC_CROSS_TESTS="$(IFS=';' && echo "${tests[*]}")" >"$folder.log" 2>&1 || return
   cmake --build "$folder" -j "${JOBS:-$(nproc)}" >>"$folder.log" 2>&1 || return
-  (cd "$folder" && "${emulator[@]}" "./cross_tests$suffix" "${without[@]}") >"$folder.run.log" 2>&1
+  (cd "$folder" && "${emulator[@]}" "./cross_tests$suffix" --use-colour no "${without[@]}") >"$folder.run.log" 2>&1
 }
 
 if [[ ${1:-} == --packages ]]; then
@@ -94,10 +94,11 @@ for target in "$@"; do
   echo "$target" >&2
   begin=$SECONDS
   rm -f "$out/$target.run.log"
+  result=
   if compile_and_run "$target"; then
     result=$(sed -n 's/^All tests passed (.* in \([0-9]*\) test cases.*/\1/p' "$out/$target.run.log")
-  else
-    result=
+  fi
+  if [[ -z $result ]]; then
     failed+=("$target")
     tail -n 40 "$(ls "$out/$target.run.log" 2>/dev/null || echo "$out/$target.log")" >&2
   fi
