@@ -102,7 +102,7 @@ for target in "$@"; do
     failed+=("$target")
     tail -n 40 "$(ls "$out/$target.run.log" 2>/dev/null || echo "$out/$target.log")" >&2
   fi
-  rows+=("$(printf '%-8s %-54s %6s %8s' "$target" "$($compiler --version | head -n 1 | cut -c -54)" \
+  rows+=("$(printf '%-8s %-54s %6s %8s' "$target" "$($compiler --version | sed -n 1p | cut -c -54)" \
     "${result:-failed}" "$((SECONDS - begin))")")
 done
 printf '%-8s %-54s %6s %8s\n' target compiler passed seconds
