@@ -202,7 +202,7 @@ TensorFile parse_tensor_file(std::uint64_t size, Read&& read) {
       read(file.tensors.try_emplace(entry.name, dtype, entry.shape).first->second.bytes());
     } else {
       OtherTensor& other = file.others[entry.name] = {entry.dtype, entry.shape, {}};
-      other.bytes.resize(entry.end - entry.begin);
+      other.bytes.resize(static_cast<std::size_t>(entry.end - entry.begin));
       read(std::span(other.bytes));
     }
   }
@@ -236,7 +236,7 @@ inline std::string tensor_file_bytes(const std::string& function, const TensorFi
     parts.push_back({width, name, other.dtype, other.shape, other.bytes});
   }
   // Every value at a multiple of its size.
-  std::ranges::sort(parts, [](const Part& a, const Part& b) {
+  std::sort(parts.begin(), parts.end(), [](const Part& a, const Part& b) {
     return a.width != b.width ? a.width > b.width : a.name < b.name;
   });
   nlohmann::json header = nlohmann::json::object();

@@ -118,7 +118,7 @@ Cell from_state_dict(const TensorFile& file, const CellOptions& options) {
                              : prefix == "rnn.i_fc" ? "rnn.weight_ih"
                                                     : prefix + ".weight";
     std::vector<Index> shape{layer.inputs, layer.outputs};
-    if (of_torch) std::ranges::reverse(shape);
+    if (of_torch) std::reverse(shape.begin(), shape.end());
     file.tensor(name).expect_shape(name, shape);
   }
   Cell cell(options);
