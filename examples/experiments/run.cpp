@@ -146,8 +146,6 @@ void train_cell(const RunSettings& settings, const fs::path& folder, int threads
 
 }  // namespace
 
-bool is_finished(const fs::path& folder) { return fs::exists(folder / "test.csv"); }
-
 void train(const RunSettings& settings, const fs::path& folder, int threads,
            const Observers& observers) {
   fs::create_directories(folder);

@@ -22,7 +22,9 @@ namespace experiments {
 /// encoder.safetensors if its encoder was trained before, and instead of those three episode.svg,
 /// a few test episodes with the network's answers. A run that has failed holds failed.txt, which
 /// says why, until it is tried again.
-bool is_finished(const std::filesystem::path& folder);
+inline bool is_finished(const std::filesystem::path& folder) {
+  return std::filesystem::exists(folder / "test.csv");
+}
 
 /// Who hears how a run proceeds.
 struct Observers {

@@ -1,0 +1,30 @@
+#include "plastic/image_files/image_file.hpp"
+
+#include "input_files.hpp"
+#include "readers.hpp"
+
+namespace plastic::fuzz {
+namespace {
+
+void read(Bytes bytes) {
+  const MemoryFile memory(bytes);
+  const detail::ImageFile file(memory.path());
+  const ImageShape& shape = file.shape;
+  expect((shape.channels == 1 || shape.channels == 3) && shape.height > 0 && shape.width > 0,
+         "an image has pixels");
+  // What a large image takes is its right.
+  if (shape.pixels() > Index{1} << 20) return;
+  for (const Index channels : {shape.channels, Index{3}}) {
+    std::vector<std::uint8_t> pixels(static_cast<std::size_t>(channels * shape.pixels()));
+    file.decode(memory.path(), channels, pixels.data());
+  }
+}
+
+// The seeds are files, in tests/data/fuzz.
+std::vector<std::string> seeds() { return {}; }
+
+}  // namespace
+
+const Reader image_file{"image_file", read, seeds};
+
+}  // namespace plastic::fuzz
