@@ -50,9 +50,11 @@ class Schedule {
   }
 
   /// What tells it from others: first and last rate and a fingerprint of all (FNV-1a) in a run of
-  /// so many batches; of more than 2^20 batches, of as many places. Empty for an empty one.
+  /// so many batches; of more than 2^20 batches, of as many places. Empty for an empty one. Throws
+  /// std::invalid_argument if `batches` is not positive, and as the call does.
   std::string rates(Index batches) const {
     if (empty()) return {};
+    detail::check_positive("Schedule::rates", "batches", batches);
     const Index places = std::min(batches, Index{1} << 20);
     std::uint64_t hash = 14695981039346656037u;
     for (Index k = 0; k < places; ++k) {
