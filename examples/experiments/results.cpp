@@ -139,10 +139,16 @@ bool is_experiment(const Json& json) {
     return object.is_object() && object.contains(name) && object.at(name).is_string();
   };
   if (!has_text(json, "name") || !has_text(json, "title") || !json.contains("runs")) return false;
+  // Json copies, compares and writes values inside values by recursion, which must not be deep.
+  const auto is_flat = [](const Json& object) {
+    return std::all_of(object.begin(), object.end(),
+                       [](const Json& value) { return value.is_primitive(); });
+  };
   const Json& runs = json.at("runs");
   return runs.is_array() && std::all_of(runs.begin(), runs.end(), [&](const Json& run) {
-           return has_text(run, "folder") && run.contains("settings") &&
-                  run.at("settings").is_object() && run.at("settings").contains("batches") &&
+           return has_text(run, "folder") && run.size() == 2 && run.contains("settings") &&
+                  run.at("settings").is_object() && is_flat(run.at("settings")) &&
+                  run.at("settings").contains("batches") &&
                   run.at("settings").at("batches").is_number();
          });
 }
