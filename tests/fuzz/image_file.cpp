@@ -1,14 +1,13 @@
 #include "plastic/image_files/image_file.hpp"
 
-#include "input_files.hpp"
 #include "readers.hpp"
 
 namespace plastic::fuzz {
 namespace {
 
 void read(Bytes bytes) {
-  const MemoryFile memory(bytes);
-  const detail::ImageFile file(memory.path());
+  const auto* const first = reinterpret_cast<const std::uint8_t*>(bytes.data());
+  const detail::ImageFile file("image", {first, first + bytes.size()});
   const ImageShape& shape = file.shape;
   expect((shape.channels == 1 || shape.channels == 3) && shape.height > 0 && shape.width > 0,
          "an image has pixels");
@@ -16,7 +15,7 @@ void read(Bytes bytes) {
   if (shape.pixels() > Index{1} << 20) return;
   for (const Index channels : {shape.channels, Index{3}}) {
     std::vector<std::uint8_t> pixels(static_cast<std::size_t>(channels * shape.pixels()));
-    file.decode(memory.path(), channels, pixels.data());
+    file.decode("image", channels, pixels.data());
   }
 }
 

@@ -13,6 +13,13 @@ void read(Bytes bytes) {
   const TensorFile again = parse_safetensors(bytes_of(written));
   expect(again.metadata == file.metadata, "texts come back");
   expect(again.tensors.size() == file.tensors.size(), "all tensors come back");
+  expect(again.others.size() == file.others.size(), "all tensors of other types come back");
+  for (const auto& [name, tensor] : file.others) {
+    const OtherTensor& other = again.others.at(name);
+    expect(
+        other.dtype == tensor.dtype && other.shape == tensor.shape && other.bytes == tensor.bytes,
+        "bytes of other types come back");
+  }
   for (const auto& [name, tensor] : file.tensors) {
     const Tensor& other = again.tensor(name);
     other.expect_shape(name, tensor.shape());
