@@ -51,8 +51,8 @@ TEST_CASE("A list of runs with values deep inside values is refused", "[fuzz]") 
   // More levels than a stack has, and than an input should have bytes.
   const std::string begin = R"({"name": "", "title": "", "runs": [{"folder": "", "settings": )";
   const std::string open(200000, '['), close(200000, ']');
-  for (const std::string run : {R"({"batches": 1, "x": )" + open + close + "}}",
-                                R"({"batches": 1}, "x": )" + open + close + "}"}) {
+  for (const std::string& run : {R"({"batches": 1, "x": )" + open + close + "}}",
+                                 R"({"batches": 1}, "x": )" + open + close + "}"}) {
     CHECK_THROWS_AS(experiment.read(bytes_of(begin + run + "]}")), std::runtime_error);
   }
 }
