@@ -159,9 +159,9 @@ struct OtherTensor {
 
 /// What a safetensors file holds: named tensors, and texts that describe them.
 struct TensorFile {
-  Settings metadata;                          ///< texts by name: __metadata__ in the file
-  std::map<std::string, Tensor> tensors;      ///< by name
-  std::map<std::string, OtherTensor> others;  ///< by name, those of all other types
+  Settings metadata = {};                          ///< texts by name: __metadata__ in the file
+  std::map<std::string, Tensor> tensors = {};      ///< by name
+  std::map<std::string, OtherTensor> others = {};  ///< by name, those of all other types
 
   /// Throws std::invalid_argument if there is no tensor of that name, or it has another type than
   /// F32 and F64.
