@@ -459,7 +459,7 @@ TEST_CASE("Cue-reward ends with an error where its files cannot be written", "[p
   }
   write_plainly(folder / "disk/fill", std::string(52'000, 'x'));
   stops(folder / "disk", {"best.safetensors", "No space left on device"});
-  CHECK(names_in(folder / "disk") == std::vector<std::string>{"fill"});
+  CHECK(names_in(folder / "disk") == std::vector<std::string>{".lock", "fill"});
 }
 
 TEST_CASE("A run that fails at once leaves the files of the run before", "[programs]") {
@@ -543,10 +543,10 @@ TEST_CASE("A short training writes its progress, test loss, best network and plo
   CHECK(file.tensor("input").shape() == std::vector<Index>{8, 20, 16});
   CHECK(file.tensor("target").shape() == std::vector<Index>{8, 20, 1});
 
-  std::vector<std::string> expected{"best.safetensors", "progress.csv", "test.csv"};
+  std::vector<std::string> expected{".lock", "best.safetensors", "progress.csv", "test.csv"};
   const std::string curve = content(folder / "new/out/learning_curve.svg");
   if (std::system("command -v gnuplot >/dev/null 2>&1") == 0) {
-    expected.insert(expected.begin() + 1, "learning_curve.svg");
+    expected.insert(expected.begin() + 2, "learning_curve.svg");
     CHECK(mentions(curve, "<svg"));
     CHECK(mentions(curve, "</svg>"));
     CHECK(mentions(curve, "validation"));

@@ -9,6 +9,7 @@
 #include <fstream>
 #include <iomanip>
 #include <iostream>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -135,8 +136,8 @@ int run(const Options& options) {
 
 int report(const Options& options) {
   const fs::path folder = options.out / find_experiment(options.name).name;
-  if (!fs::exists(folder)) throw std::runtime_error(folder.string() + ": nothing has been run");
-  const FolderLock lock(folder, FolderLock::Busy::wait);
+  std::optional<FolderLock> lock;
+  if (fs::exists(folder)) lock.emplace(folder, FolderLock::Busy::wait);
   std::cout << write_report(folder) << "\nReport:  " << (folder / "report.html").string()
             << "\nTables:  " << (folder / "results.md").string() << " "
             << (folder / "results.csv").string() << "\n";
