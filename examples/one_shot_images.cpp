@@ -40,9 +40,9 @@ void run(const RunSettings& settings, const fs::path& out, int threads) {
   std::cout << std::fixed << std::setprecision(1) << "\nOn classes never seen, " << settings.way
             << "-way " << settings.shot
             << "-shot (guessing: " << 100.0 / static_cast<double>(settings.way) << "%):\n"
-            << "  first query right     " << 100 * value("first_query_share") << "% +- "
+            << "  first query right     " << 100 * value("first_query_accuracy") << "% +- "
             << 100 * value("first_query_half_width") << "\n"
-            << "  all queries right     " << 100 * value("query_share") << "%\n"
+            << "  all queries right     " << 100 * value("query_accuracy") << "%\n"
             << "  nearest support image " << 100 * value("encoder_alone")
             << "%, by the features that the encoder had at first, without a plastic network\n"
             << "Picture:  " << (out / "episode.svg").string() << "\n"

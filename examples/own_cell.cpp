@@ -27,7 +27,7 @@ struct Gru {
   }
 
   template <class Scalar>
-  static Var<Scalar> advance(plastic::Step<Scalar>& step, const Var<Scalar>& x) {
+  static Var<Scalar> advance(plastic::CellStep<Scalar>& step, const Var<Scalar>& x) {
     const Var<Scalar> h = step.state(0);
     const Var<Scalar> from_h = step.layer(h_fc, h), from_x = step.layer(i_fc, x);
     const Index size = h.rows();

@@ -18,7 +18,7 @@ struct Swish {
 
   // dy times the derivative s + y (1 - s), s = 1 / (1 + exp(-x)). The same formula is evaluated in
   // a sweep and recorded by Tape::gradient.
-  auto adjoint(plastic::At<0>, const auto& dy, const auto& y, const auto& x) const {
+  auto adjoint(plastic::Argument<0>, const auto& dy, const auto& y, const auto& x) const {
     return dy * ((1 + y * exp(-x)) / (1 + exp(-x)));
   }
 };

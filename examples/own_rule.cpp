@@ -16,7 +16,7 @@ struct Oja {
   static constexpr bool plastic = true;
 
   template <class Scalar>
-  static void propose(plastic::StepView<Scalar>& step) {
+  static void propose(plastic::RuleStep<Scalar>& step) {
     for (std::size_t l = 0; l < step.connections.size(); ++l) {
       plastic::Connection<Scalar>& layer = step.connections[l];
       const plastic::Var<Scalar> y = layer.pre_activation;

@@ -21,7 +21,7 @@ struct AntiHebbian {
   static constexpr std::string_view name = "anti_hebbian";
   static constexpr bool plastic = true;
   template <class Scalar>
-  static void propose(StepView<Scalar>& step) {
+  static void propose(RuleStep<Scalar>& step) {
     for (Connection<Scalar>& layer : step.connections) {
       layer.change = {layer.input, -layer.activity, 1};
     }
@@ -33,7 +33,7 @@ struct Explaining {
   static constexpr std::string_view name = "explaining";
   static constexpr bool plastic = true;
   template <class Scalar>
-  static void propose(StepView<Scalar>& step) {
+  static void propose(RuleStep<Scalar>& step) {
     for (std::size_t l = 0; l < step.connections.size(); ++l) {
       Connection<Scalar>& layer = step.connections[l];
       const Var<Scalar> y = layer.pre_activation;
@@ -46,7 +46,7 @@ struct Explaining {
 struct Forgetful : AntiHebbian {
   static constexpr std::string_view name = "forgetful";
   template <class Scalar>
-  static void propose(StepView<Scalar>& step) {
+  static void propose(RuleStep<Scalar>& step) {
     step.connections[0].change = {step.connections[0].input, step.connections[0].activity, 0};
   }
 };
@@ -60,7 +60,7 @@ struct Mistaken {
     return {{"x", o.inputs, o.hidden, 1}, {"h", o.hidden, o.hidden, 1}};
   }
   template <class Scalar>
-  static Var<Scalar> advance(Step<Scalar>& step, const Var<Scalar>& x) {
+  static Var<Scalar> advance(CellStep<Scalar>& step, const Var<Scalar>& x) {
     Var<Scalar> h = step.layer(0, x);
     if (mistake != 0) h = h + step.layer(mistake == 5 ? 7 : 1, step.state(0));
     step.activity(0, h);
@@ -81,7 +81,7 @@ struct Leaky {
     return {{"x", o.inputs, o.hidden, 1}, {"h", o.hidden, o.hidden, 1}};
   }
   template <class Scalar>
-  static Var<Scalar> advance(Step<Scalar>& step, const Var<Scalar>& x) {
+  static Var<Scalar> advance(CellStep<Scalar>& step, const Var<Scalar>& x) {
     const Var<Scalar> drive = tanh(step.layer(0, x) + step.layer(1, step.state(0)));
     step.activity(0, drive);
     step.activity(1, drive);
@@ -633,12 +633,12 @@ TEST_CASE("a rule or a cell of one's own hears what it has forgotten", "[cells]"
         "mistaken: what advance returns must be 5 x 2, got 4 x 2");
   CHECK(mistake_of<Mistaken<4>, None>() == "mistaken: the hidden state must be 5 x 2, got 3 x 2");
   CHECK(mistake_of<Mistaken<5>, None>() ==
-        "Step::layer: l must be below the number of the cell's layers, got 7");
-  CHECK(mistake_of<Mistaken<6>, None>() == "Step::activity: l must be below 8, got 9");
+        "CellStep::layer: l must be below the number of the cell's layers, got 7");
+  CHECK(mistake_of<Mistaken<6>, None>() == "CellStep::activity: l must be below 8, got 9");
   CHECK(mistake_of<Mistaken<7>, None>() ==
-        "Step::set_state: k must be below the number of the cell's states, got 3");
+        "CellStep::set_state: k must be below the number of the cell's states, got 3");
   CHECK(mistake_of<Mistaken<8>, None>() ==
-        "Step::state: k must be below the number of the cell's states, got 2");
+        "CellStep::state: k must be below the number of the cell's states, got 2");
 }
 
 TEST_CASE("wrong shapes and foreign states are refused with what was expected", "[cells]") {

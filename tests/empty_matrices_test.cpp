@@ -53,7 +53,7 @@ std::vector<Operation<Scalar>> operations() {
       {"relu", [](const V& x) { return relu(x); }, same},
       {"leaky_relu", [](const V& x) { return leaky_relu(x, 0.1); }, same},
       {"step", [](const V& x) { return step(x); }, same},
-      {"inside", [](const V& x) { return inside(x, 0, 1); }, same},
+      {"is_between", [](const V& x) { return is_between(x, 0, 1); }, same},
       {"abs", [](const V& x) { return abs(x); }, same},
       {"pow", [](const V& x) { return pow(x, 3); }, same},
       {"clamp", [](const V& x) { return clamp(x, 0, 1); }, same},

@@ -314,7 +314,7 @@ TEST_CASE("A report names the file that is damaged", "[experiments]") {
     check_refusal("experiments", report, {file});
     write_plainly(damaged / file, whole);
   };
-  check_damage("test.csv", "test_loss,query_loss,query_share\n");
+  check_damage("test.csv", "test_loss,query_loss,query_accuracy\n");
   check_damage("test.csv", "test_loss,query_loss\n0.5,0.5\n");
   check_damage("eta.csv", "step,mean,sd\n0,0.1\n");
   check_damage("progress.csv", csv_header + "\n2,0.5,0.5,x\n");

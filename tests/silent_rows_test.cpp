@@ -34,7 +34,9 @@ struct OwnRelu {
   auto value(const X& x) const {
     return x.cwiseMax(typename X::Scalar(0));
   }
-  auto adjoint(At<0>, const auto& dy, const auto&, const auto& x) const { return dy * positive(x); }
+  auto adjoint(Argument<0>, const auto& dy, const auto&, const auto& x) const {
+    return dy * positive(x);
+  }
 };
 
 template <bool Silent, class Scalar>
@@ -134,7 +136,7 @@ struct OwnRnn {
   static Index features(const CellOptions& o) { return o.hidden; }
   static std::vector<LayerShape> layers(const CellOptions& o) { return Rnn::layers(o); }
   template <class Scalar>
-  static Var<Scalar> advance(Step<Scalar>& step, const Var<Scalar>& x) {
+  static Var<Scalar> advance(CellStep<Scalar>& step, const Var<Scalar>& x) {
     const Var<Scalar> e = activation<Silent>(step.layer(Rnn::in_fc, x));
     step.activity(Rnn::in_fc, e);
     const Var<Scalar> h =
@@ -152,7 +154,7 @@ struct OwnLstm {
   static Index features(const CellOptions& o) { return o.hidden; }
   static std::vector<LayerShape> layers(const CellOptions& o) { return Lstm::layers(o); }
   template <class Scalar>
-  static Var<Scalar> advance(Step<Scalar>& step, const Var<Scalar>& x) {
+  static Var<Scalar> advance(CellStep<Scalar>& step, const Var<Scalar>& x) {
     const Var<Scalar> e = activation<Silent>(step.layer(Lstm::in_fc, x));
     step.activity(Lstm::in_fc, e);
     return detail::lstm_step(step, Lstm::h_fc, Lstm::i_fc, e);

@@ -1056,8 +1056,8 @@ TEST_CASE("An empty synapse says that it is one", "[synapse]") {
   CHECK(rejection([&] { synapse.write({}, {}, {}); }) == "Synapse::write: " + empty);
   CHECK(rejection([&] { synapse.version(); }) == "Synapse: " + empty);
   CHECK(rejection([&] { synapse.slow_weights(); }) == "Synapse: " + empty);
-  CHECK(rejection([&] { synapse.follow_slow_weights(); }) ==
-        "Synapse::follow_slow_weights: " + empty);
+  CHECK(rejection([&] { synapse.refresh_slow_weights(); }) ==
+        "Synapse::refresh_slow_weights: " + empty);
   CHECK(rejection([&] { synapse.fast_weight(0); }) == "Synapse::fast_weight: " + empty);
 }
 

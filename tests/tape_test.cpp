@@ -61,7 +61,7 @@ std::vector<Unary<S>> unary_operations() {
       {"leaky_relu", [](const V& x) { return leaky_relu(x, 0.25); },
        [](double x) { return x > 0 ? x : 0.25 * x; }},
       {"step", [](const V& x) { return step(x); }, [](double x) { return x > 0 ? 1. : 0.; }},
-      {"inside", [](const V& x) { return inside(x, -1, 0.5); },
+      {"is_between", [](const V& x) { return is_between(x, -1, 0.5); },
        [](double x) { return x >= -1 && x <= 0.5 ? 1. : 0.; }},
       {"abs", [](const V& x) { return abs(x); }, [](double x) { return std::abs(x); }},
       {"clamp", [](const V& x) { return clamp(x, -1, 0.5); },
@@ -124,7 +124,9 @@ struct WrongSquare {
   [[maybe_unused]] static constexpr std::string_view name = "wrong_square";
   static constexpr bool elementwise = true;
   auto value(const auto& x) const { return x * x; }
-  auto adjoint(At<0>, const auto& dy, const auto&, const auto& x) const { return dy * x * 2.002; }
+  auto adjoint(Argument<0>, const auto& dy, const auto&, const auto& x) const {
+    return dy * x * 2.002;
+  }
 };
 
 /// Right once, but the second derivative is lost.
@@ -132,7 +134,7 @@ struct FlatSquare {
   [[maybe_unused]] static constexpr std::string_view name = "flat_square";
   static constexpr bool elementwise = true;
   auto value(const auto& x) const { return x * x; }
-  auto adjoint(At<0>, const auto& dy, const auto&, const auto& x) const {
+  auto adjoint(Argument<0>, const auto& dy, const auto&, const auto& x) const {
     if constexpr (requires { x.tape(); }) {
       return dy * x.tape().constant(2 * x.value());
     } else {
@@ -651,7 +653,7 @@ TEMPLATE_TEST_CASE("What is not a number stays so in every operation that is no 
       Matrix<TestType>::Constant(1, columns, std::numeric_limits<TestType>::quiet_NaN()));
   for (const auto& operation : unary_operations<TestType>()) {
     const std::string name = operation.name;
-    if (name == "step" || name == "inside") continue;
+    if (name == "step" || name == "is_between") continue;
     INFO(name);
     CHECK(operation.record(x).value().array().isNaN().all());
   }
@@ -675,9 +677,10 @@ TEMPLATE_TEST_CASE("Kinks have the derivatives that the documentation names", "[
   check([](auto x) { return clamp(x, -1, 2); }, {-1.5, -1, 0, 2, 2.5}, {0, 1, 1, 1, 0});
   check([](auto x) { return clamp(x, 1, 1); }, {0.5, 1, 1.5}, {0, 1, 0});
   check([](auto x) { return step(x); }, {-1, 0, 1}, {0, 0, 0});
-  check([](auto x) { return inside(x, TestType(-1), TestType(1)); }, {-2, -1, 0, 1}, {0, 0, 0, 0});
+  check([](auto x) { return is_between(x, TestType(-1), TestType(1)); }, {-2, -1, 0, 1},
+        {0, 0, 0, 0});
   CHECK(step(row(tape, {-1, -0.0, 0, 1})).value() == row(tape, {0, 0, 0, 1}).value());
-  CHECK(inside(row(tape, {-2, -1, 1, 1.5}), TestType(-1), TestType(1)).value() ==
+  CHECK(is_between(row(tape, {-2, -1, 1, 1.5}), TestType(-1), TestType(1)).value() ==
         row(tape, {0, 1, 1, 0}).value());
 }
 

@@ -141,7 +141,7 @@ void train_classifier(const RunSettings& settings, const fs::path& folder, int t
   const Measure &first = result.measure("first_query"), &all = result.measure("accuracy");
   draw_episodes(model, test, 4, folder / "episode.svg");
   Csv csv;
-  for (const char* name : {"test_loss", "query_loss", "query_share", "first_query_share",
+  for (const char* name : {"test_loss", "query_loss", "query_accuracy", "first_query_accuracy",
                            "first_query_half_width", "encoder_alone"}) {
     csv << name;
   }

@@ -48,13 +48,13 @@ std::vector<Measure> measures(const Results& results) {
   std::vector<Measure> list = {{"validation", &RunResult::best_validation},
                                {"test", &RunResult::test_loss}};
   if (std::any_of(results.variants.begin(), results.variants.end(), is_of_images)) {
-    list.push_back({"first query right", &RunResult::first_query_share});
-    list.push_back({"all queries right", &RunResult::query_share});
+    list.push_back({"first query right", &RunResult::first_query_accuracy});
+    list.push_back({"all queries right", &RunResult::query_accuracy});
     return list;
   }
   list.push_back({"test, queries", &RunResult::query_loss});
   if (std::any_of(results.variants.begin(), results.variants.end(), is_regression)) {
-    list.push_back({"share of queries within 0.05", &RunResult::query_share});
+    list.push_back({"share of queries within 0.05", &RunResult::query_accuracy});
   }
   return list;
 }
@@ -85,7 +85,7 @@ Table make_table(const Results& results, bool to_read) {
     row.push_back(runs);
     if (!to_read) row.push_back(std::to_string(variant.missing));
     for (const Measure& m : measures(results)) {
-      const bool none = variant.runs.empty() || (m.value == &RunResult::query_share &&
+      const bool none = variant.runs.empty() || (m.value == &RunResult::query_accuracy &&
                                                  !is_regression(variant) && !is_of_images(variant));
       const Estimate e = none ? Estimate{NAN, NAN} : estimate(variant.over_runs(m.value));
       if (to_read) {

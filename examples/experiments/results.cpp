@@ -101,9 +101,9 @@ RunResult read_run(const fs::path& folder, const Json& settings) {
   const Columns losses = read_columns(test);
   run.test_loss = column(losses, "test_loss", test)[0];
   run.query_loss = column(losses, "query_loss", test)[0];
-  run.query_share = column(losses, "query_share", test)[0];
-  if (losses.contains("first_query_share")) {
-    run.first_query_share = losses.at("first_query_share")[0];
+  run.query_accuracy = column(losses, "query_accuracy", test)[0];
+  if (losses.contains("first_query_accuracy")) {
+    run.first_query_accuracy = losses.at("first_query_accuracy")[0];
   }
   const fs::path eta = folder / "eta.csv";
   if (fs::exists(eta)) {

@@ -24,8 +24,8 @@ struct RunResult {
   std::filesystem::path folder;
   Columns progress, eta;  ///< eta is empty without fast weights
   double best_validation = std::numeric_limits<double>::infinity();
-  double test_loss = 0, query_loss = 0, query_share = 0;
-  double first_query_share = std::numeric_limits<double>::quiet_NaN();  ///< of images alone
+  double test_loss = 0, query_loss = 0, query_accuracy = 0;
+  double first_query_accuracy = std::numeric_limits<double>::quiet_NaN();  ///< of images alone
 };
 
 /// One setting of an experiment with the results of its seeds.

@@ -137,7 +137,7 @@ void train_cell(const RunSettings& settings, const fs::path& folder, int threads
   Csv csv;
   csv << "test_loss"
       << "query_loss"
-      << "query_share";
+      << "query_accuracy";
   csv.end_row();
   csv << test.loss << test.measure("query_error").mean() << test.measure("within_bound").mean();
   csv.end_row();

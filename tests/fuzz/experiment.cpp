@@ -10,7 +10,7 @@ void read(Bytes bytes) {
   static const Workplace folder;
   static const bool written = [] {
     folder.write("runs/a/progress.csv", "batch,validation_loss\n100,0.5\n200,0.25\n");
-    folder.write("runs/a/test.csv", "test_loss,query_loss,query_share\n0.25,0.5,0.75\n");
+    folder.write("runs/a/test.csv", "test_loss,query_loss,query_accuracy\n0.25,0.5,0.75\n");
     folder.write("runs/b/failed.txt", "killed\n");
     return true;
   }();

@@ -25,7 +25,7 @@ namespace plastic {
 ///   layer's activity, sets the states after the first, and returns the new hidden state, on which
 ///   the output layer works and which becomes state 0 (after layer norm, if on).
 template <class D>
-concept CellDynamics = requires(const CellOptions& options, Step<float>& step, Var<float> x) {
+concept CellDynamics = requires(const CellOptions& options, CellStep<float>& step, Var<float> x) {
   { D::name } -> std::convertible_to<std::string_view>;
   { D::states } -> std::convertible_to<std::size_t>;
   { D::features(options) } -> std::convertible_to<Index>;
@@ -162,8 +162,8 @@ class PlasticCell {
     check_owner("PlasticCell::step", state.episode_);
     detail::check_shape("PlasticCell::step", "x (inputs x samples)", x, options_.inputs,
                         state.samples());
-    follow_parameters(state.episode_);
-    return advance_present(state.episode_, x, {}, 0);
+    refresh_parameters(state.episode_);
+    return step_without_recording(state.episode_, x, {}, 0);
   }
 
   /// Steps through inputs (inputs x (steps * samples)) and writes output and eta of every step to
@@ -197,19 +197,19 @@ class PlasticCell {
                                   std::span<const Index> lengths, Index t) const;
 
   /// 1 x samples: 1 where a sample has step t, else 0; empty where all have it.
-  static Var<Scalar> going_on(const Episode<Scalar>& episode, std::span<const Index> lengths,
-                              Index t);
+  static Var<Scalar> active_samples(const Episode<Scalar>& episode, std::span<const Index> lengths,
+                                    Index t);
 
-  void change_weights(Episode<Scalar>& episode, Step<Scalar>& step, const Var<Scalar>& all,
-                      const Var<Scalar>& eta, const Var<Scalar>& decay) const;
+  void update_fast_weights(Episode<Scalar>& episode, CellStep<Scalar>& step, const Var<Scalar>& all,
+                           const Var<Scalar>& eta, const Var<Scalar>& decay) const;
 
   /// A step whose operations are forgotten before the next; the states stay in memory of their own.
-  CellOutput<ConstMatrixMap<Scalar>> advance_present(Episode<Scalar>& episode,
-                                                     const Eigen::Ref<const Matrix<Scalar>>& x,
-                                                     std::span<const Index> lengths, Index t) const;
+  CellOutput<ConstMatrixMap<Scalar>> step_without_recording(
+      Episode<Scalar>& episode, const Eigen::Ref<const Matrix<Scalar>>& x,
+      std::span<const Index> lengths, Index t) const;
 
   /// A state lives across changes of the parameters, also to another place.
-  void follow_parameters(Episode<Scalar>& episode) const;
+  void refresh_parameters(Episode<Scalar>& episode) const;
 
   void restart(CellState<Scalar>& state, Index samples) const;
 

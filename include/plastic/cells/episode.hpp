@@ -33,16 +33,16 @@ struct Episode {
 
 /// One time step as a cell's `advance` sees it.
 template <class Scalar>
-class Step {
+class CellStep {
  public:
   /// The next step of an episode, which must outlive it.
-  explicit Step(Episode<Scalar>& episode) : episode_(&episode) {}
+  explicit CellStep(Episode<Scalar>& episode) : episode_(&episode) {}
 
   /// Layer `l` of the cell applied to x: x (W + w) + b + beta. Throws std::invalid_argument if
   /// there is no such layer or x does not fit it. x: inputs x samples; returns outputs x samples.
   Var<Scalar> layer(std::size_t l, const Var<Scalar>& x) {
     if (l >= max_layers || episode_->synapses[l].empty()) {
-      detail::reject("Step::layer", "l", "below the number of the cell's layers", l);
+      detail::reject("CellStep::layer", "l", "below the number of the cell's layers", l);
     }
     const Var<Scalar> y = episode_->synapses[l].read(x);
     connections_[l].input = x;
@@ -54,7 +54,7 @@ class Step {
   /// std::invalid_argument if no cell has so many layers.
   void activity(std::size_t l, const Var<Scalar>& a) {
     if (l >= max_layers) {
-      detail::reject("Step::activity", "l", "below " + std::to_string(max_layers), l);
+      detail::reject("CellStep::activity", "l", "below " + std::to_string(max_layers), l);
     }
     connections_[l].activity = a;
   }
@@ -62,12 +62,12 @@ class Step {
   /// State matrix k, hidden x samples: 0 is the hidden state. Throws std::invalid_argument if the
   /// cell has none of that number.
   const Var<Scalar>& state(std::size_t k) const {
-    check_state("Step::state", k);
+    check_state("CellStep::state", k);
     return episode_->state[k];
   }
   /// Sets state matrix k for the steps to come; state 0 the cell itself sets. Throws as `state`.
   void set_state(std::size_t k, const Var<Scalar>& value) {
-    check_state("Step::set_state", k);
+    check_state("CellStep::set_state", k);
     episode_->state[k] = value;
   }
 

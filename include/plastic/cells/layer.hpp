@@ -62,15 +62,15 @@ class Layer {
     return {var(weight_), var(bias_), var(alpha_), var(bias_alpha_)};
   }
 
-  /// Turns weights of `on` to where the parameters lie now.
-  void follow(const SlowWeights<Scalar>& weights, const Parameters<Scalar>& parameters) const {
-    const auto turn = [&](const Var<Scalar>& v, Index number) {
+  /// Points the weights that `on` returned to where the parameters are now.
+  void rebind(const SlowWeights<Scalar>& weights, const Parameters<Scalar>& parameters) const {
+    const auto rebind = [&](const Var<Scalar>& v, Index number) {
       if (number >= 0) v.node().value = const_cast<Scalar*>(parameters.matrix(number).data());
     };
-    turn(weights.weight, weight_);
-    turn(weights.bias, bias_);
-    turn(weights.alpha, alpha_);
-    turn(weights.bias_alpha, bias_alpha_);
+    rebind(weights.weight, weight_);
+    rebind(weights.bias, bias_);
+    rebind(weights.alpha, alpha_);
+    rebind(weights.bias_alpha, bias_alpha_);
   }
 
  private:

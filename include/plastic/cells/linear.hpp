@@ -16,7 +16,7 @@ struct Linear {
 
   /// Hands x, inputs x samples, to the output layer.
   template <class Scalar>
-  static Var<Scalar> advance(Step<Scalar>&, const Var<Scalar>& x) {
+  static Var<Scalar> advance(CellStep<Scalar>&, const Var<Scalar>& x) {
     return x;
   }
 };

@@ -61,7 +61,7 @@ class GateNode final : public NodeWithParents<Scalar, std::array<Node<Scalar>*, 
 
 /// [i f g o] = h_fc(h) + i_fc(e), then c' and h', with the numbers of the two layers.
 template <class Scalar>
-Var<Scalar> lstm_step(plastic::Step<Scalar>& step, std::size_t h_fc, std::size_t i_fc,
+Var<Scalar> lstm_step(CellStep<Scalar>& step, std::size_t h_fc, std::size_t i_fc,
                       const Var<Scalar>& e) {
   const Var<Scalar> z = step.layer(h_fc, step.state(0)) + step.layer(i_fc, e);
   auto* node =
@@ -99,7 +99,7 @@ struct Lstm {
 
   /// One time step. x: inputs x samples; returns h', hidden x samples.
   template <class Scalar>
-  static Var<Scalar> advance(Step<Scalar>& step, const Var<Scalar>& x) {
+  static Var<Scalar> advance(CellStep<Scalar>& step, const Var<Scalar>& x) {
     const Var<Scalar> e = relu(step.layer(in_fc, x));
     step.activity(in_fc, e);
     return detail::lstm_step(step, h_fc, i_fc, e);
@@ -122,7 +122,7 @@ struct FeatureLstm {
 
   /// One time step. x: inputs x samples; returns h', hidden x samples.
   template <class Scalar>
-  static Var<Scalar> advance(Step<Scalar>& step, const Var<Scalar>& x) {
+  static Var<Scalar> advance(CellStep<Scalar>& step, const Var<Scalar>& x) {
     return detail::lstm_step(step, h_fc, i_fc, x);
   }
 };

@@ -8,7 +8,7 @@ namespace detail {
 
 /// h' = relu(h_fc(h) + i_fc(e)), with the numbers of the two layers.
 template <class Scalar>
-Var<Scalar> rnn_step(plastic::Step<Scalar>& step, std::size_t h_fc, std::size_t i_fc,
+Var<Scalar> rnn_step(CellStep<Scalar>& step, std::size_t h_fc, std::size_t i_fc,
                      const Var<Scalar>& e) {
   const Var<Scalar> h = relu(step.layer(h_fc, step.state(0)) + step.layer(i_fc, e));
   step.activity(h_fc, h);
@@ -36,7 +36,7 @@ struct Rnn {
 
   /// One time step. x: inputs x samples; returns h', hidden x samples.
   template <class Scalar>
-  static Var<Scalar> advance(Step<Scalar>& step, const Var<Scalar>& x) {
+  static Var<Scalar> advance(CellStep<Scalar>& step, const Var<Scalar>& x) {
     const Var<Scalar> e = relu(step.layer(in_fc, x));
     step.activity(in_fc, e);
     return detail::rnn_step(step, h_fc, i_fc, e);
@@ -59,7 +59,7 @@ struct FeatureRnn {
 
   /// One time step. x: inputs x samples; returns h', hidden x samples.
   template <class Scalar>
-  static Var<Scalar> advance(Step<Scalar>& step, const Var<Scalar>& x) {
+  static Var<Scalar> advance(CellStep<Scalar>& step, const Var<Scalar>& x) {
     return detail::rnn_step(step, h_fc, i_fc, x);
   }
 };

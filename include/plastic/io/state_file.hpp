@@ -21,7 +21,7 @@ struct CellStateAccess {
                                 const CellState<Scalar>& state) {
     cell.check_owner(function, state.episode_);
     CellState<Scalar> result = state;
-    cell.follow_parameters(result.episode_);
+    cell.refresh_parameters(result.episode_);
     return result;
   }
 

@@ -144,8 +144,8 @@ Var<Scalar> batch_norm(const Var<Scalar>& x, const Var<Scalar>& gain, const Var<
   detail::check_images(here, x, options.input);
   const Index channels = options.input.channels;
   Tape<Scalar>& tape = x.tape();
-  tape.check_mine(here, gain);
-  tape.check_mine(here, bias);
+  tape.check_on_this_tape(here, gain);
+  tape.check_on_this_tape(here, bias);
   detail::check_shape(here, "gain", gain, channels, 1);
   detail::check_shape(here, "bias", bias, channels, 1);
   detail::check_shape(here, "running.mean", running.mean, channels, 1);

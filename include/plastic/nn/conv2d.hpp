@@ -330,11 +330,11 @@ Var<Scalar> conv2d(const Var<Scalar>& x, const Var<Scalar>& weight, const Var<Sc
     detail::reject(here, "kernel", "no larger than the padded image", options.kernel);
   }
   Tape<Scalar>& tape = x.tape();
-  tape.check_mine(here, weight);
+  tape.check_on_this_tape(here, weight);
   detail::check_shape(here, "weight", weight, options.patch(), options.filters);
   const bool has_bias = !bias.empty();
   if (has_bias) {
-    tape.check_mine(here, bias);
+    tape.check_on_this_tape(here, bias);
     detail::check_shape(here, "bias", bias, options.filters, 1);
   }
   const detail::Convolution<Scalar> convolution(options, x.cols());

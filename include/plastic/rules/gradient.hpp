@@ -16,7 +16,7 @@ struct Gradient {
 
   /// The change along the gradient, by Tape::gradient. Costs one inner backward pass of the step.
   template <class Scalar>
-  static void propose(StepView<Scalar>& step) {
+  static void propose(RuleStep<Scalar>& step) {
     const Var<Scalar> loss = sum_features(square(step.output * step.out_scale)) *
                              (step.inner_scale / static_cast<Scalar>(step.output.rows()));
     const std::size_t count = step.connections.size();

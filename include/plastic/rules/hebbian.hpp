@@ -13,7 +13,7 @@ struct Hebbian {
 
   /// The change from the activities that the step has found.
   template <class Scalar>
-  static void propose(StepView<Scalar>& step) {
+  static void propose(RuleStep<Scalar>& step) {
     for (Connection<Scalar>& layer : step.connections) {
       layer.change = {layer.input, layer.activity, 0};
     }

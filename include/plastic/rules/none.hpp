@@ -12,7 +12,7 @@ struct NoPlasticity {
 
   /// Never called.
   template <class Scalar>
-  static void propose(StepView<Scalar>&) {}
+  static void propose(RuleStep<Scalar>&) {}
 };
 
 #ifndef None

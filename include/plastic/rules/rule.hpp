@@ -23,7 +23,7 @@ struct Connection {
 
 /// What a rule works from: one time step of a cell.
 template <class Scalar>
-struct StepView {
+struct RuleStep {
   Tape<Scalar>& tape;                         ///< that the step is recorded on
   std::span<Connection<Scalar>> connections;  ///< in the order of the cell's layers
   Var<Scalar> output;                         ///< o, all outputs x samples
@@ -36,7 +36,7 @@ struct StepView {
   /// std::invalid_argument if there is no such layer or y does not fit it.
   Var<Scalar> feedback(std::size_t l, const Var<Scalar>& y) {
     if (l >= synapses.size()) {
-      detail::reject("StepView::feedback", "l", "below the number of layers", l);
+      detail::reject("RuleStep::feedback", "l", "below the number of layers", l);
     }
     return synapses[l].read_transposed(y);
   }
@@ -53,7 +53,7 @@ struct StepView {
 ///   learning rate and A come afterwards. Of the weights it sees `step.feedback` alone: what is no
 ///   product of one pre and one post factor cannot be proposed.
 template <class Rule, class Scalar>
-concept PlasticityRule = requires(StepView<Scalar>& step) {
+concept PlasticityRule = requires(RuleStep<Scalar>& step) {
   { Rule::name } -> std::convertible_to<std::string_view>;
   { Rule::plastic } -> std::convertible_to<bool>;
   Rule::propose(step);

@@ -104,8 +104,8 @@ Var<Scalar> clipped_rate(const Var<Scalar>& rate, std::span<const RankOne<Scalar
   parents[0] = &rate.node();
   for (std::size_t l = 0; l < changes.size(); ++l) {
     const RankOne<Scalar>& change = changes[l];
-    tape.check_mine("clipped_rate", change.pre);
-    tape.check_mine("clipped_rate", change.post);
+    tape.check_on_this_tape("clipped_rate", change.pre);
+    tape.check_on_this_tape("clipped_rate", change.post);
     detail::check_shape("clipped_rate", "pre", change.pre.rows(), change.pre.cols(),
                         change.pre.rows(), samples);
     detail::check_shape("clipped_rate", "post", change.post.rows(), change.post.cols(),

@@ -30,7 +30,7 @@ class Synapse {
     if (options.differentiable) {
       data_->set_start(tape.template emplace<detail::SynapseStart<Scalar>>(data_));
     } else if (options.plastic) {
-      open_present();
+      allocate_pending();
     }
   }
 
@@ -44,9 +44,9 @@ class Synapse {
   Var<Scalar> read(const Var<Scalar>& x) {
     check_not_empty("Synapse::read");
     check_not_rewound("Synapse::read");
-    tape_->check_mine("Synapse::read", x);
+    tape_->check_on_this_tape("Synapse::read", x);
     detail::check_shape("Synapse::read", "x", x.rows(), x.cols(), inputs(), samples());
-    return noted(detail::read_product(*data_, x));
+    return with_end_marked(detail::read_product(*data_, x));
   }
 
   /// u = (W + w) d of each sample: how the layer passes an adjoint back. d: outputs x samples; u:
@@ -54,9 +54,9 @@ class Synapse {
   Var<Scalar> read_transposed(const Var<Scalar>& d) {
     check_not_empty("Synapse::read_transposed");
     check_not_rewound("Synapse::read_transposed");
-    tape_->check_mine("Synapse::read_transposed", d);
+    tape_->check_on_this_tape("Synapse::read_transposed", d);
     detail::check_shape("Synapse::read_transposed", "d", d.rows(), d.cols(), outputs(), samples());
-    return noted(detail::read_transposed(*data_, d));
+    return with_end_marked(detail::read_transposed(*data_, d));
   }
 
   /// w <- (1 - decay) w + rate A o (pre post^T), beta <- (1 - decay) beta + rate a o (bias_pre
@@ -67,14 +67,14 @@ class Synapse {
     check_not_empty("Synapse::write");
     check_not_rewound("Synapse::write");
     check(change, rate, decay);
-    if (!data_->options().differentiable) return write_present(change, rate, decay);
+    if (!data_->options().differentiable) return write_pending(change, rate, decay);
     Entry* entry = data_->history().make_entry();
     entry->pre = &change.pre.node();
     entry->post = &change.post.node();
     entry->rate = &rate.node();
     entry->decay = &decay.node();
     entry->bias_pre = static_cast<Scalar>(change.bias_pre);
-    entry->place = static_cast<Index>(tape_->size());
+    entry->tape_size = static_cast<Index>(tape_->size());
     data_->history().append(entry);
     data_->set_end(tape_->size());
   }
@@ -130,7 +130,7 @@ class Synapse {
       detail::reject(here, "the synapse", "one that has not been written",
                      "one whose history has begun");
     }
-    if (!data_->options().differentiable) follow_slow_weights();
+    if (!data_->options().differentiable) refresh_slow_weights();
     Scalar* values = data_->history().latest(sample);
     data_->history().weight_matrix(values) = to.weight;
     MatrixMap<Scalar>(data_->history().bias_part(values), outputs(), 1) = to.bias;
@@ -144,9 +144,9 @@ class Synapse {
   /// finite. Throws std::invalid_argument if there is no such sample, or the synapse has a history.
   void reset_sample(Index sample) {
     check_state("Synapse::reset_sample", sample);
-    check_present("Synapse::reset_sample");
+    check_no_history("Synapse::reset_sample");
     data_->history().clear_sample(sample);
-    for (const auto* factor : {present_->pre, present_->post, present_->rate, present_->decay}) {
+    for (const auto* factor : {pending_->pre, pending_->post, pending_->rate, pending_->decay}) {
       factor->value_map().col(sample).setZero();
     }
   }
@@ -157,23 +157,23 @@ class Synapse {
   void copy(const Synapse& other) {
     check_state("Synapse::copy", 0);
     other.check_state("Synapse::copy", 0);
-    check_present("Synapse::copy");
-    other.check_present("Synapse::copy");
+    check_no_history("Synapse::copy");
+    other.check_no_history("Synapse::copy");
     detail::check_shape("Synapse::copy", "the other synapse", other.outputs(), other.inputs(),
                         outputs(), inputs());
     if (other.samples() != samples()) {
       detail::reject("Synapse::copy", "the other's samples", std::to_string(samples()),
                      other.samples());
     }
-    const auto take = [](const Node<Scalar>* to, const Node<Scalar>* from) {
+    const auto copy_value = [](const Node<Scalar>* to, const Node<Scalar>* from) {
       to->value_map() = from->value_map();
     };
-    take(present_->pre, other.present_->pre);
-    take(present_->post, other.present_->post);
-    take(present_->rate, other.present_->rate);
-    take(present_->decay, other.present_->decay);
-    present_->bias_pre = other.present_->bias_pre;
-    data_->history().copy(other.data_->history(), present_);
+    copy_value(pending_->pre, other.pending_->pre);
+    copy_value(pending_->post, other.pending_->post);
+    copy_value(pending_->rate, other.pending_->rate);
+    copy_value(pending_->decay, other.pending_->decay);
+    pending_->bias_pre = other.pending_->bias_pre;
+    data_->history().copy(other.data_->history(), pending_);
   }
 
   /// Goes on as if the present fast weights were the work of `version` updates, whose number
@@ -181,10 +181,10 @@ class Synapse {
   /// synapse has a history.
   void resume(Index version) {
     check_state("Synapse::resume", 0);
-    check_present("Synapse::resume");
+    check_no_history("Synapse::resume");
     if (version < 0) detail::reject("Synapse::resume", "version", "at least 0", version);
     data_->history().advance();
-    data_->history().resume(present_, version);
+    data_->history().resume(pending_, version);
   }
 
   /// What it was made with.
@@ -193,9 +193,9 @@ class Synapse {
   /// To be called before a read where W or A may have changed, in value or place, since the synapse
   /// was made, which only one that is not differentiable allows. Costs a copy of W and A where the
   /// layer has few outputs, else nothing.
-  void follow_slow_weights() {
-    check_not_empty("Synapse::follow_slow_weights");
-    data_->follow_slow_weights();
+  void refresh_slow_weights() {
+    check_not_empty("Synapse::refresh_slow_weights");
+    data_->refresh_slow_weights();
   }
 
   /// Number of updates so far.
@@ -227,7 +227,7 @@ class Synapse {
   using Data = detail::SynapseData<Scalar>;
   using Entry = detail::UpdateEntry<Scalar>;
 
-  void check_present(std::string_view function) const {
+  void check_no_history(std::string_view function) const {
     if (data_->options().differentiable) {
       detail::reject(function, "the synapse", "one that is not differentiable",
                      "one that keeps its history");
@@ -247,34 +247,34 @@ class Synapse {
                      "one that was rewound into its episode");
     }
   }
-  Var<Scalar> noted(const Var<Scalar>& result) {
+  Var<Scalar> with_end_marked(const Var<Scalar>& result) {
     data_->set_end(tape_->size());
     return result;
   }
 
   /// Memory for the factors of the update that waits, where no tape keeps them.
-  void open_present() {
-    present_ = data_->history().make_entry();
+  void allocate_pending() {
+    pending_ = data_->history().make_entry();
     const auto leaf = [&](Index rows) {
       Scalar* memory = tape_->allocate(rows * samples());
       std::fill_n(memory, rows * samples(), Scalar(0));
       return &tape_->borrow(memory, rows, samples()).node();
     };
-    present_->pre = leaf(inputs());
-    present_->post = leaf(outputs());
-    present_->rate = leaf(1);
-    present_->decay = leaf(1);
+    pending_->pre = leaf(inputs());
+    pending_->post = leaf(outputs());
+    pending_->rate = leaf(1);
+    pending_->decay = leaf(1);
   }
 
-  void write_present(const RankOne<Scalar>& change, const Var<Scalar>& rate,
+  void write_pending(const RankOne<Scalar>& change, const Var<Scalar>& rate,
                      const Var<Scalar>& decay) {
     data_->history().advance();
-    present_->pre->value_map() = change.pre.value();
-    present_->post->value_map() = change.post.value();
-    present_->rate->value_map() = rate.value();
-    present_->decay->value_map() = decay.value();
-    present_->bias_pre = static_cast<Scalar>(change.bias_pre);
-    data_->history().replace(present_);
+    pending_->pre->value_map() = change.pre.value();
+    pending_->post->value_map() = change.post.value();
+    pending_->rate->value_map() = rate.value();
+    pending_->decay->value_map() = decay.value();
+    pending_->bias_pre = static_cast<Scalar>(change.bias_pre);
+    data_->history().replace(pending_);
   }
 
   void check_state(std::string_view function, Index sample) const {
@@ -289,8 +289,8 @@ class Synapse {
 
   void check(const SlowWeights<Scalar>& slow, const SynapseOptions& options) const {
     constexpr std::string_view here = "Synapse";
-    tape_->check_mine(here, slow.weight);
-    tape_->check_mine(here, slow.bias);
+    tape_->check_on_this_tape(here, slow.weight);
+    tape_->check_on_this_tape(here, slow.bias);
     const Index rows = slow.weight.rows();
     const Index cols = slow.weight.cols();
     detail::check_positive(here, "samples", options.samples);
@@ -304,11 +304,11 @@ class Synapse {
     }
     detail::check_shape(here, "bias", slow.bias.rows(), slow.bias.cols(), rows, 1);
     if (!slow.alpha.empty()) {
-      tape_->check_mine(here, slow.alpha);
+      tape_->check_on_this_tape(here, slow.alpha);
       detail::check_shape(here, "alpha", slow.alpha.rows(), slow.alpha.cols(), rows, cols);
     }
     if (!slow.bias_alpha.empty()) {
-      tape_->check_mine(here, slow.bias_alpha);
+      tape_->check_on_this_tape(here, slow.bias_alpha);
       detail::check_shape(here, "bias_alpha", slow.bias_alpha.rows(), slow.bias_alpha.cols(), rows,
                           1);
     }
@@ -320,10 +320,10 @@ class Synapse {
     if (!data_->options().plastic) {
       detail::reject(here, "the synapse", "plastic", "one without fast weights");
     }
-    tape_->check_mine(here, change.pre);
-    tape_->check_mine(here, change.post);
-    tape_->check_mine(here, rate);
-    tape_->check_mine(here, decay);
+    tape_->check_on_this_tape(here, change.pre);
+    tape_->check_on_this_tape(here, change.post);
+    tape_->check_on_this_tape(here, rate);
+    tape_->check_on_this_tape(here, decay);
     detail::check_shape(here, "change.pre", change.pre.rows(), change.pre.cols(), inputs(),
                         samples());
     detail::check_shape(here, "change.post", change.post.rows(), change.post.cols(), outputs(),
@@ -334,7 +334,7 @@ class Synapse {
 
   Tape<Scalar>* tape_ = nullptr;
   Data* data_ = nullptr;
-  Entry* present_ = nullptr;
+  Entry* pending_ = nullptr;
 };
 
 }  // namespace plastic

@@ -33,7 +33,7 @@ auto sum_to(const Eigen::ArrayBase<Derived>& all, Index rows, Index cols) {
 struct Broadcast : Elementwise {
   Index rows, cols;
   auto value(const auto& x) const { return broadcast(x, rows, cols); }
-  auto adjoint(At<0>, const auto& dy, const auto&, const auto& x) const {
+  auto adjoint(Argument<0>, const auto& dy, const auto&, const auto& x) const {
     return sum_to(dy, x.rows(), x.cols());
   }
 };
@@ -41,7 +41,7 @@ struct Broadcast : Elementwise {
 struct SumTo : Elementwise {
   Index rows, cols;
   auto value(const auto& x) const { return sum_to(x, rows, cols); }
-  auto adjoint(At<0>, const auto& dy, const auto&, const auto& x) const {
+  auto adjoint(Argument<0>, const auto& dy, const auto&, const auto& x) const {
     return broadcast(dy, x.rows(), x.cols());
   }
 };
@@ -85,7 +85,7 @@ struct Add : Elementwise {
   static constexpr std::string_view name = "operator+";
   auto value(const auto& a, const auto& b) const { return a + b; }
   template <std::size_t I>
-  auto adjoint(At<I>, const auto& dy, const auto&, const auto&, const auto&) const {
+  auto adjoint(Argument<I>, const auto& dy, const auto&, const auto&, const auto&) const {
     return dy;
   }
 };
@@ -93,17 +93,21 @@ struct Add : Elementwise {
 struct Subtract : Elementwise {
   static constexpr std::string_view name = "operator-";
   auto value(const auto& a, const auto& b) const { return a - b; }
-  auto adjoint(At<0>, const auto& dy, const auto&, const auto&, const auto&) const { return dy; }
-  auto adjoint(At<1>, const auto& dy, const auto&, const auto&, const auto&) const { return -dy; }
+  auto adjoint(Argument<0>, const auto& dy, const auto&, const auto&, const auto&) const {
+    return dy;
+  }
+  auto adjoint(Argument<1>, const auto& dy, const auto&, const auto&, const auto&) const {
+    return -dy;
+  }
 };
 
 struct Multiply : Elementwise {
   static constexpr std::string_view name = "operator*";
   auto value(const auto& a, const auto& b) const { return a * b; }
-  auto adjoint(At<0>, const auto& dy, const auto&, const auto&, const auto& b) const {
+  auto adjoint(Argument<0>, const auto& dy, const auto&, const auto&, const auto& b) const {
     return dy * b;
   }
-  auto adjoint(At<1>, const auto& dy, const auto&, const auto& a, const auto&) const {
+  auto adjoint(Argument<1>, const auto& dy, const auto&, const auto& a, const auto&) const {
     return dy * a;
   }
 };
@@ -111,31 +115,31 @@ struct Multiply : Elementwise {
 struct Divide : Elementwise {
   static constexpr std::string_view name = "operator/";
   auto value(const auto& a, const auto& b) const { return a / b; }
-  auto adjoint(At<0>, const auto& dy, const auto&, const auto&, const auto& b) const {
+  auto adjoint(Argument<0>, const auto& dy, const auto&, const auto&, const auto& b) const {
     return dy / b;
   }
-  auto adjoint(At<1>, const auto& dy, const auto& y, const auto&, const auto& b) const {
+  auto adjoint(Argument<1>, const auto& dy, const auto& y, const auto&, const auto& b) const {
     return -(dy * y / b);
   }
 };
 
 struct Negate : Elementwise {
   auto value(const auto& x) const { return -x; }
-  auto adjoint(At<0>, const auto& dy, const auto&, const auto&) const { return -dy; }
+  auto adjoint(Argument<0>, const auto& dy, const auto&, const auto&) const { return -dy; }
 };
 
 template <class S>
 struct Scale : Elementwise {
   S factor;
   auto value(const auto& x) const { return x * factor; }
-  auto adjoint(At<0>, const auto& dy, const auto&, const auto&) const { return dy * factor; }
+  auto adjoint(Argument<0>, const auto& dy, const auto&, const auto&) const { return dy * factor; }
 };
 
 template <class S>
 struct Shift : Elementwise {
   S offset;
   auto value(const auto& x) const { return x + offset; }
-  auto adjoint(At<0>, const auto& dy, const auto&, const auto&) const { return dy; }
+  auto adjoint(Argument<0>, const auto& dy, const auto&, const auto&) const { return dy; }
 };
 
 template <class Op, class Scalar>

@@ -21,48 +21,58 @@ auto step(const Eigen::ArrayBase<Derived>& x) {
 
 /// 1 inside [low, high], else 0.
 template <class Derived, class S>
-auto inside(const Eigen::ArrayBase<Derived>& x, S low, S high) {
+auto is_between(const Eigen::ArrayBase<Derived>& x, S low, S high) {
   return (x.derived() >= low && x.derived() <= high).template cast<S>();
 }
 
 struct Exp : Elementwise {
   auto value(const auto& x) const { return x.exp(); }
-  auto adjoint(At<0>, const auto& dy, const auto& y, const auto&) const { return dy * y; }
+  auto adjoint(Argument<0>, const auto& dy, const auto& y, const auto&) const { return dy * y; }
 };
 
 struct Log : Elementwise {
   auto value(const auto& x) const { return x.log(); }
-  auto adjoint(At<0>, const auto& dy, const auto&, const auto& x) const { return dy / x; }
+  auto adjoint(Argument<0>, const auto& dy, const auto&, const auto& x) const { return dy / x; }
 };
 
 struct Sqrt : Elementwise {
   auto value(const auto& x) const { return x.sqrt(); }
-  auto adjoint(At<0>, const auto& dy, const auto& y, const auto&) const { return dy / (y + y); }
+  auto adjoint(Argument<0>, const auto& dy, const auto& y, const auto&) const {
+    return dy / (y + y);
+  }
 };
 
 struct Square : Elementwise {
   auto value(const auto& x) const { return x * x; }
-  auto adjoint(At<0>, const auto& dy, const auto&, const auto& x) const { return dy * (x + x); }
+  auto adjoint(Argument<0>, const auto& dy, const auto&, const auto& x) const {
+    return dy * (x + x);
+  }
 };
 
 struct Sin : Elementwise {
   auto value(const auto& x) const { return x.sin(); }
-  auto adjoint(At<0>, const auto& dy, const auto&, const auto& x) const { return dy * cos(x); }
+  auto adjoint(Argument<0>, const auto& dy, const auto&, const auto& x) const {
+    return dy * cos(x);
+  }
 };
 
 struct Cos : Elementwise {
   auto value(const auto& x) const { return x.cos(); }
-  auto adjoint(At<0>, const auto& dy, const auto&, const auto& x) const { return -(dy * sin(x)); }
+  auto adjoint(Argument<0>, const auto& dy, const auto&, const auto& x) const {
+    return -(dy * sin(x));
+  }
 };
 
 struct Tanh : Elementwise {
   auto value(const auto& x) const { return x.tanh(); }
-  auto adjoint(At<0>, const auto& dy, const auto& y, const auto&) const { return dy * (1 - y * y); }
+  auto adjoint(Argument<0>, const auto& dy, const auto& y, const auto&) const {
+    return dy * (1 - y * y);
+  }
 };
 
 struct Sigmoid : Elementwise {
   auto value(const auto& x) const { return sigmoid(x); }
-  auto adjoint(At<0>, const auto& dy, const auto& y, const auto&) const {
+  auto adjoint(Argument<0>, const auto& dy, const auto& y, const auto&) const {
     return dy * (y * (1 - y));
   }
 };
@@ -74,12 +84,14 @@ struct Softplus : Elementwise {
     using S = typename X::Scalar;
     return x.cwiseMax(S(0)) + (-x.abs()).exp().log1p();
   }
-  auto adjoint(At<0>, const auto& dy, const auto&, const auto& x) const { return dy * sigmoid(x); }
+  auto adjoint(Argument<0>, const auto& dy, const auto&, const auto& x) const {
+    return dy * sigmoid(x);
+  }
 };
 
 struct Step : Elementwise {
   auto value(const auto& x) const { return step(x); }
-  auto adjoint(At<0>, const auto& dy, const auto&, const auto&) const { return dy * 0; }
+  auto adjoint(Argument<0>, const auto& dy, const auto&, const auto&) const { return dy * 0; }
 };
 
 struct Relu : Elementwise {
@@ -88,38 +100,40 @@ struct Relu : Elementwise {
   auto value(const X& x) const {
     return x.cwiseMax(typename X::Scalar(0));
   }
-  auto adjoint(At<0>, const auto& dy, const auto&, const auto& x) const { return dy * step(x); }
+  auto adjoint(Argument<0>, const auto& dy, const auto&, const auto& x) const {
+    return dy * step(x);
+  }
 };
 
 template <class S>
 struct LeakyRelu : Elementwise {
   S slope;
   auto value(const auto& x) const { return x.cwiseMax(x * slope); }
-  auto adjoint(At<0>, const auto& dy, const auto&, const auto& x) const {
+  auto adjoint(Argument<0>, const auto& dy, const auto&, const auto& x) const {
     return dy * (step(x) * (1 - slope) + slope);
   }
 };
 
 struct Abs : Elementwise {
   auto value(const auto& x) const { return x.abs(); }
-  auto adjoint(At<0>, const auto& dy, const auto&, const auto& x) const {
+  auto adjoint(Argument<0>, const auto& dy, const auto&, const auto& x) const {
     return dy * (step(x) - step(-x));
   }
 };
 
 template <class S>
-struct Inside : Elementwise {
+struct IsBetween : Elementwise {
   S low, high;
-  auto value(const auto& x) const { return inside(x, low, high); }
-  auto adjoint(At<0>, const auto& dy, const auto&, const auto&) const { return dy * 0; }
+  auto value(const auto& x) const { return is_between(x, low, high); }
+  auto adjoint(Argument<0>, const auto& dy, const auto&, const auto&) const { return dy * 0; }
 };
 
 template <class S>
 struct Clamp : Elementwise {
   S low, high;
   auto value(const auto& x) const { return x.cwiseMax(low).cwiseMin(high); }
-  auto adjoint(At<0>, const auto& dy, const auto&, const auto& x) const {
-    return dy * inside(x, low, high);
+  auto adjoint(Argument<0>, const auto& dy, const auto&, const auto& x) const {
+    return dy * is_between(x, low, high);
   }
 };
 
@@ -127,7 +141,7 @@ template <class S>
 struct Power : Elementwise {
   S exponent;
   auto value(const auto& x) const { return x.pow(exponent); }
-  auto adjoint(At<0>, const auto& dy, const auto&, const auto& x) const {
+  auto adjoint(Argument<0>, const auto& dy, const auto&, const auto& x) const {
     return dy * (pow(x, S(exponent - 1)) * exponent);
   }
 };
@@ -165,8 +179,9 @@ Var<Scalar> leaky_relu(const Var<Scalar>& x, double slope) {
 auto step(const Variable auto& x) { return apply(detail::Step{}, x); }
 /// 1 where low <= x <= high, else 0; the derivative is 0.
 template <class Scalar, Number L, Number H>
-Var<Scalar> inside(const Var<Scalar>& x, L low, H high) {
-  return apply(detail::Inside<Scalar>{{}, static_cast<Scalar>(low), static_cast<Scalar>(high)}, x);
+Var<Scalar> is_between(const Var<Scalar>& x, L low, H high) {
+  return apply(detail::IsBetween<Scalar>{{}, static_cast<Scalar>(low), static_cast<Scalar>(high)},
+               x);
 }
 /// |x|; the derivative at 0 is 0.
 auto abs(const Variable auto& x) { return apply(detail::Abs{}, x); }

@@ -3,7 +3,7 @@
 #include <cmath>
 
 #include "plastic/tape/elementwise.hpp"
-#include "plastic/tape/linear.hpp"
+#include "plastic/tape/linear_algebra.hpp"
 #include "plastic/tape/select.hpp"
 
 /// @file
@@ -44,7 +44,7 @@ struct LogSumExp : Elementwise {
     };
     return Array<S>::NullaryExpr(1, all.cols(), of_column);
   }
-  auto adjoint(At<0>, const auto& dy, const auto& y, const auto& x) const {
+  auto adjoint(Argument<0>, const auto& dy, const auto& y, const auto& x) const {
     return broadcast(dy, x.rows(), x.cols()) * exp(x - broadcast(y, x.rows(), x.cols()));
   }
 };

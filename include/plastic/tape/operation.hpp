@@ -16,7 +16,7 @@ namespace plastic {
 ///       static constexpr std::string_view name = "square";
 ///       static constexpr bool elementwise = true;
 ///       auto value(const auto& x) const { return x * x; }
-///       auto adjoint(At<0>, const auto& dy, const auto& y, const auto& x) const {
+///       auto adjoint(Argument<0>, const auto& dy, const auto& y, const auto& x) const {
 ///         return dy * (x + x);
 ///       }
 ///     };
@@ -29,7 +29,7 @@ namespace plastic {
 /// sweep evaluates the returned expression straight into the adjoint. `masks_zeros`, true where
 /// given, promises that the adjoint of the argument is 0 wherever the value is: see Node.
 template <std::size_t I>
-struct At {};
+struct Argument {};
 
 namespace detail {
 
@@ -75,21 +75,21 @@ class OperationNode final : public NodeWithParents<Scalar, std::array<Node<Scala
       : OperationNode::NodeWithParents(parents), op_(op) {}
 
   void propagate(Tape<Scalar>& tape) override {
-    each([&]<std::size_t I>(At<I> at, auto... k) {
+    each([&]<std::size_t I>(Argument<I> argument, auto... k) {
       Node<Scalar>& to = this->parent(I);
       if (!to.needs_adjoint) return;
-      tape.accumulate(to, op_.adjoint(at, eigen_view<Op>(*this, this->adjoint),
+      tape.accumulate(to, op_.adjoint(argument, eigen_view<Op>(*this, this->adjoint),
                                       eigen_view<Op>(*this, this->value),
                                       eigen_view<Op>(this->parent(k), this->parent(k).value)...));
     });
   }
 
   void record(Tape<Scalar>& tape) override {
-    each([&]<std::size_t I>(At<I> at, auto... k) {
+    each([&]<std::size_t I>(Argument<I> argument, auto... k) {
       if (!this->parent(I).wanted) return;
       add_recorded(tape, this->parent(I),
-                   op_.adjoint(at, Var<Scalar>(&tape, this->recorded), Var<Scalar>(&tape, this),
-                               Var<Scalar>(&tape, &this->parent(k))...));
+                   op_.adjoint(argument, Var<Scalar>(&tape, this->recorded),
+                               Var<Scalar>(&tape, this), Var<Scalar>(&tape, &this->parent(k))...));
     });
   }
 
@@ -97,10 +97,10 @@ class OperationNode final : public NodeWithParents<Scalar, std::array<Node<Scala
   template <class F>
   void each(F&& f) {
     [&]<std::size_t... I>(std::index_sequence<I...>) {
-      const auto one = [&]<std::size_t J>(At<J> at) {
-        f(at, std::integral_constant<std::size_t, I>{}...);
+      const auto one = [&]<std::size_t J>(Argument<J> argument) {
+        f(argument, std::integral_constant<std::size_t, I>{}...);
       };
-      (one(At<I>{}), ...);
+      (one(Argument<I>{}), ...);
     }
     (std::make_index_sequence<N>{});
   }
@@ -110,14 +110,14 @@ class OperationNode final : public NodeWithParents<Scalar, std::array<Node<Scala
 
 }  // namespace detail
 
-/// Records op(x, ...) on the tape of its arguments, with `op` as At describes it, and returns the
-/// result, of the shape that op.value gives. As often differentiable as the formulas. Throws
+/// Records op(x, ...) on the tape of its arguments, with `op` as Argument describes it, and returns
+/// the result, of the shape that op.value gives. As often differentiable as the formulas. Throws
 /// std::invalid_argument if the arguments lie on different tapes. Allocates from the arena only.
 template <class Op, class Scalar, class... More>
 Var<Scalar> apply(const Op& op, const Var<Scalar>& first, const More&... more) {
   first.check_usable();
   Tape<Scalar>& tape = first.tape();
-  (tape.check_mine(Op::name, more), ...);
+  (tape.check_on_this_tape(Op::name, more), ...);
   const auto expression = op.value(detail::eigen_view<Op>(first.node(), first.node().value),
                                    detail::eigen_view<Op>(more.node(), more.node().value)...);
   using OpNode = detail::OperationNode<Scalar, Op, 1 + sizeof...(More)>;

@@ -30,7 +30,9 @@ struct Keep : Elementwise {
   Mask<Scalar> mask;
   bool at;
   auto value(const auto& x) const { return keep(x, mask, at); }
-  auto adjoint(At<0>, const auto& dy, const auto&, const auto&) const { return keep(dy, mask, at); }
+  auto adjoint(Argument<0>, const auto& dy, const auto&, const auto&) const {
+    return keep(dy, mask, at);
+  }
 };
 
 template <class Scalar>
@@ -51,7 +53,7 @@ struct Select : Elementwise {
     return Array<Scalar>::NullaryExpr(a.rows(), a.cols(), entry);
   }
   template <std::size_t I>
-  auto adjoint(At<I>, const auto& dy, const auto&, const auto&, const auto&) const {
+  auto adjoint(Argument<I>, const auto& dy, const auto&, const auto&, const auto&) const {
     return keep(dy, mask, I == 0);
   }
 };
@@ -73,7 +75,7 @@ Var<Scalar> select(const Var<Scalar>& mask, const Var<Scalar>& a, const Var<Scal
         detail::shape_text(a.rows(), a.cols()) + " or " + detail::shape_text(1, a.cols()),
         detail::shape_text(mask.rows(), mask.cols()));
   }
-  a.tape().check_mine("select", mask);
+  a.tape().check_on_this_tape("select", mask);
   const bool masks_zeros = a.node().zeros_are_silent() && b.node().zeros_are_silent();
   return apply(detail::Select<Scalar>{{}, {&mask.node()}, masks_zeros}, a, b);
 }

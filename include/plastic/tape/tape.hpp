@@ -99,7 +99,7 @@ class Tape {
   /// The same down to `until`; adjoints of older variables hold what came to them so far. Go on
   /// with `sweep(until, Position{})`.
   void backward(const Var<Scalar>& loss, Position until) {
-    check_mine("Tape::backward", loss);
+    check_on_this_tape("Tape::backward", loss);
     forget_adjoints();
     seed(loss, Matrix<Scalar>::Constant(loss.rows(), loss.cols(), Scalar(1)));
     sweep(position(), until);
@@ -110,7 +110,7 @@ class Tape {
   /// shapes differ or `variable` is not on this tape.
   template <class Derived>
   void seed(const Var<Scalar>& variable, const Eigen::MatrixBase<Derived>& adjoint) {
-    check_mine("Tape::seed", variable);
+    check_on_this_tape("Tape::seed", variable);
     detail::check_shape("Tape::seed", "adjoint", adjoint, variable.rows(), variable.cols());
     accumulate(variable.node(), adjoint.derived());
   }
@@ -144,7 +144,7 @@ class Tape {
   /// has one in what it reads, until its next write, but none in its weights and their updates.
   void gradient(const Var<Scalar>& loss, std::span<const Var<Scalar>> wrt,
                 std::span<Var<Scalar>> gradients) {
-    check_mine("Tape::gradient", loss);
+    check_on_this_tape("Tape::gradient", loss);
     if (wrt.size() != gradients.size()) {
       detail::reject("Tape::gradient", "gradients", std::to_string(wrt.size()) + " places",
                      gradients.size());
@@ -152,7 +152,7 @@ class Tape {
     const Index last = loss.node().index;
     Index first = last;
     for (const Var<Scalar>& v : wrt) {
-      check_mine("Tape::gradient", v);
+      check_on_this_tape("Tape::gradient", v);
       first = std::min(first, v.node().index);
     }
     const Unmark unmark_at_the_end{*this, wrt, first, last};
@@ -268,7 +268,7 @@ class Tape {
   std::size_t sweep_number() const { return sweep_; }
 
   /// Throws std::invalid_argument in the name of `function` unless v is on this tape.
-  void check_mine(std::string_view function, const Var<Scalar>& v) const {
+  void check_on_this_tape(std::string_view function, const Var<Scalar>& v) const {
     if (v.empty()) detail::reject(function, "the variable", "on this tape", "an empty one");
     v.check_usable();
     if (&v.tape() != this) {

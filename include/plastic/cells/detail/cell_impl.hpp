@@ -40,7 +40,7 @@ Episode<Scalar> PlasticCell<Dynamics, Rule, Scalar>::begin(Tape<Scalar>& tape,
                                                            CellState<Scalar>& from,
                                                            Vector<Scalar>* gradients) const {
   check_owner("PlasticCell::begin", from.episode_);
-  follow_parameters(from.episode_);
+  refresh_parameters(from.episode_);
   Episode<Scalar> episode = begin(tape, from.samples(), gradients, true);
   copy_state(from.episode_, episode);
   return episode;
@@ -74,10 +74,10 @@ void PlasticCell<Dynamics, Rule, Scalar>::run(CellState<Scalar>& state,
                       inputs.cols());
   detail::check_shape("PlasticCell::run", "eta", eta.rows(), eta.cols(), 1, inputs.cols());
   check_lengths(lengths, samples, steps);
-  follow_parameters(state.episode_);
+  refresh_parameters(state.episode_);
   for (Index t = 0; t < steps; ++t) {
     const auto result =
-        advance_present(state.episode_, inputs.middleCols(t * samples, samples), lengths, t);
+        step_without_recording(state.episode_, inputs.middleCols(t * samples, samples), lengths, t);
     output.middleCols(t * samples, samples) = result.output;
     if (eta.data() != nullptr) eta.middleCols(t * samples, samples) = result.eta;
   }
@@ -162,8 +162,9 @@ CellOutput<Var<Scalar>> PlasticCell<Dynamics, Rule, Scalar>::run_borrowed(
 }
 
 template <class Dynamics, class Rule, class Scalar>
-Var<Scalar> PlasticCell<Dynamics, Rule, Scalar>::going_on(const Episode<Scalar>& episode,
-                                                          std::span<const Index> lengths, Index t) {
+Var<Scalar> PlasticCell<Dynamics, Rule, Scalar>::active_samples(const Episode<Scalar>& episode,
+                                                                std::span<const Index> lengths,
+                                                                Index t) {
   const auto ended = [t](Index length) { return length <= t; };
   if (std::none_of(lengths.begin(), lengths.end(), ended)) return {};
   return episode.tape->constant(Matrix<Scalar>::NullaryExpr(
@@ -178,15 +179,15 @@ CellOutput<Var<Scalar>> PlasticCell<Dynamics, Rule, Scalar>::advance(Episode<Sca
                                                                      Index t) const {
   // A sample that has ended takes the step from nothing, so that all stays finite, with a learning
   // rate and decay of zero, and gets its states back.
-  const Var<Scalar> goes_on = going_on(episode, lengths, t);
-  const auto or_zero = [&](const Var<Scalar>& v) {
-    if (goes_on.empty()) return v;
-    return select(goes_on, v, episode.tape->constant(Matrix<Scalar>::Zero(v.rows(), v.cols())));
+  const Var<Scalar> active = active_samples(episode, lengths, t);
+  const auto zero_if_ended = [&](const Var<Scalar>& v) {
+    if (active.empty()) return v;
+    return select(active, v, episode.tape->constant(Matrix<Scalar>::Zero(v.rows(), v.cols())));
   };
-  const std::array<Var<Scalar>, max_states> held = episode.state;
-  x = or_zero(x);
-  for (std::size_t k = 0; k < Dynamics::states; ++k) episode.state[k] = or_zero(held[k]);
-  Step<Scalar> step(episode);
+  const std::array<Var<Scalar>, max_states> previous = episode.state;
+  x = zero_if_ended(x);
+  for (std::size_t k = 0; k < Dynamics::states; ++k) episode.state[k] = zero_if_ended(previous[k]);
+  CellStep<Scalar> step(episode);
   Var<Scalar> hidden = Dynamics::advance(step, x);
   check_advance(episode, hidden);
   if (options_.layer_norm) hidden = layer_norm(hidden, episode.norm_gain, episode.norm_bias);
@@ -202,25 +203,26 @@ CellOutput<Var<Scalar>> PlasticCell<Dynamics, Rule, Scalar>::advance(Episode<Sca
     eta = half_m * (2 * options_.eta0);
     if (Rule::plastic && update) decay = half_m * (2 * options_.decay0);
   }
-  eta = or_zero(eta);
+  eta = zero_if_ended(eta);
   if constexpr (Rule::plastic) {
-    if (update) change_weights(episode, step, all, eta, or_zero(decay));
+    if (update) update_fast_weights(episode, step, all, eta, zero_if_ended(decay));
   }
-  if (!goes_on.empty()) {
+  if (!active.empty()) {
     for (std::size_t k = 0; k < Dynamics::states; ++k) {
-      episode.state[k] = select(goes_on, episode.state[k], held[k]);
+      episode.state[k] = select(active, episode.state[k], previous[k]);
     }
   }
-  return {or_zero(rows(all, 0, options_.outputs)), eta};
+  return {zero_if_ended(rows(all, 0, options_.outputs)), eta};
 }
 
 template <class Dynamics, class Rule, class Scalar>
-void PlasticCell<Dynamics, Rule, Scalar>::change_weights(Episode<Scalar>& episode,
-                                                         Step<Scalar>& step, const Var<Scalar>& all,
-                                                         const Var<Scalar>& eta,
-                                                         const Var<Scalar>& decay) const {
+void PlasticCell<Dynamics, Rule, Scalar>::update_fast_weights(Episode<Scalar>& episode,
+                                                              CellStep<Scalar>& step,
+                                                              const Var<Scalar>& all,
+                                                              const Var<Scalar>& eta,
+                                                              const Var<Scalar>& decay) const {
   const std::size_t count = layers_.size();
-  StepView<Scalar> view{*episode.tape,
+  RuleStep<Scalar> view{*episode.tape,
                         step.connections(count),
                         all,
                         episode.out_scale,
@@ -239,35 +241,35 @@ void PlasticCell<Dynamics, Rule, Scalar>::change_weights(Episode<Scalar>& episod
 }
 
 template <class Dynamics, class Rule, class Scalar>
-CellOutput<ConstMatrixMap<Scalar>> PlasticCell<Dynamics, Rule, Scalar>::advance_present(
+CellOutput<ConstMatrixMap<Scalar>> PlasticCell<Dynamics, Rule, Scalar>::step_without_recording(
     Episode<Scalar>& episode, const Eigen::Ref<const Matrix<Scalar>>& x,
     std::span<const Index> lengths, Index t) const {
   Tape<Scalar>& tape = *episode.tape;
   tape.rewind(episode.step_begin);
-  const std::array<Var<Scalar>, max_states> places = episode.state;
+  const std::array<Var<Scalar>, max_states> state_memory = episode.state;
   const CellOutput<Var<Scalar>> result = advance(episode, tape.constant(x), true, lengths, t);
   for (std::size_t k = 0; k < Dynamics::states; ++k) {
-    places[k].node().value_map() = episode.state[k].value();
+    state_memory[k].node().value_map() = episode.state[k].value();
   }
-  episode.state = places;
+  episode.state = state_memory;
   return {result.output.value(), result.eta.value()};
 }
 
 template <class Dynamics, class Rule, class Scalar>
-void PlasticCell<Dynamics, Rule, Scalar>::follow_parameters(Episode<Scalar>& episode) const {
+void PlasticCell<Dynamics, Rule, Scalar>::refresh_parameters(Episode<Scalar>& episode) const {
   if (episode.parameters != parameters_.values().data()) {
     episode.parameters = parameters_.values().data();
-    const auto follow = [&](const Var<Scalar>& v, Index number) {
+    const auto rebind = [&](const Var<Scalar>& v, Index number) {
       if (!v.empty()) v.node().value = const_cast<Scalar*>(parameters_.matrix(number).data());
     };
     for (std::size_t l = 0; l < layers_.size(); ++l) {
-      layers_[l].follow(episode.synapses[l].slow_weights(), parameters_);
+      layers_[l].rebind(episode.synapses[l].slow_weights(), parameters_);
     }
-    follow(episode.out_scale, out_scale_);
-    follow(episode.norm_gain, norm_gain_);
-    follow(episode.norm_bias, norm_bias_);
+    rebind(episode.out_scale, out_scale_);
+    rebind(episode.norm_gain, norm_gain_);
+    rebind(episode.norm_bias, norm_bias_);
   }
-  for (std::size_t l = 0; l < layers_.size(); ++l) episode.synapses[l].follow_slow_weights();
+  for (std::size_t l = 0; l < layers_.size(); ++l) episode.synapses[l].refresh_slow_weights();
 }
 
 template <class Dynamics, class Rule, class Scalar>

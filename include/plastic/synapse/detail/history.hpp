@@ -43,7 +43,7 @@ class History : public Passes<Scalar> {
     first_scales_ = arena.allocate_array<double>(number);
     copies_ = arena.allocate_array<Copies>(number);
     for (Index s = 0; s < count; ++s) {
-      latest_[s] = take();
+      latest_[s] = allocate_sample();
       scales_[s] = first_scales_[s] = 1;
       copies_[s] = {};
       std::fill_n(latest_[s], sample_size(), Scalar(0));
@@ -136,7 +136,7 @@ class History : public Passes<Scalar> {
 
   /// Applies the updates that wait.
   void advance() {
-    while (pending_ != nullptr) carry_out(nullptr, nullptr);
+    while (pending_ != nullptr) apply_oldest_pending(nullptr, nullptr);
   }
 
   /// y = x (W + w) + b + beta of the newest version, in one pass with the last waiting update. Has
@@ -147,15 +147,15 @@ class History : public Passes<Scalar> {
       const Index last = newest_ == nullptr ? 0 : newest_->version;
       return Passes<Scalar>::read(last, latest_, scales_, x, y);
     }
-    while (pending_->next != nullptr) carry_out(nullptr, nullptr);
-    carry_out(&x, y);
+    while (pending_->next != nullptr) apply_oldest_pending(nullptr, nullptr);
+    apply_oldest_pending(&x, y);
   }
 
   // The way back.
 
   /// The newest version of which the weights are there as numbers.
-  Index present_version() const { return pending_ == nullptr ? versions() : pending_->version; }
-  const Scalar* present(Index sample) const { return latest_[sample]; }
+  Index current_version() const { return pending_ == nullptr ? versions() : pending_->version; }
+  const Scalar* current(Index sample) const { return latest_[sample]; }
 
   /// v of a sample before `entry`, which is not lazy: kept, or replayed from the nearest copy
   /// before it and kept until `release`.
@@ -165,7 +165,7 @@ class History : public Passes<Scalar> {
     Scalar* v = from->samples[sample].before;
     for (; from != &entry; from = from->next) {
       SampleUpdate<Scalar>& next = from->next->samples[sample];
-      Scalar* to = from->samples[sample].lazy ? v : take();
+      Scalar* to = from->samples[sample].lazy ? v : allocate_sample();
       this->apply_to_sample(*from, sample, this->changed_rows(*from, sample), nullptr, v, to);
       v = to;
       if (next.lazy) continue;
@@ -177,20 +177,20 @@ class History : public Passes<Scalar> {
 
   /// Drops what has been replayed for a sample of `entry`.
   void release(Entry& entry, Index sample) {
-    SampleUpdate<Scalar>& how = entry.samples[sample];
-    if (!how.replayed) return;
-    give(how.before);
-    how.before = nullptr;
-    how.replayed = false;
+    SampleUpdate<Scalar>& sample_update = entry.samples[sample];
+    if (!sample_update.replayed) return;
+    free_sample(sample_update.before);
+    sample_update.before = nullptr;
+    sample_update.replayed = false;
   }
 
   /// Writes v of a sample of any version that has been carried out: the nearest later one that is
   /// there as numbers, with the updates since inverted.
   void copy_version(Index version, Index sample, Scalar* to) {
-    Index from = present_version();
+    Index from = current_version();
     Entry* nearest = nullptr;
     for (Entry* e = newest_; e != nullptr && e->version >= version; e = e->previous) {
-      if (e->version < present_version() && !e->samples[sample].lazy) nearest = e;
+      if (e->version < current_version() && !e->samples[sample].lazy) nearest = e;
     }
     Entry* kept = nearest;  // what is replayed after it serves this call alone
     if (nearest != nullptr) {
@@ -206,21 +206,21 @@ class History : public Passes<Scalar> {
   }
 
   /// Memory of one sample, uninitialised, from what was given back or from the arena.
-  Scalar* take() {
-    if (free_ == nullptr) {
+  Scalar* allocate_sample() {
+    if (free_list_ == nullptr) {
       return static_cast<Scalar*>(arena_->allocate(
           std::max(sizeof(Scalar) * static_cast<std::size_t>(sample_size()), sizeof(Scalar*))));
     }
-    Scalar* sample = free_;
-    std::copy_n(reinterpret_cast<const char*>(sample), sizeof free_,
-                reinterpret_cast<char*>(&free_));
+    Scalar* sample = free_list_;
+    std::copy_n(reinterpret_cast<const char*>(sample), sizeof free_list_,
+                reinterpret_cast<char*>(&free_list_));
     return sample;
   }
 
-  void give(Scalar* sample) {
-    std::copy_n(reinterpret_cast<const char*>(&free_), sizeof free_,
+  void free_sample(Scalar* sample) {
+    std::copy_n(reinterpret_cast<const char*>(&free_list_), sizeof free_list_,
                 reinterpret_cast<char*>(sample));
-    free_ = sample;
+    free_list_ = sample;
   }
 
  private:
@@ -236,25 +236,26 @@ class History : public Passes<Scalar> {
   /// Settles what an update does to each sample.
   void plan(Entry& entry) {
     for (Index s = 0; s < samples(); ++s) {
-      SampleUpdate<Scalar>& how = entry.samples[s];
-      how = {};
+      SampleUpdate<Scalar>& sample_update = entry.samples[s];
+      sample_update = {};
       const double scale = scales_[s] * static_cast<double>(Scalar(1) - entry.decay->value[s]);
-      how.lazy = !(this->clip() > 0) && std::abs(scale) >= least_scale &&
-                 std::abs(scale) <= 1 / least_scale && (entry.version + 1) % interval_ != 0;
-      how.scale = scales_[s] = how.lazy ? scale : 1;
-      if (!how.lazy) how.keep = static_cast<Scalar>(scale);
-      how.rate = entry.rate->value[s] / static_cast<Scalar>(how.scale);
+      sample_update.lazy = !(this->clip() > 0) && std::abs(scale) >= least_scale &&
+                           std::abs(scale) <= 1 / least_scale &&
+                           (entry.version + 1) % interval_ != 0;
+      sample_update.scale = scales_[s] = sample_update.lazy ? scale : 1;
+      if (!sample_update.lazy) sample_update.keep = static_cast<Scalar>(scale);
+      sample_update.rate = entry.rate->value[s] / static_cast<Scalar>(sample_update.scale);
     }
   }
 
-  void carry_out(const Node<Scalar>* x, Scalar* y) {
+  void apply_oldest_pending(const Node<Scalar>* x, Scalar* y) {
     Entry& entry = *pending_;
     for (Index s = 0; s < samples(); ++s) {
       target_[s] = latest_[s];
       if (!differentiable_ || entry.samples[s].lazy) continue;
       if (copies_[s].made++ % copies_[s].stride != 0) continue;
       entry.samples[s].before = latest_[s];
-      target_[s] = take();
+      target_[s] = allocate_sample();
       ++copies_[s].held;
     }
     this->apply(entry, latest_, target_, x, y);
@@ -272,14 +273,14 @@ class History : public Passes<Scalar> {
     copies.held = 0;
     Index number = 0;
     for (Entry* entry = oldest_; entry != nullptr; entry = entry->next) {
-      SampleUpdate<Scalar>& how = entry->samples[sample];
-      if (how.lazy || number == copies.made) continue;
-      if (how.before != nullptr && !how.replayed) {
+      SampleUpdate<Scalar>& sample_update = entry->samples[sample];
+      if (sample_update.lazy || number == copies.made) continue;
+      if (sample_update.before != nullptr && !sample_update.replayed) {
         if (number % copies.stride == 0) {
           ++copies.held;
         } else {
-          give(how.before);
-          how.before = nullptr;
+          free_sample(sample_update.before);
+          sample_update.before = nullptr;
         }
       }
       ++number;
@@ -300,7 +301,7 @@ class History : public Passes<Scalar> {
   Entry* newest_ = nullptr;
   Entry* pending_ = nullptr;  // the oldest update that `latest_` lacks
 
-  Scalar* free_ = nullptr;
+  Scalar* free_list_ = nullptr;
 };
 
 }  // namespace plastic::detail

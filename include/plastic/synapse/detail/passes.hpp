@@ -64,7 +64,7 @@ class Passes {
   }
 
   /// Slow weights and biases that have moved to another place; nullptr for one that has not.
-  void follow(const Scalar* weight, const Scalar* alpha, const Scalar* bias,
+  void rebind(const Scalar* weight, const Scalar* alpha, const Scalar* bias,
               const Scalar* bias_alpha) {
     if (weight != nullptr) weights_.weight = weight;
     if (alpha != nullptr) weights_.alpha = alpha;
@@ -268,13 +268,13 @@ class Passes {
   }
 
   /// Without x only the update.
-  void apply_to_rows(const SampleUpdate<Scalar>& how, const SlowMatrices& slow, Rows rows,
+  void apply_to_rows(const SampleUpdate<Scalar>& sample_update, const SlowMatrices& slow, Rows rows,
                      const Scalar* from, Scalar* to, const kernels::Update<Scalar>& update,
                      kernels::Sum sum, const Scalar* x, Scalar* y) const {
     using kernels::Decay, kernels::Sum;
     const auto run = [&]<Sum which, Decay decay>() {
       kernels::update_product<which, decay>(slow, rows, from, to, update,
-                                            static_cast<Scalar>(how.scale), x, y);
+                                            static_cast<Scalar>(sample_update.scale), x, y);
     };
     const auto run_sum = [&]<Decay decay>() {
       if (y == nullptr) {
@@ -285,7 +285,7 @@ class Passes {
         run.template operator()<Sum::over_columns, decay>();
       }
     };
-    if (how.lazy) {
+    if (sample_update.lazy) {
       run_sum.template operator()<Decay::lazy>();
     } else if (clip_ > 0) {
       run_sum.template operator()<Decay::now_and_clip>();

@@ -34,7 +34,7 @@ class SynapseRead : public Node<Scalar> {
   }
 
   /// To be called once, before anything else.
-  void take_place(const ReadPlace<Scalar>& place) { place_ = place; }
+  void set_link(const ReadLink<Scalar>& link) { link_ = link; }
 
   std::span<Node<Scalar>* const> parents() const override { return argument_; }
 
@@ -48,7 +48,7 @@ class SynapseRead : public Node<Scalar> {
       reject("Tape::gradient", "the path to the loss", "free of a synapse's weights and updates",
              "one through them");
     }
-    if (place_.entry != data_->history().newest()) {
+    if (link_.entry != data_->history().newest()) {
       reject("Tape::gradient", "a synapse on the path to the loss",
              "without a write since it was read", "one that has been written");
     }
@@ -68,23 +68,23 @@ class SynapseRead : public Node<Scalar> {
   }
 
   /// Comes to the version that was read.
-  void enter(Tape<Scalar>& tape) const {
+  void begin_backward(Tape<Scalar>& tape) const {
     data_->begin_sweep(tape);
-    if (place_.previous != nullptr) tape.open_adjoint(*place_.previous);
-    if (data_->options().plastic) data_->walk().come_to(place_.entry);
+    if (link_.previous != nullptr) tape.open_adjoint(*link_.previous);
+    if (data_->options().plastic) data_->walk().go_to(link_.entry);
   }
 
-  bool has_update() const { return place_.entry != nullptr; }
+  bool has_update() const { return link_.entry != nullptr; }
   /// Whether the sweep goes from here to an older version.
-  bool leaves_version() const { return place_.first && has_update(); }
+  bool has_backward_updates() const { return link_.first && has_update(); }
 
   /// Goes back to the version that was read before. The use came first after the newest of the
   /// updates in between.
-  void leave_version(Tape<Scalar>& tape, const Use<Scalar>& use, Scalar* dx) const {
+  void backward_updates(Tape<Scalar>& tape, const BackwardRead<Scalar>& read, Scalar* dx) const {
     const auto alpha = data_->alpha_adjoints(tape);
-    data_->walk().cross(tape, *place_.entry, use, dx, alpha);
-    for (Entry* e = place_.entry->previous; e != place_.down_to; e = e->previous) {
-      data_->walk().cross(tape, *e, {}, nullptr, alpha);
+    data_->walk().backward_update(tape, *link_.entry, read, dx, alpha);
+    for (Entry* e = link_.entry->previous; e != link_.down_to; e = e->previous) {
+      data_->walk().backward_update(tape, *e, {}, nullptr, alpha);
     }
   }
 
@@ -97,7 +97,7 @@ class SynapseRead : public Node<Scalar> {
         is_wanted(slow.bias_alpha)) {
       return true;
     }
-    for (const Entry* e = place_.entry; e != nullptr && e->place > first; e = e->previous) {
+    for (const Entry* e = link_.entry; e != nullptr && e->tape_size > first; e = e->previous) {
       if (e->pre->wanted || e->post->wanted || e->rate->wanted || e->decay->wanted) return true;
     }
     return false;
@@ -105,7 +105,7 @@ class SynapseRead : public Node<Scalar> {
 
   SynapseData<Scalar>* data_;
   std::array<Node<Scalar>*, 1> argument_;
-  ReadPlace<Scalar> place_;
+  ReadLink<Scalar> link_;
   bool weights_wanted_ = false;  // in the gradient that is being recorded
 };
 
@@ -115,7 +115,7 @@ Var<Scalar> append_read(SynapseData<Scalar>& data, const Var<Scalar>& argument, 
   Tape<Scalar>& tape = argument.tape();
   auto* read =
       tape.template emplace_result<Read>(rows, argument.cols(), &data, &argument.node(), more...);
-  read->take_place(data.append(read));
+  read->set_link(data.append(read));
   return {&tape, read};
 }
 
@@ -128,23 +128,23 @@ class TransposedRead final : public SynapseRead<Scalar> {
       : SynapseRead<Scalar>(data, argument), alive_(alive) {}
 
   void propagate(Tape<Scalar>& tape) override {
-    this->enter(tape);
+    this->begin_backward(tape);
     SynapseData<Scalar>& data = this->data();
     if (alive_ != nullptr) {
       for (Index k = 0; k < this->rows * this->cols; ++k) {
         if (alive_[k] == Scalar(0)) this->adjoint[k] = 0;
       }
     }
-    const Use<Scalar> use{this->adjoint, this->argument().value};
-    data.add_slow(tape, use.x, use.dy);
+    const BackwardRead<Scalar> read{this->adjoint, this->argument().value};
+    data.add_slow(tape, read.x, read.dy);
     Scalar* dd = this->argument_adjoint(tape);
     if (!data.options().plastic) {
-      if (dd != nullptr) data.add_slow_product(use.x, dd);
+      if (dd != nullptr) data.add_slow_product(read.x, dd);
       return;
     }
-    data.walk().pass_to_output(use, dd);
-    if (this->has_update()) data.walk().add_use(use);
-    if (this->leaves_version()) this->leave_version(tape, {}, nullptr);
+    data.walk().backward_to_output(read, dd);
+    if (this->has_update()) data.walk().add_outer_product(read);
+    if (this->has_backward_updates()) this->backward_updates(tape, {}, nullptr);
   }
 
  protected:
@@ -184,20 +184,20 @@ class ProductRead final : public SynapseRead<Scalar> {
   using SynapseRead<Scalar>::SynapseRead;
 
   void propagate(Tape<Scalar>& tape) override {
-    this->enter(tape);
+    this->begin_backward(tape);
     SynapseData<Scalar>& data = this->data();
-    const Use<Scalar> use{this->argument().value, this->adjoint, true,
-                          !this->argument().zeros_are_silent()};
-    data.add_slow(tape, use.x, use.dy);
-    data.add_slow_bias(tape, use.dy);
+    const BackwardRead<Scalar> read{this->argument().value, this->adjoint, true,
+                                    !this->argument().zeros_are_silent()};
+    data.add_slow(tape, read.x, read.dy);
+    data.add_slow_bias(tape, read.dy);
     Scalar* dx = this->argument_adjoint(tape);
     if (!data.options().plastic) {
-      if (dx != nullptr) data.add_slow_transposed_product(use.dy, dx);
-    } else if (this->leaves_version()) {
-      this->leave_version(tape, use, dx);
+      if (dx != nullptr) data.add_slow_transposed_product(read.dy, dx);
+    } else if (this->has_backward_updates()) {
+      this->backward_updates(tape, read, dx);
     } else {
-      data.walk().pass_to_input(use, dx);
-      if (this->has_update()) data.walk().add_use(use);
+      data.walk().backward_to_input(read, dx);
+      if (this->has_update()) data.walk().add_outer_product(read);
     }
   }
 

@@ -13,21 +13,21 @@ namespace plastic::detail {
 /// The transpose of a slow matrix, and what the matrix was when it was made. A step of one sample
 /// looks at the slow weights each time, and comparing costs a sixth of transposing.
 template <class Scalar>
-struct Turned {
+struct TransposedCopy {
   Scalar* values = nullptr;
-  Scalar* seen = nullptr;
+  Scalar* source = nullptr;
 
-  void follow(const ConstMatrixMap<Scalar>& matrix) {
+  void update(const ConstMatrixMap<Scalar>& matrix) {
     const auto bytes = static_cast<std::size_t>(matrix.size()) * sizeof(Scalar);
-    if (std::memcmp(seen, matrix.data(), bytes) == 0) return;
-    std::memcpy(seen, matrix.data(), bytes);
+    if (std::memcmp(source, matrix.data(), bytes) == 0) return;
+    std::memcpy(source, matrix.data(), bytes);
     MatrixMap<Scalar>(values, matrix.cols(), matrix.rows()) = matrix.transpose();
   }
 };
 
 /// Where a read stands in the chain of reads of a synapse.
 template <class Scalar>
-struct ReadPlace {
+struct ReadLink {
   UpdateEntry<Scalar>* entry = nullptr;    ///< the update before the version that is read
   bool first = false;                      ///< whether it is the first read of that version
   UpdateEntry<Scalar>* down_to = nullptr;  ///< the update before the version that was read before
@@ -70,15 +70,15 @@ class SynapseData {
   void set_start(Node<Scalar>* start) { start_ = start; }
 
   /// Appends a read of the newest version to the chain.
-  ReadPlace<Scalar> append(Node<Scalar>* read) {
-    const ReadPlace<Scalar> place{history_.newest(),
-                                  last_first_read_ == nullptr || read_entry_ != history_.newest(),
-                                  read_entry_, last_first_read_};
-    if (place.first) {
-      last_first_read_ = read;
-      read_entry_ = place.entry;
+  ReadLink<Scalar> append(Node<Scalar>* read) {
+    const ReadLink<Scalar> link{history_.newest(),
+                                chain_end_ == nullptr || chain_end_entry_ != history_.newest(),
+                                chain_end_entry_, chain_end_};
+    if (link.first) {
+      chain_end_ = read;
+      chain_end_entry_ = link.entry;
     }
-    return place;
+    return link;
   }
 
   /// @{
@@ -88,23 +88,23 @@ class SynapseData {
   /// @}
 
   /// Brings the turned copies up to date, and the passes to where the slow weights lie.
-  void follow_slow_weights() {
-    turn();
+  void refresh_slow_weights() {
+    update_transposed();
     if (!options_.plastic) return;
-    const auto place = [](const Var<Scalar>& v) -> const Scalar* {
+    const auto pointer = [](const Var<Scalar>& v) -> const Scalar* {
       return v.empty() ? nullptr : v.node().value;
     };
     const bool in_place = history_.input_major();
-    history_.follow(in_place ? place(slow_.weight) : nullptr,
-                    in_place ? place(slow_.alpha) : nullptr, place(slow_.bias),
-                    place(slow_.bias_alpha));
+    history_.rebind(in_place ? pointer(slow_.weight) : nullptr,
+                    in_place ? pointer(slow_.alpha) : nullptr, pointer(slow_.bias),
+                    pointer(slow_.bias_alpha));
   }
 
   /// The fast weights of one sample as they are kept, with the update that waits, into `values`.
   /// The turned copy of A may be out of date here, and is not touched: others may look as well.
   void copy_sample(Index sample, Scalar* values) const {
     Matrix<Scalar> alpha;
-    if (turned_alpha_.values != nullptr) alpha = slow_.alpha.value().transpose();
+    if (transposed_alpha_.values != nullptr) alpha = slow_.alpha.value().transpose();
     history_.copy_sample(sample, alpha.size() == 0 ? nullptr : alpha.data(), values);
   }
 
@@ -186,17 +186,19 @@ class SynapseData {
       return {slow_.weight.node().value,
               fixed_alpha ? filled(tape, size, 1) : slow_.alpha.node().value, inputs(), outputs()};
     }
-    const auto zeros = [&] { return Turned<Scalar>{filled(tape, size, 0), filled(tape, size, 0)}; };
-    turned_weight_ = zeros();
-    if (!fixed_alpha) turned_alpha_ = zeros();
-    turn();
-    return {turned_weight_.values, fixed_alpha ? filled(tape, size, 1) : turned_alpha_.values,
-            outputs(), inputs()};
+    const auto zeros = [&] {
+      return TransposedCopy<Scalar>{filled(tape, size, 0), filled(tape, size, 0)};
+    };
+    transposed_weight_ = zeros();
+    if (!fixed_alpha) transposed_alpha_ = zeros();
+    update_transposed();
+    return {transposed_weight_.values,
+            fixed_alpha ? filled(tape, size, 1) : transposed_alpha_.values, outputs(), inputs()};
   }
 
-  void turn() {
-    if (turned_weight_.values != nullptr) turned_weight_.follow(slow_.weight.value());
-    if (turned_alpha_.values != nullptr) turned_alpha_.follow(slow_.alpha.value());
+  void update_transposed() {
+    if (transposed_weight_.values != nullptr) transposed_weight_.update(slow_.weight.value());
+    if (transposed_alpha_.values != nullptr) transposed_alpha_.update(slow_.alpha.value());
   }
 
   SynapseOptions options_;
@@ -205,14 +207,14 @@ class SynapseData {
   Walk<Scalar> walk_;
   OuterProducts<Scalar> slow_gradient_;
   // Of a layer whose matrices are output-major: W and A in that order.
-  Turned<Scalar> turned_weight_;
-  Turned<Scalar> turned_alpha_;
+  TransposedCopy<Scalar> transposed_weight_;
+  TransposedCopy<Scalar> transposed_alpha_;
   // Of such a layer, or where A is not learned; else the passes add to A's own adjoint.
   Scalar* own_alpha_adjoint_ = nullptr;
   Scalar* own_bias_alpha_adjoint_ = nullptr;
   Node<Scalar>* start_ = nullptr;
-  Node<Scalar>* last_first_read_ = nullptr;    // of the newest version that has been read
-  UpdateEntry<Scalar>* read_entry_ = nullptr;  // the update before that version
+  Node<Scalar>* chain_end_ = nullptr;               // of the newest version that has been read
+  UpdateEntry<Scalar>* chain_end_entry_ = nullptr;  // the update before that version
   std::size_t end_ = 0;
   std::size_t sweep_ = ~std::size_t{0};
 };

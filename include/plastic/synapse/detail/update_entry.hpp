@@ -31,7 +31,7 @@ struct UpdateEntry {
   Node<Scalar>* decay = nullptr;
   Scalar bias_pre = 0;
   Index version = 0;                        ///< of the weights before the update
-  Index place = 0;                          ///< nodes on the tape when it was written
+  Index tape_size = 0;                      ///< nodes on the tape when it was written
   SampleUpdate<Scalar>* samples = nullptr;  ///< one for each
   UpdateEntry* previous = nullptr;
   UpdateEntry* next = nullptr;

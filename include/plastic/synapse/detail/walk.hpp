@@ -11,11 +11,11 @@ namespace plastic::detail {
 /// A use of one version of the weights, y = x (W + w), with the adjoint of y: x inputs x samples,
 /// dy outputs x samples. Of u = (W + w) d, x is the adjoint of u and dy is d.
 template <class Scalar>
-struct Use {
+struct BackwardRead {
   const Scalar* x = nullptr;  ///< nullptr: no use
   const Scalar* dy = nullptr;
-  bool of_bias = false;      ///< whether it adds the bias
-  bool zeros_count = false;  ///< whether the adjoint of x is wanted where x is 0
+  bool reads_bias = false;      ///< whether it adds the bias
+  bool needs_all_rows = false;  ///< whether the adjoint of x is wanted where x is 0
 };
 
 /// What a sweep over a synapse carries from version to version of its fast weights, from the newest
@@ -40,11 +40,12 @@ class Walk {
   void open(Arena& arena, History<Scalar>& history) {
     history_ = &history;
     const auto samples = static_cast<std::size_t>(history.samples());
-    at_ = arena.allocate_array<Place>(samples);
+    states_ = arena.allocate_array<SampleState>(samples);
     const auto sums = static_cast<std::size_t>(2 * history.inputs() + history.outputs());
     auto* memory = arena.allocate_array<Scalar>(samples * sums);
     std::fill_n(memory, samples * sums, Scalar(0));
-    for (std::size_t s = 0; s < samples; ++s) (new (at_ + s) Place)->sums = memory + s * sums;
+    for (std::size_t s = 0; s < samples; ++s)
+      (new (states_ + s) SampleState)->sums = memory + s * sums;
     const auto largest = static_cast<std::size_t>(std::max(history.inputs(), history.outputs()));
     zeros_ = arena.allocate_array<Scalar>(largest * samples);
     std::fill_n(zeros_, largest * samples, Scalar(0));
@@ -53,30 +54,30 @@ class Walk {
   /// A new sweep.
   void begin() {
     version_ = -1;
-    waiting_ = {};
+    pending_read_ = {};
     for (Index s = 0; s < history_->samples(); ++s) {
       if (!has_memory_) {
-        at_[s].adjoint = history_->take();
-        at_[s].own = history_->take();
+        states_[s].adjoint = history_->allocate_sample();
+        states_[s].own = history_->allocate_sample();
       }
-      at_[s].scale_adjoint = 0;
-      std::fill_n(at_[s].adjoint, history_->sample_size(), Scalar(0));
+      states_[s].scale_adjoint = 0;
+      std::fill_n(states_[s].adjoint, history_->sample_size(), Scalar(0));
     }
     has_memory_ = true;
   }
 
   /// Comes to the version after `entry`, or to the first for nullptr.
-  void come_to(const Entry* entry) {
+  void go_to(const Entry* entry) {
     const Index version = entry == nullptr ? 0 : entry->version + 1;
     for (Index s = 0; s < history_->samples(); ++s) {
-      Place& place = at_[s];
-      place.scale = history_->scale_after(entry, s);
+      SampleState& state = states_[s];
+      state.scale = history_->scale_after(entry, s);
       if (version == version_) continue;
-      if (version == history_->present_version()) {
-        place.v = history_->present(s);
+      if (version == history_->current_version()) {
+        state.v = history_->current(s);
       } else {
-        history_->copy_version(version, s, place.own);
-        place.v = place.own;
+        history_->copy_version(version, s, state.own);
+        state.v = state.own;
       }
     }
     version_ = version;
@@ -84,95 +85,96 @@ class Walk {
 
   /// dx += (W + w) dy where it is given, and what the scale gets where the version has an update;
   /// x, dx: inputs x samples; dy: outputs x samples.
-  void pass_to_input(const Use<Scalar>& use, Scalar* dx) {
+  void backward_to_input(const BackwardRead<Scalar>& read, Scalar* dx) {
     const History<Scalar>& h = *history_;
     if (dx == nullptr && version_ == 0) return;
     for (Index s = 0; s < h.samples(); ++s) {
-      Place& place = at_[s];
-      const Scalar* x = use.x + s * h.inputs();
-      const Scalar* dy = use.dy + s * h.outputs();
-      use.zeros_count ? h.choose_all_rows(s) : h.choose_rows(s, use.x);
-      Scalar* to = dx == nullptr ? place.sums : dx + s * h.inputs();
-      place.scale_adjoint += static_cast<double>(
-          h.template add_transposed_product<true>(s, place.v, place.scale, dy, to, x));
+      SampleState& state = states_[s];
+      const Scalar* x = read.x + s * h.inputs();
+      const Scalar* dy = read.dy + s * h.outputs();
+      read.needs_all_rows ? h.choose_all_rows(s) : h.choose_rows(s, read.x);
+      Scalar* to = dx == nullptr ? state.sums : dx + s * h.inputs();
+      state.scale_adjoint += static_cast<double>(
+          h.template add_transposed_product<true>(s, state.v, state.scale, dy, to, x));
     }
   }
 
   /// dd += du (W + w), likewise; du: inputs x samples, d: outputs x samples.
-  void pass_to_output(const Use<Scalar>& use, Scalar* dd) {
+  void backward_to_output(const BackwardRead<Scalar>& read, Scalar* dd) {
     const History<Scalar>& h = *history_;
     if (dd == nullptr && version_ == 0) return;
     for (Index s = 0; s < h.samples(); ++s) {
-      Place& place = at_[s];
-      h.choose_rows(s, kernels::Fading<Scalar>{use.x});
-      Scalar* to = dd == nullptr ? place.sums : dd + s * h.outputs();
-      place.scale_adjoint += static_cast<double>(h.template add_product<true>(
-          s, place.v, place.scale, use.x + s * h.inputs(), to, use.dy + s * h.outputs()));
+      SampleState& state = states_[s];
+      h.choose_rows(s, kernels::Fading<Scalar>{read.x});
+      Scalar* to = dd == nullptr ? state.sums : dd + s * h.outputs();
+      state.scale_adjoint += static_cast<double>(h.template add_product<true>(
+          s, state.v, state.scale, read.x + s * h.inputs(), to, read.dy + s * h.outputs()));
     }
   }
 
   /// Takes s x dy^T into the adjoint of the fast weights, at the latest before the next update, and
   /// the bias's part at once.
-  void add_use(const Use<Scalar>& use) {
-    add_waiting_use();
-    waiting_ = use;
-    if (!use.of_bias) return;
+  void add_outer_product(const BackwardRead<Scalar>& read) {
+    add_pending_outer_product();
+    pending_read_ = read;
+    if (!read.reads_bias) return;
     for (Index s = 0; s < history_->samples(); ++s) {
-      const ConstMatrixMap<Scalar> dy(use.dy + s * outputs(), outputs(), 1);
-      MatrixMap<Scalar>(history_->bias_part(at_[s].adjoint), outputs(), 1) +=
-          static_cast<Scalar>(at_[s].scale) * dy;
-      at_[s].scale_adjoint += static_cast<double>(dy.col(0).dot(
-          ConstMatrixMap<Scalar>(history_->bias_part(at_[s].v), outputs(), 1).col(0)));
+      const ConstMatrixMap<Scalar> dy(read.dy + s * outputs(), outputs(), 1);
+      MatrixMap<Scalar>(history_->bias_part(states_[s].adjoint), outputs(), 1) +=
+          static_cast<Scalar>(states_[s].scale) * dy;
+      states_[s].scale_adjoint += static_cast<double>(dy.col(0).dot(
+          ConstMatrixMap<Scalar>(history_->bias_part(states_[s].v), outputs(), 1).col(0)));
     }
   }
 
   /// Goes back over `entry`, which has led to the present version, and the use that came first
   /// after it (none: a Use without x); dx, inputs x samples, takes the use's share where it is
   /// given.
-  void cross(Tape<Scalar>& tape, Entry& entry, const Use<Scalar>& first, Scalar* dx,
-             const AlphaAdjoints& alpha) {
+  void backward_update(Tape<Scalar>& tape, Entry& entry, const BackwardRead<Scalar>& first,
+                       Scalar* dx, const AlphaAdjoints& alpha) {
     const Index n = inputs(), m = outputs();
-    const Use<Scalar> use = first.x == nullptr ? Use<Scalar>{zeros_, zeros_} : first;
+    const BackwardRead<Scalar> read =
+        first.x == nullptr ? BackwardRead<Scalar>{zeros_, zeros_} : first;
     for (Index s = 0; s < history_->samples(); ++s) {
-      Place& place = at_[s];
-      std::fill_n(place.sums, 2 * n + m, Scalar(0));
-      place.keep_adjoint = 0;
-      if (!entry.samples[s].lazy) place.v = history_->kept_before(entry, s);
-      choose_rows(entry, use, s);
-      if (entry.samples[s].lazy && place.v != place.own) {
-        history_->copy_other_rows(s, place.v, place.own);
+      SampleState& state = states_[s];
+      std::fill_n(state.sums, 2 * n + m, Scalar(0));
+      state.keep_adjoint = 0;
+      if (!entry.samples[s].lazy) state.v = history_->kept_before(entry, s);
+      choose_rows(entry, read, s);
+      if (entry.samples[s].lazy && state.v != state.own) {
+        history_->copy_other_rows(s, state.v, state.own);
       }
     }
     const bool over_rows = history_->input_major();
     history_->for_row_tiles(entry.version, [&](kernels::Rows rows, Index s) {
-      Place& place = at_[s];
-      const SampleUpdate<Scalar>& how = entry.samples[s];
-      kernels::UpdateAdjoint<Scalar> total{place.adjoint, alpha.weight, place.input_sum(),
-                                           over_rows ? place.pre_sum(n) : place.post_sum(n),
-                                           over_rows ? place.post_sum(n) : place.pre_sum(n)};
-      pass<true>(how, history_->weights(), rows, place.v, place.own,
+      SampleState& state = states_[s];
+      const SampleUpdate<Scalar>& sample_update = entry.samples[s];
+      kernels::UpdateAdjoint<Scalar> total{state.adjoint, alpha.weight, state.input_sum(),
+                                           over_rows ? state.pre_sum(n) : state.post_sum(n),
+                                           over_rows ? state.post_sum(n) : state.pre_sum(n)};
+      pass<true>(sample_update, history_->weights(), rows, state.v, state.own,
                  entry.weight_update(s, history_->layout(), history_->clip()),
-                 outer_product(use.x, use.dy, s),
-                 waiting_.x == nullptr ? kernels::OuterProduct<Scalar>{}
-                                       : outer_product(waiting_.x, waiting_.dy, s),
-                 total, place);
+                 outer_product(read.x, read.dy, s),
+                 pending_read_.x == nullptr ? kernels::OuterProduct<Scalar>{}
+                                            : outer_product(pending_read_.x, pending_read_.dy, s),
+                 total, state);
     });
     for (Index s = 0; s < history_->samples(); ++s) {
-      cross_bias(entry, use, alpha, s);
-      hand_on(tape, entry, dx, s);
+      backward_bias(entry, read, alpha, s);
+      add_factor_adjoints(tape, entry, dx, s);
     }
-    waiting_ = {};
+    pending_read_ = {};
     version_ = entry.version;
     for (Index s = 0; s < history_->samples(); ++s) {
-      if (entry.samples[s].lazy) at_[s].v = at_[s].own;
+      if (entry.samples[s].lazy) states_[s].v = states_[s].own;
       if (entry.next != nullptr) history_->release(*entry.next, s);
-      at_[s].scale = history_->scale_after(entry.previous, s);
+      states_[s].scale = history_->scale_after(entry.previous, s);
     }
   }
 
  private:
   /// Where a sample's sweep is.
-  struct Place {
+  struct SampleState {
     const Scalar* v = nullptr;  // of the present version
     Scalar* own = nullptr;      // where inverted updates lead
     Scalar* adjoint = nullptr;  // G
@@ -199,38 +201,39 @@ class Walk {
   }
 
   /// The rows that are not silent in the update and in both uses.
-  void choose_rows(const Entry& entry, const Use<Scalar>& use, Index s) const {
-    if (!entry.samples[s].lazy || use.zeros_count || !entry.pre->zeros_are_silent()) {
+  void choose_rows(const Entry& entry, const BackwardRead<Scalar>& read, Index s) const {
+    if (!entry.samples[s].lazy || read.needs_all_rows || !entry.pre->zeros_are_silent()) {
       history_->choose_all_rows(s);
-    } else if (waiting_.x == nullptr) {
-      history_->choose_rows(s, entry.pre->value, use.x);
+    } else if (pending_read_.x == nullptr) {
+      history_->choose_rows(s, entry.pre->value, read.x);
     } else {
-      history_->choose_rows(s, entry.pre->value, use.x, kernels::Fading<Scalar>{waiting_.x});
+      history_->choose_rows(s, entry.pre->value, read.x, kernels::Fading<Scalar>{pending_read_.x});
     }
   }
 
-  void add_waiting_use() {
-    if (waiting_.x == nullptr) return;
+  void add_pending_outer_product() {
+    if (pending_read_.x == nullptr) return;
     for (Index s = 0; s < history_->samples(); ++s) {
-      history_->weight_matrix(at_[s].adjoint).noalias() +=
-          static_cast<Scalar>(at_[s].scale) *
-          ConstMatrixMap<Scalar>(waiting_.dy + s * outputs(), outputs(), 1) *
-          ConstMatrixMap<Scalar>(waiting_.x + s * inputs(), 1, inputs());
+      history_->weight_matrix(states_[s].adjoint).noalias() +=
+          static_cast<Scalar>(states_[s].scale) *
+          ConstMatrixMap<Scalar>(pending_read_.dy + s * outputs(), outputs(), 1) *
+          ConstMatrixMap<Scalar>(pending_read_.x + s * inputs(), 1, inputs());
     }
-    waiting_ = {};
+    pending_read_ = {};
   }
 
   /// One backward pass over rows of a sample's weights or biases.
   template <bool Weights>
-  void pass(const SampleUpdate<Scalar>& how, const kernels::SlowMatrices<Scalar>& slow,
+  void pass(const SampleUpdate<Scalar>& sample_update, const kernels::SlowMatrices<Scalar>& slow,
             kernels::Rows rows, const Scalar* v, Scalar* own, const kernels::Update<Scalar>& update,
             const kernels::OuterProduct<Scalar>& use, const kernels::OuterProduct<Scalar>& second,
-            kernels::UpdateAdjoint<Scalar>& total, Place& place) const {
+            kernels::UpdateAdjoint<Scalar>& total, SampleState& state) const {
     const auto run = [&](auto over_rows, auto has_second) {
       constexpr auto sum = over_rows() ? kernels::Sum::over_rows : kernels::Sum::over_columns;
-      if (how.lazy) {
-        kernels::lazy_update_adjoint<sum, has_second()>(
-            slow, rows, v, own, update, static_cast<Scalar>(how.scale), use, second, total);
+      if (sample_update.lazy) {
+        kernels::lazy_update_adjoint<sum, has_second()>(slow, rows, v, own, update,
+                                                        static_cast<Scalar>(sample_update.scale),
+                                                        use, second, total);
       } else if (history_->clip() > 0) {
         kernels::decayed_update_adjoint<sum, has_second(), true>(slow, rows, v, update, use, second,
                                                                  total);
@@ -240,62 +243,64 @@ class Walk {
       }
     };
     if constexpr (Weights) {
-      with_constants(run, history_->input_major(), waiting_.x != nullptr);
+      with_constants(run, history_->input_major(), pending_read_.x != nullptr);
     } else {
       run(std::true_type{}, std::false_type{});
     }
-    place.scale_adjoint += total.scale;
-    place.keep_adjoint += total.keep;
+    state.scale_adjoint += total.scale;
+    state.keep_adjoint += total.keep;
   }
 
-  void cross_bias(const Entry& entry, const Use<Scalar>& use, const AlphaAdjoints& alpha, Index s) {
-    Place& place = at_[s];
-    const Scalar x = use.of_bias ? 1 : 0;
+  void backward_bias(const Entry& entry, const BackwardRead<Scalar>& read,
+                     const AlphaAdjoints& alpha, Index s) {
+    SampleState& state = states_[s];
+    const Scalar x = read.reads_bias ? 1 : 0;
     Scalar input = 0;
-    place.bias_pre_sum = 0;
-    kernels::UpdateAdjoint<Scalar> total{history_->bias_part(place.adjoint), alpha.bias, &input,
-                                         &place.bias_pre_sum, place.post_sum(inputs())};
+    state.bias_pre_sum = 0;
+    kernels::UpdateAdjoint<Scalar> total{history_->bias_part(state.adjoint), alpha.bias, &input,
+                                         &state.bias_pre_sum, state.post_sum(inputs())};
     pass<false>(entry.samples[s], history_->bias(), history_->first_row(),
-                history_->bias_part(place.v), history_->bias_part(place.own),
-                entry.bias_update(s, history_->clip()), {&x, use.dy + s * outputs()}, {}, total,
-                place);
+                history_->bias_part(state.v), history_->bias_part(state.own),
+                entry.bias_update(s, history_->clip()), {&x, read.dy + s * outputs()}, {}, total,
+                state);
   }
 
   /// From the sums of a sample to the adjoints of what the update was made from.
-  void hand_on(Tape<Scalar>& tape, const Entry& entry, Scalar* dx, Index s) {
+  void add_factor_adjoints(Tape<Scalar>& tape, const Entry& entry, Scalar* dx, Index s) {
     using Column = Eigen::Map<Vector<Scalar>>;
     using ConstColumn = Eigen::Map<const Vector<Scalar>>;
     const Index n = inputs(), m = outputs();
-    Place& place = at_[s];
-    const SampleUpdate<Scalar>& how = entry.samples[s];
-    const ConstColumn pre_sum(place.pre_sum(n), n), post_sum(place.post_sum(n), m);
-    if (dx != nullptr) Column(dx + s * n, n) += ConstColumn(place.input_sum(), n);
+    SampleState& state = states_[s];
+    const SampleUpdate<Scalar>& sample_update = entry.samples[s];
+    const ConstColumn pre_sum(state.pre_sum(n), n), post_sum(state.post_sum(n), m);
+    if (dx != nullptr) Column(dx + s * n, n) += ConstColumn(state.input_sum(), n);
     if (entry.pre->needs_adjoint) {
-      tape.open_adjoint(*entry.pre).col(s) += how.rate * pre_sum;
+      tape.open_adjoint(*entry.pre).col(s) += sample_update.rate * pre_sum;
     }
     if (entry.post->needs_adjoint) {
-      tape.open_adjoint(*entry.post).col(s) += how.rate * post_sum;
+      tape.open_adjoint(*entry.post).col(s) += sample_update.rate * post_sum;
     }
     const double dr = static_cast<double>(ConstColumn(entry.pre->value + s * n, n).dot(pre_sum) +
-                                          entry.bias_pre * place.bias_pre_sum);
+                                          entry.bias_pre * state.bias_pre_sum);
     const double scale_before = history_->scale_after(entry.previous, s);
     const auto keep = static_cast<double>(Scalar(1) - entry.decay->value[s]);
-    if (how.lazy) place.scale_adjoint -= dr * static_cast<double>(how.rate) / how.scale;
-    const double of_product = how.lazy ? place.scale_adjoint : place.keep_adjoint;
+    if (sample_update.lazy)
+      state.scale_adjoint -= dr * static_cast<double>(sample_update.rate) / sample_update.scale;
+    const double of_product = sample_update.lazy ? state.scale_adjoint : state.keep_adjoint;
     const auto add = [&](Node<Scalar>& node, double term) {
       if (node.needs_adjoint) tape.open_adjoint(node).col(s)[0] += static_cast<Scalar>(term);
     };
-    add(*entry.rate, dr / how.scale);
+    add(*entry.rate, dr / sample_update.scale);
     add(*entry.decay, -scale_before * of_product);
-    place.scale_adjoint = keep * of_product;
+    state.scale_adjoint = keep * of_product;
   }
 
   History<Scalar>* history_ = nullptr;
-  Place* at_ = nullptr;  // of the samples
+  SampleState* states_ = nullptr;  // of the samples
   Scalar* zeros_ = nullptr;
   Index version_ = -1;
   bool has_memory_ = false;
-  Use<Scalar> waiting_;  // whose outer product G still lacks
+  BackwardRead<Scalar> pending_read_;  // whose outer product G still lacks
 };
 
 }  // namespace plastic::detail

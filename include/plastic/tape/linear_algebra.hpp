@@ -41,23 +41,25 @@ inline void check_part(std::string_view function, Index first, Index count, Inde
 struct Matmul : MatrixOperation {
   static constexpr std::string_view name = "matmul";
   auto value(const auto& a, const auto& b) const { return matmul(a, b); }
-  auto adjoint(At<0>, const auto& dy, const auto&, const auto&, const auto& b) const {
+  auto adjoint(Argument<0>, const auto& dy, const auto&, const auto&, const auto& b) const {
     return matmul(dy, transpose(b));
   }
-  auto adjoint(At<1>, const auto& dy, const auto&, const auto& a, const auto&) const {
+  auto adjoint(Argument<1>, const auto& dy, const auto&, const auto& a, const auto&) const {
     return matmul(transpose(a), dy);
   }
 };
 
 struct Transpose : MatrixOperation {
   auto value(const auto& x) const { return transpose(x); }
-  auto adjoint(At<0>, const auto& dy, const auto&, const auto&) const { return transpose(dy); }
+  auto adjoint(Argument<0>, const auto& dy, const auto&, const auto&) const {
+    return transpose(dy);
+  }
 };
 
 struct Rows : MatrixOperation {
   Index first, count;
   auto value(const auto& x) const { return rows(x, first, count); }
-  auto adjoint(At<0>, const auto& dy, const auto&, const auto& x) const {
+  auto adjoint(Argument<0>, const auto& dy, const auto&, const auto& x) const {
     return pad_rows(dy, first, x.rows());
   }
 };
@@ -65,7 +67,7 @@ struct Rows : MatrixOperation {
 struct PadRows : MatrixOperation {
   Index first, total;
   auto value(const auto& x) const { return pad_rows(x, first, total); }
-  auto adjoint(At<0>, const auto& dy, const auto&, const auto& x) const {
+  auto adjoint(Argument<0>, const auto& dy, const auto&, const auto& x) const {
     return rows(dy, first, x.rows());
   }
 };
@@ -131,7 +133,7 @@ Var<Scalar> concatenate_samples(std::span<const Var<Scalar>> parts) {
   Index cols = 0;
   auto** parents = tape.arena().template allocate_array<Node<Scalar>*>(parts.size());
   for (std::size_t i = 0; i < parts.size(); ++i) {
-    tape.check_mine("concatenate_samples", parts[i]);
+    tape.check_on_this_tape("concatenate_samples", parts[i]);
     detail::check_shape("concatenate_samples", "parts", parts[i], rows, parts[i].cols());
     parents[i] = &parts[i].node();
     cols += parts[i].cols();
@@ -162,7 +164,7 @@ ScatteredColumns<Derived> scatter_columns(const Eigen::MatrixBase<Derived>& x,
 struct Columns : MatrixOperation {
   ColumnSet which;
   auto value(const auto& x) const { return columns(x, which); }
-  auto adjoint(At<0>, const auto& dy, const auto&, const auto& x) const {
+  auto adjoint(Argument<0>, const auto& dy, const auto&, const auto& x) const {
     return scatter_columns(dy, which, x.cols());
   }
 };
@@ -171,7 +173,9 @@ struct ScatterColumns : MatrixOperation {
   ColumnSet which;
   Index total;
   auto value(const auto& x) const { return scatter_columns(x, which, total); }
-  auto adjoint(At<0>, const auto& dy, const auto&, const auto&) const { return columns(dy, which); }
+  auto adjoint(Argument<0>, const auto& dy, const auto&, const auto&) const {
+    return columns(dy, which);
+  }
 };
 
 auto columns(const Variable auto& x, const ColumnSet& which) {
