@@ -44,7 +44,7 @@ void run(const RunSettings& settings, const fs::path& out, int threads) {
             << 100 * value("first_query_half_width") << "\n"
             << "  all queries right     " << 100 * value("query_accuracy") << "%\n"
             << "  nearest support image " << 100 * value("encoder_alone")
-            << "%, by the features that the encoder had at first, without a plastic network\n"
+            << "%, by the encoder's initial features, without a plastic network\n"
             << "Picture:  " << (out / "episode.svg").string() << "\n"
             << "Network:  " << (out / "best.safetensors").string() << "\n"
             << "Progress: " << (out / "progress.csv").string() << "\n";
@@ -139,7 +139,7 @@ int main(int argc, char** argv) {
     if (app.count("--hidden") == 0) settings.hidden = settings.rule == "none" ? 192 : 128;
     if (settings.pretraining == "none" && !settings.joint && !fs::exists(settings.encoder)) {
       throw std::invalid_argument(
-          "an encoder that learns nothing is of no use: give --train-encoder, a --pretrain, or "
+          "an encoder that learns nothing is useless: give --train-encoder, a --pretrain, or "
           "--encoder with a file");
     }
     run(settings, out, threads == 0 ? available_threads() : threads);

@@ -623,14 +623,14 @@ std::string mistake_of() {
 
 TEST_CASE("a rule or a cell of one's own hears what it has forgotten", "[cells]") {
   CHECK(mistake_of<Leaky, Forgetful>() ==
-        "forgetful: the change of layer h must be set by propose, got an empty one");
+        "forgetful: the change of layer h must be set in Rule::propose, got an empty one");
   CHECK(mistake_of<Mistaken<0>, Hebbian>() ==
-        "mistaken: layer h must be applied by advance, got no call");
+        "mistaken: layer h must be applied in Dynamics::advance, got no call");
   CHECK(mistake_of<Mistaken<1>, Gradient>() ==
-        "mistaken: the activity of layer h must be declared by advance, got no call");
+        "mistaken: the activity of layer h must be declared in Dynamics::advance, got no call");
   CHECK(mistake_of<Mistaken<2>, None>() == "mistaken: every state must be 5 x 2, got 2 x 2");
   CHECK(mistake_of<Mistaken<3>, None>() ==
-        "mistaken: what advance returns must be 5 x 2, got 4 x 2");
+        "mistaken: the result of advance must be 5 x 2, got 4 x 2");
   CHECK(mistake_of<Mistaken<4>, None>() == "mistaken: the hidden state must be 5 x 2, got 3 x 2");
   CHECK(mistake_of<Mistaken<5>, None>() ==
         "CellStep::layer: l must be below the number of the cell's layers, got 7");
@@ -661,7 +661,7 @@ TEST_CASE("wrong shapes and foreign states are refused with what was expected", 
                    {"inputs", "3 x (steps * 2)", "3 x 5"}));
   REQUIRE(mentions(rejection([&] { cell.run(episode, Matrix<double>::Zero(3, 0)); }), {"inputs"}));
   Matrix<double> output;
-  REQUIRE(mentions(rejection([&] { cell.run(state, good, output, &output); }), {"one twice"}));
+  REQUIRE(mentions(rejection([&] { cell.run(state, good, output, &output); }), {"the same one twice"}));
   Tape<double> cleared;
   Episode<double> gone = cell.begin(cleared, 2);
   cleared.clear();

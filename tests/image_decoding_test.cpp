@@ -422,7 +422,7 @@ TEST_CASE("Every kind of JPEG file is read with the pixels of libjpeg", "[image_
   CHECK(warnings == 0);
   const std::string cmyk = jpeg_scene({.channels = 4}, 16, 16);
   CHECK(refusal(cmyk) ==
-        "picture: it must have one channel or three, got 4 (CMYK): write it as RGB");
+        "picture: it must have one channel or three, got 4 (CMYK): convert it to RGB");
 }
 
 TEST_CASE("The content says which format a file has, not its name", "[image_files]") {
@@ -616,7 +616,7 @@ TEST_CASE("What follows the end of an image is refused behind a PNG and left alo
   const std::string png = png_bytes({}, 7, 5), jpeg = jpeg_scene({}, 20, 20);
   for (const std::string& more : {std::string(1, '\0'), std::string("more"), png, jpeg}) {
     CHECK(refusal(png + more) == "picture: it is damaged: there are " +
-                                     std::to_string(more.size()) + " bytes behind its end");
+                                     std::to_string(more.size()) + " bytes past its end");
     CHECK(read(jpeg + more) == read(jpeg));
   }
   // Bytes before the end of a JPEG are damage.

@@ -267,7 +267,7 @@ TEST_CASE("Operations on images that do not fit throw and say why", "[images]") 
   CHECK(with([](auto& c) { c.input.width = 3; }) ==
         "conv2d: x must be 12 x images (2 x 2 x 3 each), got 8 x 2");
   CHECK(with([](auto& c) { c.input.channels = 0; }) ==
-        "conv2d: the shape of an image must be of sides in 1 .. 2^24, got 0 x 2 x 2");
+        "conv2d: the image shape must be one with sides in 1 .. 2^24, got 0 x 2 x 2");
   CHECK(with([](auto& c) { c.filters = 4; }) == "conv2d: weight must be 18 x 4, got 18 x 3");
   CHECK(with([](auto& c) { c.kernel = 5; }) ==
         "conv2d: kernel must be no larger than the padded image, got 5");

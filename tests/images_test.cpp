@@ -446,7 +446,7 @@ TEST_CASE("Each purpose has episodes of its own", "[images]") {
     return rejection([&] { other.evaluate({0, purpose}, 1); });
   };
   const std::string expected =
-      "FewShotObjective::evaluate: the episodes of the purpose must be given, got none";
+      "FewShotObjective::evaluate: the episodes for this purpose must be given, got none";
   CHECK(without({.train = &train}, Random::Purpose::validation) == expected);
   CHECK(without({.validation = &validation}, Random::Purpose::training) == expected);
   CHECK(without({.train = &train}, Random::Purpose::test) == expected);
@@ -470,7 +470,8 @@ TEST_CASE("Images and episodes that do not fit throw and say why", "[images]") {
   auto model = small_classifier<Cell>(set.shape);
   const FewShotImages good(set, three_way), four_way(set, {.way = 4});
   CHECK(rejection([&] { FewShotObjective(model, {.train = &four_way}); }) ==
-        "FewShotObjective: the way of the episodes must be 3, the outputs of the cell, got 4");
+        "FewShotObjective: the way of the episodes must be 3, the number of the cell's outputs, "
+        "got 4");
   const ImageSet other = make_glyphs({.classes = 5, .size = 20});
   const FewShotImages larger(other, three_way);
   CHECK(rejection([&] { FewShotObjective(model, {.train = &good, .test = &larger}); }) ==

@@ -504,10 +504,10 @@ TEST_CASE("A bad file is refused with its name and what is wrong") {
       {with_header(entry("[]", "[0,8]"), 8), "must be 4 bytes apart for the shape []"},
       {with_header(entry("[0]", "[0,4]"), 4), "must be 0 bytes apart"},
       {with_header(entry("[1]", "[0,4]", R"("F64")"), 4), "must be 8 bytes apart"},
-      {with_header(two("[0,8]", "[4,12]"), 12), "tensor \"y\" must be right behind"},
+      {with_header(two("[0,8]", "[4,12]"), 12), "tensor \"y\" must be right after"},
       {with_header(two("[0,8]", "[0,8]"), 8), "got an overlap at byte 0"},
-      {with_header(two("[12,20]", "[0,8]"), 20), "got a hole up to byte 12"},
-      {with_header(entry("[1]", "[4,8]"), 8), "got a hole up to byte 4"},
+      {with_header(two("[12,20]", "[0,8]"), 20), "got a gap up to byte 12"},
+      {with_header(entry("[1]", "[4,8]"), 8), "got a gap up to byte 4"},
       {with_header(entry("[1]", "[0,4]"), 5), "must be the 4 bytes of the tensors, got 5 bytes"},
       {with_header("{\"" + std::string(5000, 'x')), "the header must be JSON"},
       {with_header("{\"" + std::string(5000, 'x') + "\":1}"), "must be an object with dtype"},
@@ -586,9 +586,9 @@ TEST_CASE("A tensor gives its values in its own type and shape only") {
   CHECK(tensor.dtype() == DType::F32);
   CHECK(tensor.size() == 6);
   CHECK(tensor.values<float>()[5] == 6);
-  CHECK(error_of<std::invalid_argument>([&] { tensor.values<double>(); }) ==
-        "Tensor: the type of the tensor must be F64 (double), got F32 (float): read it into the "
-        "type that it has");
+  CHECK(
+      error_of<std::invalid_argument>([&] { tensor.values<double>(); }) ==
+      "Tensor: the type of the tensor must be F64 (double), got F32 (float): read it as that type");
   CHECK_NOTHROW(tensor.expect_shape("x", {2, 3}));
   CHECK(error_of<std::invalid_argument>([&] {
           tensor.expect_shape("x", {3, 2});
@@ -602,12 +602,12 @@ TEST_CASE("A tensor gives its values in its own type and shape only") {
   CHECK(error_of<std::invalid_argument>([&] {
           file.values<double>("x", {2, 3});
         }) ==
-        "Tensor: the type of tensor \"x\" must be F64 (double), got F32 (float): read it into the "
-        "type that it has");
+        "Tensor: the type of tensor \"x\" must be F64 (double), got F32 (float): read it as that "
+        "type");
   CHECK(error_of<std::invalid_argument>([&] { file.values<float>("x", {6}); }) ==
         "Tensor: the shape of tensor \"x\" must be [6], got [2, 3]");
   CHECK(error_of<std::invalid_argument>([&] { file.values<float>("y", {6}); }) ==
-        "TensorFile: tensor \"y\" must be in the file, got none of that name");
+        "TensorFile: tensor \"y\" must be in the file, got no tensor of that name");
 }
 
 TEST_CASE("A tensor starts at zero, takes values in place and refuses impossible shapes") {
@@ -643,7 +643,7 @@ TEST_CASE("What the format cannot hold is refused before the file is touched") {
     std::string reason;
   };
   for (const Case& c :
-       {Case{reserved, "must be another than __metadata__"}, Case{name, "must be UTF-8"},
+       {Case{reserved, "must be other than __metadata__"}, Case{name, "must be UTF-8"},
         Case{text, "must be UTF-8"}, Case{large, "must be at most 100 MB"}}) {
     const std::string error =
         error_of<std::invalid_argument>([&] { write_safetensors(path, c.file); });

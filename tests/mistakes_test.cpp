@@ -82,7 +82,7 @@ TEST_CASE("A state is read into a cell like the one that it was saved with", "[m
   CellOptions options = small;
   options.hidden = 5;
   const Net other(options);
-  check_message("state_from_tensors: \"hidden\" of the file must be 5, as of the cell, got 4",
+  check_message("state_from_tensors: \"hidden\" of the file must be 5, as in the cell, got 4",
                 [&] { state_from_tensors(other, file); });
 }
 
@@ -99,7 +99,7 @@ TEST_CASE("A tape that is not cleared between two episodes is noticed", "[mistak
   CHECK(plastic::testing::rejection(train) ==
         "PlasticCell::begin: the tape must be cleared after its sweep (Tape::clear), or it would "
         "grow with every episode, got one with " +
-            nodes + " nodes from before");
+            nodes + " nodes from before its sweep");
   CHECK(pitfalls().find("\n    PlasticCell::begin: the tape must be cleared after its sweep "
                         "(Tape::clear), or it would grow with every episode, got one with ") !=
         std::string::npos);
@@ -150,7 +150,7 @@ TEST_CASE("A gradient cannot be read before there is one", "[mistakes]") {
   CHECK(x.adjoint() == input());
   check_message(
       "Var::adjoint: the variable must be reached by Tape::backward (run it first), got a constant "
-      "(Tape::variable makes what has an adjoint)",
+      "(Tape::variable makes one with an adjoint)",
       [&] { fixed.adjoint(); });
 }
 
@@ -158,8 +158,8 @@ TEST_CASE("Variables of two tapes do not mix", "[mistakes]") {
   Tape<double> one, two;
   const Var<double> x = one.variable(input()), y = two.variable(input());
   const std::string expected =
-      "operator+: the variable must be on this tape, got one of another tape: record "
-      "all of a computation on one";
+      "operator+: the variable must be on this tape, got one on another tape: record a whole "
+      "computation on one tape";
   check_message(expected, [&] { x + y; });
 }
 
@@ -167,7 +167,7 @@ TEST_CASE("A file is read into the type and the cell that it has", "[mistakes]")
   const TensorFile file = to_tensors(PlasticRNN<Hebbian, float>(small));
   check_message(
       "Tensor: the type of tensor \"param.in_fc.weight\" must be F64 (double), got F32 (float): "
-      "read it into the type that it has",
+      "read it as that type",
       [&] { from_tensors<PlasticRNN<Hebbian, double>>(file); });
   check_message(
       "from_tensors: \"rule\" of the file must be gradient, got hebbian: with_cell_type makes the "
@@ -221,7 +221,7 @@ TEST_CASE("A run goes on only with the settings that it began with", "[mistakes]
   };
   train(0.1);
   check_message(
-      "Checkpoint: \"eta0\" in run/checkpoint.safetensors must be 0.2, as here, unless "
+      "Checkpoint: \"eta0\" in run/checkpoint.safetensors must be 0.2, as in this run, unless "
       "CheckpointOptions::allow names it, got 0.1",
       [&] {
         try {

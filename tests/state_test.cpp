@@ -199,7 +199,7 @@ TEST_CASE("A state whose cell has become another one is not copied", "[state]") 
   cell = PlasticRNN<Hebbian, float>({.inputs = 3, .hidden = 6, .outputs = 2});
   CHECK(rejection([&] { CellState<float> copy = state; }) ==
         "CellState: the cell's parameters must be those that the state or episode began with, got "
-        "others: begin a new one");
+        "different ones: begin a new one");
 }
 
 TEMPLATE_LIST_TEST_CASE("Copying to a state of the same size allocates nothing", "[state]",
@@ -407,21 +407,20 @@ TEST_CASE("A file of another state is refused by name", "[state]") {
   };
   CHECK(refused(cell, good) == "no error");
   CHECK(refused(PlasticLSTM<Hebbian, float>(options), good) ==
-        "state_from_tensors: \"cell\" of the file must be lstm, as of the cell, got rnn");
+        "state_from_tensors: \"cell\" of the file must be lstm, as in the cell, got rnn");
   CHECK(refused(PlasticRNN<Gradient, float>(options), good) ==
-        "state_from_tensors: \"rule\" of the file must be gradient, as of the cell, got hebbian");
-  CHECK(
-      refused(PlasticRNN<Hebbian, double>(options), good) ==
-      "Tensor: the type of tensor \"state.0\" must be F64 (double), got F32 (float): read it into "
-      "the type that it has");
+        "state_from_tensors: \"rule\" of the file must be gradient, as in the cell, got hebbian");
+  CHECK(refused(PlasticRNN<Hebbian, double>(options), good) ==
+        "Tensor: the type of tensor \"state.0\" must be F64 (double), got F32 (float): read it as "
+        "that type");
   CellOptions other = options;
   other.hidden = 6;
   CHECK(refused(Cell(other), good) ==
-        "state_from_tensors: \"hidden\" of the file must be 6, as of the cell, got 5");
+        "state_from_tensors: \"hidden\" of the file must be 6, as in the cell, got 5");
   other = options;
   other.eta0 = 0.2;
   CHECK(refused(Cell(other), good) ==
-        "state_from_tensors: \"eta0\" of the file must be 0.2, as of the cell, got 0.1");
+        "state_from_tensors: \"eta0\" of the file must be 0.2, as in the cell, got 0.1");
 
   TensorFile bad = good;
   bad.metadata.erase("samples");
@@ -445,12 +444,12 @@ TEST_CASE("A file of another state is refused by name", "[state]") {
   bad = good;
   bad.tensors.erase("fast.h_fc.bias");
   CHECK(refused(cell, bad) ==
-        "TensorFile: tensor \"fast.h_fc.bias\" must be in the file, got none of that name");
+        "TensorFile: tensor \"fast.h_fc.bias\" must be in the file, got no tensor of that name");
   for (const char* name : {"state.1", "fast.more"}) {
     bad = good;
     bad.tensors[name] = Tensor();
     CHECK(refused(cell, bad) ==
-          std::string("state_from_tensors: every tensor state.* and fast.* must be one of the "
+          std::string("state_from_tensors: every state.* and fast.* tensor must be one of the "
                       "cell's, got ") +
               name);
   }

@@ -977,8 +977,8 @@ TEST_CASE("A clipped rate that does not fit throws and says why", "[synapse]") {
   CHECK(rejection([&] { limit(r, p, narrow, 1); }) ==
         "clipped_rate: post must be 2 x 2, got 2 x 1");
   CHECK(rejection([&] { limit(r, p, foreign, 1); }) ==
-        "clipped_rate: the variable must be on this tape, got one of another tape: record all of a "
-        "computation on one");
+        "clipped_rate: the variable must be on this tape, got one on another tape: record a whole "
+        "computation on one tape");
   CHECK(rejection([&] { limit(r, {}, q, 1); }) ==
         "clipped_rate: the variable must be on this tape, got an empty one");
   for (const double max_norm : {0.0, -1.0, std::nan(""), std::numeric_limits<double>::infinity()}) {
@@ -1012,8 +1012,8 @@ TEST_CASE("A recorded gradient takes a synapse's weights for constants or is ref
   const auto post = var(5, 1);
   synapse.write({x, post, 1}, one, one);
   CHECK(rejection([&] { tape.gradient(sum(y), x); }) ==
-        "Tape::gradient: a synapse on the path to the loss must be without a write since it was "
-        "read, got one that has been written");
+        "Tape::gradient: a synapse on the path to the loss must be unwritten since it was read, "
+        "got one that has been written");
   const auto later = synapse.read(tape.constant(random_matrix(3, 1, 2)));
   CHECK(
       rejection([&] { tape.gradient(sum(later), post); }).starts_with("Tape::gradient: the path"));
@@ -1038,8 +1038,8 @@ TEST_CASE("A synapse whose tape was rewound into its episode refuses to go on", 
   synapse.read(x);
   tape.rewind(inside);
   const std::string why =
-      " the tape must be as long as after the synapse's last read or write, got one that was "
-      "rewound into its episode";
+      " the tape must be at least as long as after the synapse's last read or write, got one that "
+      "was rewound past it";
   CHECK(rejection([&] { synapse.read(x); }) == "Synapse::read:" + why);
   CHECK(rejection([&] { synapse.read_transposed(y); }) == "Synapse::read_transposed:" + why);
   CHECK(rejection([&] { synapse.write({x, x, 1}, one, one); }).starts_with("Synapse::write"));
@@ -1074,18 +1074,18 @@ TEST_CASE("A synapse that does not fit throws and says why", "[synapse]") {
     return rejection([&] { Synapse<double>(tape, slow, options); });
   };
   CHECK(make({foreign, b, {}, {}}, {}) ==
-        "Synapse: the variable must be on this tape, got one of another tape: record all of a "
-        "computation on one");
+        "Synapse: the variable must be on this tape, got one on another tape: record a whole "
+        "computation on one tape");
   CHECK(make({{}, b, {}, {}}, {}) ==
         "Synapse: the variable must be on this tape, got an empty one");
   CHECK(make({w, {}, {}, {}}, {}) ==
         "Synapse: the variable must be on this tape, got an empty one");
   CHECK(make({w, b, foreign, {}}, {}) ==
-        "Synapse: the variable must be on this tape, got one of another tape: record all of a "
-        "computation on one");
+        "Synapse: the variable must be on this tape, got one on another tape: record a whole "
+        "computation on one tape");
   CHECK(make({w, b, {}, other.variable(random_matrix(5, 1, 1))}, {}) ==
-        "Synapse: the variable must be on this tape, got one of another tape: record all of a "
-        "computation on one");
+        "Synapse: the variable must be on this tape, got one on another tape: record a whole "
+        "computation on one tape");
   CHECK(make({w, var(3, 1), {}, {}}, {}) == "Synapse: bias must be 5 x 1, got 3 x 1");
   CHECK(make({w, b, var(3, 5), {}}, {}) == "Synapse: alpha must be 5 x 3, got 3 x 5");
   CHECK(make({w, b, {}, var(5, 2)}, {}) == "Synapse: bias_alpha must be 5 x 1, got 5 x 2");
@@ -1097,8 +1097,8 @@ TEST_CASE("A synapse that does not fit throws and says why", "[synapse]") {
   Synapse<double> synapse(tape, {w, b, {}, {}}, {.samples = 2});
   CHECK(rejection([&] { synapse.read(var(3, 1)); }) == "Synapse::read: x must be 3 x 2, got 3 x 1");
   CHECK(rejection([&] { synapse.read(foreign); }) ==
-        "Synapse::read: the variable must be on this tape, got one of another tape: record all of "
-        "a computation on one");
+        "Synapse::read: the variable must be on this tape, got one on another tape: record a whole "
+        "computation on one tape");
   CHECK(rejection([&] { synapse.read({}); }) ==
         "Synapse::read: the variable must be on this tape, got an empty one");
   CHECK(rejection([&] { synapse.read_transposed(var(3, 2)); }) ==
@@ -1115,8 +1115,8 @@ TEST_CASE("A synapse that does not fit throws and says why", "[synapse]") {
   CHECK(write(p, q, p, r) == "Synapse::write: rate must be 1 x 2, got 3 x 2");
   CHECK(write(p, q, r, p) == "Synapse::write: decay must be 1 x 2, got 3 x 2");
   CHECK(write(foreign, q, r, r) ==
-        "Synapse::write: the variable must be on this tape, got one of another tape: record all of "
-        "a computation on one");
+        "Synapse::write: the variable must be on this tape, got one on another tape: record a "
+        "whole computation on one tape");
   for (int empty = 0; empty < 4; ++empty) {
     const auto unless = [&](int k, const Var<double>& v) { return k == empty ? Var<double>{} : v; };
     CHECK(write(unless(0, p), unless(1, q), unless(2, r), unless(3, r)) ==

@@ -784,7 +784,7 @@ TEST_CASE("Constants have no adjoint and stop a sweep", "[tape]") {
   CHECK(x.adjoint() == dead.value());
   CHECK(rejection([&] { dead.adjoint(); }) ==
         "Var::adjoint: the variable must be reached by Tape::backward (run it first), got a "
-        "constant (Tape::variable makes what has an adjoint)");
+        "constant (Tape::variable makes one with an adjoint)");
 }
 
 TEST_CASE("A rewound tape goes on from where it was", "[tape]") {
@@ -987,26 +987,26 @@ TEST_CASE("Operations that do not fit throw and say why", "[tape]") {
   const auto foreign = other.variable(random_matrix(2, 3, 3));
 
   CHECK(rejection([&] { a + b; }) ==
-        "operator+: the right side must be of the left side's shape 2 x 3, or of one that repeats "
-        "into it, got 2 x 2");
+        "operator+: the right side must be of the left side's shape 2 x 3, or broadcastable to it, "
+        "got 2 x 2");
   CHECK(rejection([&] { a - transpose(a); }).starts_with("operator-: the right side must be"));
   CHECK(rejection([&] { a* b; }).starts_with("operator*: the right side must be"));
   CHECK(rejection([&] { a / b; }).starts_with("operator/: the right side must be"));
   CHECK(rejection([&] { a + foreign; }) ==
-        "operator+: the variable must be on this tape, got one of another tape: record all of a "
-        "computation on one");
+        "operator+: the variable must be on this tape, got one on another tape: record a whole "
+        "computation on one tape");
   CHECK(rejection([&] { matmul(a, transpose(foreign)); }) ==
-        "matmul: the variable must be on this tape, got one of another tape: record all of a "
-        "computation on one");
+        "matmul: the variable must be on this tape, got one on another tape: record a whole "
+        "computation on one tape");
   CHECK(rejection([&] { matmul(a, b); }) == "matmul: b must be a matrix of 3 rows, got 2 x 2");
   CHECK(rejection([&] { broadcast(b, 2, 4); }) ==
-        "broadcast: x must be of a shape that repeats into 2 x 4, got 2 x 2");
+        "broadcast: x must be broadcastable to 2 x 4, got 2 x 2");
   CHECK(rejection([&] { broadcast(b, 4, 2); }).starts_with("broadcast: x must be"));
   CHECK(rejection([&] { sum_to(a, 2, 2); }) ==
         "sum_to: the result's shape must be that of x, 2 x 3, or 1 on a side, got 2 x 2");
   CHECK(rejection([&] { sum_to(a, 4, 3); }).starts_with("sum_to: the result's shape must be"));
   CHECK(rejection([&] { rows(a, 1, 2); }) ==
-        "rows: the range must be inside 0 .. 2, got 2 from 1 on");
+        "rows: the range must be within 0 .. 2, got 2 from 1 on");
   CHECK(rejection([&] { rows(a, -1, 1); }).starts_with("rows: the range"));
   constexpr Index most = std::numeric_limits<Index>::max();
   CHECK(rejection([&] { rows(a, most, 2); }).starts_with("rows: the range"));
@@ -1015,12 +1015,12 @@ TEST_CASE("Operations that do not fit throw and say why", "[tape]") {
        {std::pair<Index, Index>{-1, 1}, {0, 0}, {0, -1}, {3, 1}, {0, 4}, {most, 2}, {1, most}}) {
     const std::string range = std::to_string(count) + " from " + std::to_string(first) + " on";
     CHECK(rejection([&, f = first, n = count] { columns(a, f, n); }) ==
-          "columns: the range must be inside 0 .. 3, got " + range);
+          "columns: the range must be within 0 .. 3, got " + range);
     CHECK(rejection([&, f = first, n = count] { time_steps(a, 1, f, n); }) ==
-          "time_steps: the range must be inside 0 .. 3, got " + range);
+          "time_steps: the range must be within 0 .. 3, got " + range);
   }
   CHECK(rejection([&] { time_steps(a, 3, 1, 1); }) ==
-        "time_steps: the range must be inside 0 .. 1, got 1 from 1 on");
+        "time_steps: the range must be within 0 .. 1, got 1 from 1 on");
   CHECK(rejection([&] { time_steps(a, 2, 0, 1); }) ==
         "time_steps: x must be features x (steps * 2), got 2 x 3");
   CHECK(rejection([&] { time_steps(a, 0, 0, 1); }) ==
@@ -1063,8 +1063,8 @@ TEST_CASE("Operations that do not fit throw and say why", "[tape]") {
   CHECK(rejection([&] {
           concatenate_samples<double>(std::array{a, foreign});
         }) ==
-        "concatenate_samples: the variable must be on this tape, got one of another tape: record "
-        "all of a computation on one");
+        "concatenate_samples: the variable must be on this tape, got one on another tape: record a "
+        "whole computation on one tape");
 }
 
 TEST_CASE("Composed functions that do not fit throw and say why", "[tape]") {
@@ -1106,23 +1106,23 @@ TEST_CASE("A tape that is misused throws and says why", "[tape]") {
         "Var::adjoint: the variable must be reached by Tape::backward (run it first), got one that "
         "no sweep has reached");
   CHECK(rejection([&] { tape.backward(foreign); }) ==
-        "Tape::backward: the variable must be on this tape, got one of another tape: record all of "
-        "a computation on one");
+        "Tape::backward: the variable must be on this tape, got one on another tape: record a "
+        "whole computation on one tape");
   CHECK(rejection([&] { tape.backward({}); }) ==
         "Tape::backward: the variable must be on this tape, got an empty one");
   CHECK(rejection([&] { tape.seed(x, random_matrix(3, 2, 1)); }) ==
         "Tape::seed: adjoint must be 2 x 3, got 3 x 2");
   CHECK(rejection([&] { tape.seed(foreign, random_matrix(2, 3, 1)); }) ==
-        "Tape::seed: the variable must be on this tape, got one of another tape: record all of a "
-        "computation on one");
+        "Tape::seed: the variable must be on this tape, got one on another tape: record a whole "
+        "computation on one tape");
   CHECK(rejection([&] { tape.seed(Var<double>{}, random_matrix(2, 3, 1)); }) ==
         "Tape::seed: the variable must be on this tape, got an empty one");
   CHECK(rejection([&] { tape.gradient(foreign, x); }) ==
-        "Tape::gradient: the variable must be on this tape, got one of another tape: record all of "
-        "a computation on one");
+        "Tape::gradient: the variable must be on this tape, got one on another tape: record a "
+        "whole computation on one tape");
   CHECK(rejection([&] { tape.gradient(loss, foreign); }) ==
-        "Tape::gradient: the variable must be on this tape, got one of another tape: record all of "
-        "a computation on one");
+        "Tape::gradient: the variable must be on this tape, got one on another tape: record a "
+        "whole computation on one tape");
   CHECK(rejection([&] { tape.gradient(loss, Var<double>{}); }) ==
         "Tape::gradient: the variable must be on this tape, got an empty one");
   CHECK(rejection([&] {
@@ -1146,9 +1146,9 @@ TEST_CASE("A tape that is misused throws and says why", "[tape]") {
   const auto end = tape.position();
   tape.rewind(position);
   CHECK(rejection([&] { tape.rewind(end); }) ==
-        "Tape::rewind: position must be on the tape, got one behind its end");
+        "Tape::rewind: position must be on the tape, got one past its end");
   CHECK(rejection([&] { tape.sweep(end, {}); }) ==
-        "Tape::sweep: from must be on the tape, got a position behind its end");
+        "Tape::sweep: from must be on the tape, got a position past its end");
 }
 
 TEST_CASE("Parameters are named, numbered and checked", "[tape]") {
@@ -1164,7 +1164,7 @@ TEST_CASE("Parameters are named, numbered and checked", "[tape]") {
   CHECK(parameters.values().sum() == 12);
 
   const auto no_block = [](const std::string& got) {
-    return "Parameters: the number of a block must be in 0 .. 1, got " + got;
+    return "Parameters: the block number must be in 0 .. 1, got " + got;
   };
   CHECK(rejection([&] { parameters.block(2); }) == no_block("2"));
   CHECK(rejection([&] { parameters.matrix(-1); }) == no_block("-1"));

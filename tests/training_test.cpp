@@ -682,8 +682,7 @@ TEST_CASE("A task whose episodes do not fit is refused by name", "[train]") {
            {"weights", "Trainer: the task's weights must be 1 x "},
            {"queries", "Trainer: the task's queries must be 1 x "},
            {"one target", "Trainer: the task's targets must be 2 x "},
-           {"no weight",
-            "Trainer: the sum of the task's weights of an episode must be positive"}}) {
+           {"no weight", "Trainer: the sum of an episode's weights must be positive"}}) {
     Faulty task;
     task.fault = fault;
     TrainerOptions options = few();

@@ -126,7 +126,7 @@ int run(const Options& options) {
   }
   if (outcome.busy > 0) {
     std::cerr << "experiments: " << outcome.busy << " of " << runs.size()
-              << " runs are in the hands of other processes; all others have finished\n";
+              << " runs are being done by other processes; all others have finished\n";
     return 1;
   }
   std::cout << "All runs have finished. Next: experiments report " << experiment.name << " --out "

@@ -190,7 +190,7 @@ std::string read_text(const fs::path& path) {
 std::string svg_element(const fs::path& path) {
   const std::string text = read_text(path);
   const std::size_t begin = text.find("<svg");
-  if (begin == std::string::npos) throw std::runtime_error(path.string() + " is no SVG file");
+  if (begin == std::string::npos) throw std::runtime_error(path.string() + " is not an SVG file");
   return text.substr(begin);
 }
 

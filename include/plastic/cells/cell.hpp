@@ -226,7 +226,7 @@ class PlasticCell {
     const auto check = [&](std::string_view what, const Var<Scalar>& v, Index rows) {
       detail::check_shape(Dynamics::name, what, v, rows, episode.samples);
     };
-    check("what advance returns", hidden, Dynamics::features(options_));
+    check("the result of advance", hidden, Dynamics::features(options_));
     if constexpr (Dynamics::states > 0) check("the hidden state", hidden, options_.hidden);
     for (std::size_t k = 1; k < Dynamics::states; ++k) {
       check("every state", episode.state[k], options_.hidden);
@@ -235,17 +235,18 @@ class PlasticCell {
 
   void check_applied(const Connection<Scalar>& connection, std::size_t l) const {
     if (connection.input.empty()) {
-      detail::reject(Dynamics::name, "layer " + layer_names_[l], "applied by advance", "no call");
+      detail::reject(Dynamics::name, "layer " + layer_names_[l], "applied in Dynamics::advance",
+                     "no call");
     }
     if (connection.activity.empty()) {
       detail::reject(Dynamics::name, "the activity of layer " + layer_names_[l],
-                     "declared by advance", "no call");
+                     "declared in Dynamics::advance", "no call");
     }
   }
 
   void check_proposal(const RankOne<Scalar>& change, std::size_t l) const {
     if (change.pre.empty() || change.post.empty()) {
-      detail::reject(Rule::name, "the change of layer " + layer_names_[l], "set by propose",
+      detail::reject(Rule::name, "the change of layer " + layer_names_[l], "set in Rule::propose",
                      "an empty one");
     }
   }

@@ -112,7 +112,7 @@ class Parameters {
   }
 
   std::size_t place(Index number) const {
-    detail::check_between("Parameters", "the number of a block", number, 0,
+    detail::check_between("Parameters", "the block number", number, 0,
                           static_cast<Index>(blocks_.size()) - 1);
     return static_cast<std::size_t>(number);
   }

@@ -132,7 +132,7 @@ class Tensor {
     if (dtype() != dtype_of<Scalar>()) {
       detail::reject("Tensor", "the type of " + detail::tensor_text(name),
                      detail::dtype_text(dtype_of<Scalar>()),
-                     detail::dtype_text(dtype()) + ": read it into the type that it has");
+                     detail::dtype_text(dtype()) + ": read it as that type");
     }
   }
 
@@ -170,7 +170,8 @@ struct TensorFile {
     if (found != tensors.end()) return found->second;
     const auto other = others.find(std::string(name));
     if (other == others.end()) {
-      detail::reject("TensorFile", detail::tensor_text(name), "in the file", "none of that name");
+      detail::reject("TensorFile", detail::tensor_text(name), "in the file",
+                     "no tensor of that name");
     }
     detail::reject("TensorFile", "the type of " + detail::tensor_text(name), "F32 or F64",
                    other->second.dtype);

@@ -64,7 +64,7 @@ inline ImageSet read_images(const ClassFiles& classes, const ImageFolderOptions&
     const std::filesystem::path& path = files[static_cast<std::size_t>(k)];
     const ImageFile file(path);
     if (file.shape != shapes[static_cast<std::size_t>(k)]) {
-      refuse_file(path, "it has changed while it was read");
+      refuse_file(path, "it changed while it was being read");
     }
     file.decode(path, set.shape.channels, set.pixels.data() + k * set.shape.size());
     if (!options.progress) return;
@@ -95,7 +95,7 @@ inline ImageSet read_image_folder(const std::filesystem::path& root,
                                   const std::vector<std::string>& classes,
                                   const ImageFolderOptions& options = {}) {
   if (classes.empty()) {
-    throw std::invalid_argument("read_image_folder: classes must be at least one, got none");
+    throw std::invalid_argument("read_image_folder: classes must name at least one, got none");
   }
   return detail::read_images(detail::ImageLists(root).of_classes(classes), options);
 }
@@ -178,7 +178,7 @@ inline ImageSplits read_cifar100(const std::filesystem::path& folder,
   std::vector<std::string> sorted = names;
   std::sort(sorted.begin(), sorted.end());
   if (names.size() != classes || std::unique(sorted.begin(), sorted.end()) != sorted.end()) {
-    detail::refuse_file(names_path, "it must have 100 different names, a line each");
+    detail::refuse_file(names_path, "it must have 100 different names, one per line");
   }
   const auto expect = [&](std::string_view name) {
     if (!std::binary_search(sorted.begin(), sorted.end(), name)) {
@@ -219,7 +219,7 @@ inline ImageSplits read_cifar100(const std::filesystem::path& folder,
   for (std::size_t k = 0; k < classes; ++k) {
     if (pixels[k].empty()) {
       detail::refuse_file(folder / "train.bin",
-                          "there are no images of class " + names[k] + ", neither in test.bin");
+                          "there are no images of class " + names[k] + " here or in test.bin");
     }
     ImageSet& set = contains(cifar_fs_validation_classes, names[k]) ? splits.validation
                     : contains(cifar_fs_test_classes, names[k])     ? splits.test
@@ -249,7 +249,7 @@ inline ImageSplits load_image_data(const std::string& name,
   namespace fs = std::filesystem;
   if (name == "glyphs") return glyph_splits(28, options.threads);
   const fs::path folder = name;
-  if (!fs::is_directory(folder)) detail::refuse_file(folder, "there is no such folder of images");
+  if (!fs::is_directory(folder)) detail::refuse_file(folder, "there is no such image folder");
   if (fs::exists(folder / "train.bin")) return read_cifar100(folder, options.progress);
   const auto first_of = [&](const std::vector<const char*>& parts) {
     fs::path found = folder;

@@ -32,7 +32,7 @@ struct EncoderObjectiveOptions {
     detail::check_positive(here, "projection", projection);
     augmentation.validate();
     if (goal == Pretraining::contrast && !augmentation.any()) {
-      detail::reject(here, "augmentation", "more than nothing: the views would be the same",
+      detail::reject(here, "augmentation", "one that changes images, or both views are the same",
                      "none");
     }
   }
@@ -53,7 +53,7 @@ class EncoderObjective {
  public:
   using ScalarType = Scalar;  ///< float or double
 
-  /// `encoder`, `set` and the episodes of validation must outlive it. Throws std::invalid_argument
+  /// `encoder`, `set` and the validation episodes must outlive it. Throws std::invalid_argument
   /// if they do not fit each other, and as the options' `validate` does.
   EncoderObjective(Encoder<Scalar>& encoder, const ImageSet& set,
                    const EncoderObjectiveOptions& options = {})
@@ -133,7 +133,7 @@ class EncoderObjective {
   /// See Objective. Throws std::invalid_argument if the options have no episodes to validate on.
   Evaluation evaluate(Random::Stream stream, Index batches, Index, int threads) const {
     if (options_.validation == nullptr) {
-      detail::reject("EncoderObjective::evaluate", "the episodes of validation", "given", "none");
+      detail::reject("EncoderObjective::evaluate", "the validation episodes", "given", "none");
     }
     constexpr Index episodes = 100;
     return nearest_support(*encoder_, *options_.validation, stream, batches, episodes, threads);

@@ -61,7 +61,7 @@ class FewShotObjective {
       detail::check_images("FewShotObjective", episodes->set(), model.encoder().input());
       if (episodes->options().way != model.way()) {
         detail::reject("FewShotObjective", "the way of the episodes",
-                       std::to_string(model.way()) + ", the outputs of the cell",
+                       std::to_string(model.way()) + ", the number of the cell's outputs",
                        episodes->options().way);
       }
     }
@@ -166,7 +166,8 @@ class FewShotObjective {
                                         ? sets_.validation
                                         : sets_.test;
     if (episodes == nullptr) {
-      detail::reject("FewShotObjective::evaluate", "the episodes of the purpose", "given", "none");
+      detail::reject("FewShotObjective::evaluate", "the episodes for this purpose", "given",
+                     "none");
     }
     const DrawnEpisodes drawn(*episodes, stream, batches, batch, threads);
     const Matrix<Scalar> embedded = embed_images(*model_, episodes->set(), drawn.images(), threads);

@@ -58,7 +58,7 @@ class Checkpoint : public TrainingCallback {
       run.resume(file, path_.string(), options_.allow);
     } catch (const std::invalid_argument& error) {
       if (std::string_view(error.what()).find(path_.string()) != std::string_view::npos) throw;
-      throw std::invalid_argument("Checkpoint: cannot go on from " + path_.string() + ": " +
+      throw std::invalid_argument("Checkpoint: cannot resume from " + path_.string() + ": " +
                                   error.what());
     }
   }

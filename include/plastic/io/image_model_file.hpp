@@ -49,7 +49,7 @@ std::unique_ptr<Encoder<Scalar>> encoder_from_tensors(const TensorFile& file) {
   }
   if (filters * std::max(filters, shape.channels) > values) {
     detail::reject("encoder_from_tensors", "\"filters\" of the file",
-                   "no more than its tensors encoder.* have values for", filters);
+                   "no more than its encoder.* tensors have values for", filters);
   }
   auto encoder = make_encoder<Scalar>(setting(file.metadata, "encoder"), shape, 0, filters);
   encoder->parameters().values() = read_tensors(file, "encoder", encoder->parameters());
@@ -65,8 +65,8 @@ std::unique_ptr<Encoder<Scalar>> encoder_from_tensors(const TensorFile& file) {
       std::count_if(file.tensors.begin(), file.tensors.end(),
                     [](const auto& entry) { return entry.first.starts_with("encoder."); }));
   if (found != expected) {
-    detail::reject("encoder_from_tensors", "the tensors encoder.*", std::to_string(expected),
-                   found);
+    detail::reject("encoder_from_tensors", "the number of encoder.* tensors",
+                   std::to_string(expected), found);
   }
   return encoder;
 }

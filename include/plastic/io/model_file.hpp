@@ -86,7 +86,7 @@ Cell from_tensors(const TensorFile& file) {
   parameters.values() = read_tensors(file, "param", parameters);
   for (const auto& [name, tensor] : file.tensors) {
     if (name.starts_with("param.") && !parameters.contains(name.substr(6))) {
-      detail::reject("from_tensors", "every tensor param.*", "a parameter of the cell", name);
+      detail::reject("from_tensors", "every param.* tensor", "a parameter of the cell", name);
     }
   }
   return cell;

@@ -88,7 +88,7 @@ inline nlohmann::json parse_tensor_header(const std::string& text) {
     return true;
   };
   if (text.empty() || text.front() != '{') {
-    refuse("the header", "a JSON object", "another first character than {");
+    refuse("the header", "a JSON object", "a first character other than {");
   }
   // The parser itself stops at a zero byte as if the text ended there.
   if (text.find('\0') != std::string::npos) refuse("the header", "JSON", "a zero byte");
@@ -154,8 +154,8 @@ inline void order_tensor_entries(std::vector<TensorEntry>& entries, std::uint64_
   for (const TensorEntry& entry : entries) {
     if (entry.begin != end) {
       refuse("the data of tensor " + excerpt(nlohmann::json(entry.name)),
-             "right behind the tensor before, at byte " + std::to_string(end),
-             (entry.begin < end ? "an overlap at byte " : "a hole up to byte ") +
+             "right after the previous tensor, at byte " + std::to_string(end),
+             (entry.begin < end ? "an overlap at byte " : "a gap up to byte ") +
                  std::to_string(entry.begin));
     }
     end = entry.end;
@@ -229,7 +229,7 @@ inline std::string tensor_file_bytes(const std::string& function, const TensorFi
     if (width == 0 || !count || static_cast<std::uint64_t>(*count) * width != other.bytes.size() ||
         file.tensors.contains(name)) {
       reject(function, tensor_text(name),
-             "there once, of a type of the format, with the bytes that its shape asks for",
+             "unique, of a type of the format, with as many bytes as its shape needs",
              other.dtype + " " + shape_text(other.shape) + " of " +
                  std::to_string(other.bytes.size()) + " bytes");
     }
@@ -248,7 +248,7 @@ inline std::string tensor_file_bytes(const std::string& function, const TensorFi
         {"dtype", part.dtype}, {"shape", part.shape}, {"data_offsets", {begin, end}}};
   }
   if (header.contains("__metadata__")) {
-    reject(function, "the name of a tensor", "another than __metadata__", "__metadata__");
+    reject(function, "the name of a tensor", "other than __metadata__", "__metadata__");
   }
   if (!file.metadata.empty()) header["__metadata__"] = file.metadata;
 

@@ -148,7 +148,7 @@ CellState<Scalar> state_from_tensors(const PlasticCell<Dynamics, Rule, Scalar>& 
   for (const auto& [name, expected] : settings_of(net)) {
     const std::string& got = setting(file.metadata, name);
     if (got != expected) {
-      detail::reject(here, "\"" + name + "\" of the file", expected + ", as of the cell", got);
+      detail::reject(here, "\"" + name + "\" of the file", expected + ", as in the cell", got);
     }
   }
   const auto samples = detail::number_setting<Index>(file.metadata, "samples");
@@ -165,7 +165,7 @@ CellState<Scalar> state_from_tensors(const PlasticCell<Dynamics, Rule, Scalar>& 
   for (const auto& [name, tensor] : file.tensors) {
     if ((name.starts_with("state.") || name.starts_with("fast.")) &&
         std::find(known.begin(), known.end(), name) == known.end()) {
-      detail::reject(here, "every tensor state.* and fast.*", "one of the cell's", name);
+      detail::reject(here, "every state.* and fast.* tensor", "one of the cell's", name);
     }
   }
   Index updates = 0;

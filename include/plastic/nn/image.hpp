@@ -34,7 +34,7 @@ void check_images(std::string_view function, const Var<Scalar>& x, const ImageSh
   constexpr Index most = Index{1} << 24;
   for (const Index side : {shape.channels, shape.height, shape.width}) {
     if (side < 1 || side > most) {
-      reject(function, "the shape of an image", "of sides in 1 .. 2^24", shape_text(shape));
+      reject(function, "the image shape", "one with sides in 1 .. 2^24", shape_text(shape));
     }
   }
   if (x.rows() != shape.size()) {

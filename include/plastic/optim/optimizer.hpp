@@ -196,7 +196,7 @@ class Optimizer {
   }
 
   static std::vector<Index> sizes_of(std::span<Parameters<Scalar>* const> sets) {
-    if (sets.empty()) reject(Method::name, "the list of parameter sets", "not empty", 0);
+    if (sets.empty()) reject(Method::name, "the list of parameter sets", "non-empty", 0);
     std::vector<Index> sizes;
     for (const Parameters<Scalar>* set : sets) sizes.push_back(set->size());
     return sizes;

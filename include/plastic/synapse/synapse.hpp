@@ -243,8 +243,9 @@ class Synapse {
 
   void check_not_rewound(std::string_view function) const {
     if (data_->rewound(tape_->size())) {
-      detail::reject(function, "the tape", "as long as after the synapse's last read or write",
-                     "one that was rewound into its episode");
+      detail::reject(function, "the tape",
+                     "at least as long as after the synapse's last read or write",
+                     "one that was rewound past it");
     }
   }
   Var<Scalar> with_end_marked(const Var<Scalar>& result) {

@@ -52,8 +52,7 @@ struct SumTo : Elementwise {
 /// a side of x is neither 1 nor the one asked for.
 auto broadcast(const Variable auto& x, Index rows, Index cols) {
   if ((x.rows() != rows && x.rows() != 1) || (x.cols() != cols && x.cols() != 1)) {
-    detail::reject("broadcast", "x",
-                   "of a shape that repeats into " + detail::shape_text(rows, cols),
+    detail::reject("broadcast", "x", "broadcastable to " + detail::shape_text(rows, cols),
                    detail::shape_text(x.rows(), x.cols()));
   }
   return x.rows() == rows && x.cols() == cols ? x : apply(detail::Broadcast{{}, rows, cols}, x);
@@ -150,10 +149,10 @@ Var<Scalar> apply_broadcast(const Op& op, const Var<Scalar>& a, const Var<Scalar
     return (v.rows() == rows || v.rows() == 1) && (v.cols() == cols || v.cols() == 1);
   };
   if (!repeats(a) || !repeats(b)) {
-    reject(Op::name, "the right side",
-           "of the left side's shape " + shape_text(a.rows(), a.cols()) +
-               ", or of one that repeats into it",
-           shape_text(b.rows(), b.cols()));
+    reject(
+        Op::name, "the right side",
+        "of the left side's shape " + shape_text(a.rows(), a.cols()) + ", or broadcastable to it",
+        shape_text(b.rows(), b.cols()));
   }
   return apply(op, broadcast(a, rows, cols), broadcast(b, rows, cols));
 }

@@ -46,7 +46,7 @@ class Tape {
   /// Throws std::invalid_argument if `position` lies behind the tape's end.
   void rewind(Position position) {
     if (position.nodes > nodes_.size()) {
-      detail::reject("Tape::rewind", "position", "on the tape", "one behind its end");
+      detail::reject("Tape::rewind", "position", "on the tape", "one past its end");
     }
     nodes_.resize(position.nodes);
     arena_.rewind(position.memory);
@@ -127,7 +127,7 @@ class Tape {
   /// std::invalid_argument if `from` lies behind the tape's end.
   void sweep(Position from, Position until) {
     if (from.nodes > nodes_.size()) {
-      detail::reject("Tape::sweep", "from", "on the tape", "a position behind its end");
+      detail::reject("Tape::sweep", "from", "on the tape", "a position past its end");
     }
     swept_ = true;
     for (std::size_t i = from.nodes; i > until.nodes; --i) {
@@ -273,7 +273,7 @@ class Tape {
     v.check_usable();
     if (&v.tape() != this) {
       detail::reject(function, "the variable", "on this tape",
-                     "one of another tape: record all of a computation on one");
+                     "one on another tape: record a whole computation on one tape");
     }
   }
 

@@ -53,7 +53,7 @@ class Var {
       detail::reject("Var::adjoint", "the variable", "reached by Tape::backward (run it first)",
                      node_->needs_adjoint
                          ? "one that no sweep has reached"
-                         : "a constant (Tape::variable makes what has an adjoint)");
+                         : "a constant (Tape::variable makes one with an adjoint)");
     }
     return {node_->adjoint, node_->rows, node_->cols};
   }

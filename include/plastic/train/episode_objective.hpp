@@ -164,7 +164,7 @@ class EpisodeObjective {
     check("the task's weights", episodes.weights, 1);
     if (episodes.queries.size() > 0) check("the task's queries", episodes.queries, 1);
     if (!is_ragged<TaskType, Scalar> && !episodes.lengths.empty()) {
-      detail::reject("Trainer", "the task's lengths", "empty, as the task does not say `ragged`",
+      detail::reject("Trainer", "the task's lengths", "empty, as the task is not `ragged`",
                      std::to_string(episodes.lengths.size()) + " of them");
     }
   }
@@ -214,7 +214,7 @@ class EpisodeObjective {
         total += weight;
       }
       if (!(total > 0)) {
-        detail::reject("Trainer", "the sum of the task's weights of an episode", "positive", total);
+        detail::reject("Trainer", "the sum of an episode's weights", "positive", total);
       }
       const Scalar scale =
           Scalar(1) / (total * (batch * static_cast<Scalar>(LossType::terms(task_.outputs()))));

@@ -76,7 +76,8 @@ class KeepBest : public TrainingCallback {
   /// Puts the best values back; throws std::invalid_argument if none have been seen.
   void restore() const {
     if (!found())
-      detail::reject("KeepBest::restore", "the run", "validated before", "no validation");
+      detail::reject("KeepBest::restore", "the run", "one that has been validated",
+                     "no validation");
     for (std::size_t k = 0; k < best_.size(); ++k) *values_[k] = best_[k];
   }
 

@@ -61,7 +61,7 @@ class TrainingLoop final : public ResumableRun {
       : trainer_(trainer), callbacks_(callbacks.begin(), callbacks.end()) {
     progress_.batches = trainer.batches();
     if (std::count(callbacks_.begin(), callbacks_.end(), nullptr) > 0) {
-      reject("Trainer::run", "every callback", "there", "nullptr");
+      reject("Trainer::run", "every callback", "non-null", "nullptr");
     }
     std::stable_partition(callbacks_.begin(), callbacks_.end(),
                           [](auto* c) { return !c->comes_last(); });
@@ -125,8 +125,9 @@ class TrainingLoop final : public ResumableRun {
     const auto recent_sum = number_setting<double>(file.metadata, "state.recent_sum");
     const auto recent = number_setting<Index>(file.metadata, "state.recent_batches");
     if (batch < 0 || recent < 0 || recent > batch) {
-      reject("Checkpoint", "the batches done and since a validation in " + std::string(source),
-             "at least 0, and not more than those done",
+      reject("Checkpoint",
+             "the numbers of batches done and since a validation in " + std::string(source),
+             "at least 0, the second no more than the first",
              std::to_string(batch) + " and " + std::to_string(recent));
     }
     for (const auto& put : put_in_force) put();
@@ -200,14 +201,16 @@ class TrainingLoop final : public ResumableRun {
     all.insert(there.begin(), there.end());
     for (const std::string& name : allow) {
       if (!all.contains(name)) {
-        reject("Checkpoint", "what CheckpointOptions::allow names", "a setting of the run", name);
+        reject("Checkpoint", "every name in CheckpointOptions::allow", "a setting of the run",
+               name);
       }
     }
     for (const auto& [name, value] : all) {
       if (std::find(allow.begin(), allow.end(), name) != allow.end()) continue;
       if (const std::string got = text(there, name); got != text(here, name)) {
         reject("Checkpoint", "\"" + name + "\" in " + std::string(source),
-               text(here, name) + ", as here, unless CheckpointOptions::allow names it", got);
+               text(here, name) + ", as in this run, unless CheckpointOptions::allow names it",
+               got);
       }
     }
   }

@@ -202,7 +202,7 @@ class Trainer final : public RunnableTrainer {
     if constexpr (requires { objective_.settings(); }) {
       for (const auto& [name, value] : Settings(objective_.settings())) {
         if (!all.emplace(name, value).second) {
-          detail::reject("Trainer", "the settings of the objective", "other than the trainer's",
+          detail::reject("Trainer", "every setting of the objective", "distinct from the trainer's",
                          name);
         }
       }

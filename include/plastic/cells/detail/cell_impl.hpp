@@ -53,7 +53,8 @@ void PlasticCell<Dynamics, Rule, Scalar>::run(CellState<Scalar>& state,
                                               std::span<const Index> lengths) const {
   check_owner("PlasticCell::run", state.episode_);
   if (&output == &inputs || &output == eta || eta == &inputs) {
-    detail::reject("PlasticCell::run", "inputs, output and eta", "different matrices", "one twice");
+    detail::reject("PlasticCell::run", "inputs, output and eta", "different matrices",
+                   "the same one twice");
   }
   output.resize(options_.outputs, inputs.cols());
   if (eta != nullptr) eta->resize(1, inputs.cols());
@@ -101,7 +102,7 @@ Episode<Scalar> PlasticCell<Dynamics, Rule, Scalar>::begin(Tape<Scalar>& tape, I
   if (tape.swept()) {
     detail::reject("PlasticCell::begin", "the tape",
                    "cleared after its sweep (Tape::clear), or it would grow with every episode",
-                   "one with " + std::to_string(tape.size()) + " nodes from before");
+                   "one with " + std::to_string(tape.size()) + " nodes from before its sweep");
   }
   if (gradients != nullptr && gradients->size() != parameters_.size()) {
     detail::reject("PlasticCell::begin", "gradients",
@@ -344,7 +345,7 @@ void PlasticCell<Dynamics, Rule, Scalar>::check_owner(std::string_view function,
   if (episode.parameter_count != parameters_.size() ||
       (episode.differentiable && episode.parameters != parameters_.values().data())) {
     detail::reject(function, "the cell's parameters", "those that the state or episode began with",
-                   "others: begin a new one");
+                   "different ones: begin a new one");
   }
 }
 

@@ -46,7 +46,7 @@ class JpegReader {
     if (info.num_components != 1 && info.num_components != 3) {
       refuse_file(path, "it must have one channel or three, got " +
                             std::to_string(info.num_components) +
-                            (info.num_components == 4 ? " (CMYK): write it as RGB" : ""));
+                            (info.num_components == 4 ? " (CMYK): convert it to RGB" : ""));
     }
     shape_ = {info.num_components, info.image_height, info.image_width};
     // A block of 8 x 8 takes a bit at least, unless its code is arithmetic; and no three channels

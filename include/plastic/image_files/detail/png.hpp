@@ -51,7 +51,7 @@ class PngReader {
     const std::size_t row = width * (palette || shape_.channels == 1 ? 1 : 3);
     attempt([this] { png_read_update_info(state_.png, state_.info); });
     if (png_get_rowbytes(state_.png, state_.info) != row) {
-      refuse_file(path_, "it cannot be decoded: libpng has rows of another length");
+      refuse_file(path_, "it cannot be decoded: libpng reports rows of a different length");
     }
     std::vector<std::uint8_t> values(row * height);
     std::vector<png_bytep> rows(height);
@@ -62,7 +62,7 @@ class PngReader {
     });
     if (at_ != bytes_.size()) {
       refuse_file(path_, "it is damaged: there are " + std::to_string(bytes_.size() - at_) +
-                             " bytes behind its end");
+                             " bytes past its end");
     }
     return palette ? colours_of(values) : values;
   }

@@ -40,7 +40,7 @@ inline std::vector<TextLine> read_lines(const std::filesystem::path& path) {
   const std::vector<std::uint8_t> bytes = read_file(path);
   std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
   if (text.find('\0') != std::string_view::npos) {
-    refuse_file(path, "it must be text in UTF-8 or another code of bytes, got zero bytes");
+    refuse_file(path, "it must be text in UTF-8 or another byte encoding, got zero bytes");
   }
   if (text.starts_with("\xEF\xBB\xBF")) text.remove_prefix(3);
   std::vector<TextLine> lines;

@@ -49,8 +49,8 @@ class SynapseRead : public Node<Scalar> {
              "one through them");
     }
     if (link_.entry != data_->history().newest()) {
-      reject("Tape::gradient", "a synapse on the path to the loss",
-             "without a write since it was read", "one that has been written");
+      reject("Tape::gradient", "a synapse on the path to the loss", "unwritten since it was read",
+             "one that has been written");
     }
     if (argument().wanted) record_argument(tape);
   }
