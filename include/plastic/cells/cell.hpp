@@ -15,12 +15,12 @@ namespace plastic {
 
 /// What distinguishes one recurrent cell from another: a policy class without state.
 ///
-/// - `name`: as in files.
-/// - `states`: number of state matrices, at most max_states; each is hidden x samples and zero at
-///   the start. The first is the hidden state.
+/// - `name`: name in files.
+/// - `states`: number of state matrices, at most max_states; each is hidden x samples and starts at
+/// zero. The first is the hidden state.
 /// - `layers(options)`: the shapes of the layers before the output layer; with it, at most
 ///   max_layers.
-/// - `features(options)`: rows of what `advance` returns; with states, `hidden`.
+/// - `features(options)`: rows of the result of `advance`; with states, `hidden`.
 /// - `advance(step, x)`: one time step: applies each layer once through `step.layer`, declares each
 ///   layer's activity, sets the states after the first, and returns the new hidden state, on which
 ///   the output layer works and which becomes state 0 (after layer norm, if on).
@@ -42,10 +42,10 @@ concept CellDynamics = requires(const CellOptions& options, CellStep<float>& ste
 /// eta. Source: Duan, Jia, Li, Zhong, Ma, "Hebbian and Gradient-based Plasticity Enables Robust
 /// Memory and Rapid Learning in RNNs", ICLR 2023, section 3.
 ///
-/// Const member functions may be called from several threads, each with its own tape or state. What
-/// takes an episode or a state throws std::invalid_argument if another cell began it, its tape has
-/// been cleared or a shape does not fit, and if a Dynamics or rule leaves out or gives another
-/// shape to what it must set.
+/// Const member functions may be called from several threads, each with its own tape or state.
+/// Functions that take an episode or a state throw std::invalid_argument if another cell began it,
+/// its tape has been cleared or a shape does not fit, and if a Dynamics or rule omits what it must
+/// set, or sets it in the wrong shape.
 template <class Dynamics, class Rule, class Scalar>
 class PlasticCell {
   static_assert(std::is_floating_point_v<Scalar>, "PlasticCell needs float or double");
@@ -58,8 +58,8 @@ class PlasticCell {
 
  public:
   using ScalarType = Scalar;                                     ///< float or double
-  static constexpr std::string_view cell_name = Dynamics::name;  ///< as in files
-  static constexpr std::string_view rule_name = Rule::name;      ///< as in files
+  static constexpr std::string_view cell_name = Dynamics::name;  ///< name in files
+  static constexpr std::string_view rule_name = Rule::name;      ///< name in files
   static constexpr bool plastic = Rule::plastic;                 ///< whether it has fast weights
   static constexpr std::size_t states = Dynamics::states;        ///< number of state matrices
 
@@ -77,29 +77,30 @@ class PlasticCell {
   Parameters<Scalar>& parameters() { return parameters_; }
   const Parameters<Scalar>& parameters() const { return parameters_; }
   /// @}
-  /// In the order of `layer_shapes`: the last is out_fc.
+  /// Names of the layers, in the order of `layer_shapes`: the last is out_fc.
   const std::vector<std::string>& layer_names() const { return layer_names_; }
 
   /// A zero gradient with the layout of `parameters()`.
   Vector<Scalar> zero_gradients() const { return Vector<Scalar>::Zero(parameters_.size()); }
 
-  /// An episode to be differentiated, from zero state and zero fast weights. Sweeps of the tape add
-  /// to `gradients` (nullptr: parameters are constants), which must outlive them. The parameters
-  /// must stay in place and unchanged meanwhile. Throws std::invalid_argument if `samples` is not
-  /// positive, `gradients` has another length, or the tape has been swept and not cleared since.
+  /// Begins an episode to be differentiated, from zero state and zero fast weights. Sweeps of the
+  /// tape add to `gradients` (nullptr: parameters are constants), which must outlive them. The
+  /// parameters must stay in place and unchanged meanwhile. Throws std::invalid_argument if
+  /// `samples` is not positive, `gradients` has another length, or the tape has been swept and not
+  /// cleared since.
   Episode<Scalar> begin(Tape<Scalar>& tape, Index samples,
                         Vector<Scalar>* gradients = nullptr) const {
     return begin(tape, samples, gradients, true);
   }
 
-  /// The same from the state and fast weights of `from`, which are constants of the gradient.
+  /// Begins one from the state and fast weights of `from`, which are constants of the gradient.
   Episode<Scalar> begin(Tape<Scalar>& tape, CellState<Scalar>& from,
                         Vector<Scalar>* gradients = nullptr) const;
 
   /// One time step on the tape. x: inputs x samples. Differentiable in x, parameters and all that
-  /// earlier steps have written to the fast weights. `update` false leaves out the rule's work,
-  /// where nobody will look at the fast weights again; only then can Tape::gradient record a
-  /// gradient through the step.
+  /// earlier steps have written to the fast weights. `update` false omits the rule's update, for
+  /// when the fast weights are not needed again; only then can Tape::gradient record a gradient
+  /// through the step.
   CellOutput<Var<Scalar>> step(Episode<Scalar>& episode, const Var<Scalar>& x,
                                bool update = true) const {
     check_owner("PlasticCell::step", episode);
@@ -109,9 +110,9 @@ class PlasticCell {
   }
 
   /// @{
-  /// A whole episode, or a further part of one: inputs x (steps * samples), step by step; outputs
-  /// likewise. `inputs` is not copied and must outlive the sweep, unless it is a temporary. With
-  /// `last_update` false the fast weights keep the state before the last step's update.
+  /// Runs a whole episode, or a further part of one: inputs x (steps * samples), step by step;
+  /// outputs likewise. `inputs` is not copied and must outlive the sweep, unless it is a temporary.
+  /// With `last_update` false the fast weights keep the state before the last step's update.
   CellOutput<Var<Scalar>> run(Episode<Scalar>& episode, const Matrix<Scalar>& inputs,
                               bool last_update = true) const {
     return run(episode, inputs, {}, last_update);
@@ -123,9 +124,9 @@ class PlasticCell {
   }
   /// @}
   /// @{
-  /// The same for samples that end before the others: after `lengths[s]` steps of this part (0 to
-  /// all of them) sample s keeps its states and fast weights, its outputs and eta are 0, and what
-  /// `inputs` holds for it does not matter. Empty lengths: none ends early.
+  /// The same for samples that end earlier than others: after `lengths[s]` steps of this part (0 to
+  /// all of them) sample s keeps its states and fast weights, its outputs and eta are 0, and its
+  /// columns of `inputs` do not matter. Empty lengths: none ends early.
   CellOutput<Var<Scalar>> run(Episode<Scalar>& episode, const Matrix<Scalar>& inputs,
                               std::span<const Index> lengths, bool last_update = true) const {
     return run(episode, ConstMatrixMap<Scalar>(inputs.data(), inputs.rows(), inputs.cols()),
@@ -177,8 +178,7 @@ class PlasticCell {
   void run(CellState<Scalar>& state, const ConstMatrixMap<Scalar>& inputs, MatrixMap<Scalar> output,
            MatrixMap<Scalar> eta, std::span<const Index> lengths = {}) const;
 
-  /// A copy of the state an episode has come to, to go on from without derivatives or on another
-  /// tape.
+  /// A copy of an episode's current state, to continue from without derivatives or on another tape.
   CellState<Scalar> state_of(Episode<Scalar>& episode) const;
 
  private:
@@ -196,19 +196,21 @@ class PlasticCell {
   CellOutput<Var<Scalar>> advance(Episode<Scalar>& episode, Var<Scalar> x, bool update,
                                   std::span<const Index> lengths, Index t) const;
 
-  /// 1 x samples: 1 where a sample has step t, else 0; empty where all have it.
+  /// 1 x samples: 1 where a sample has step t, else 0; empty if all have it.
   static Var<Scalar> active_samples(const Episode<Scalar>& episode, std::span<const Index> lengths,
                                     Index t);
 
   void update_fast_weights(Episode<Scalar>& episode, CellStep<Scalar>& step, const Var<Scalar>& all,
                            const Var<Scalar>& eta, const Var<Scalar>& decay) const;
 
-  /// A step whose operations are forgotten before the next; the states stay in memory of their own.
+  /// A step without derivatives: the next one forgets its operations; the states have memory of
+  /// their own.
   CellOutput<ConstMatrixMap<Scalar>> step_without_recording(
       Episode<Scalar>& episode, const Eigen::Ref<const Matrix<Scalar>>& x,
       std::span<const Index> lengths, Index t) const;
 
-  /// A state lives across changes of the parameters, also to another place.
+  /// Points a state's variables at the parameters, which may have moved, and refreshes copies of
+  /// them.
   void refresh_parameters(Episode<Scalar>& episode) const;
 
   void restart(CellState<Scalar>& state, Index samples) const;
@@ -220,7 +222,7 @@ class PlasticCell {
 
   void check_owner(std::string_view function, const Episode<Scalar>& episode) const;
 
-  // What a Dynamics or a rule of the user's own may have got wrong.
+  // Checks of a user's own Dynamics or rule.
 
   void check_advance(const Episode<Scalar>& episode, const Var<Scalar>& hidden) const {
     const auto check = [&](std::string_view what, const Var<Scalar>& v, Index rows) {

@@ -18,8 +18,8 @@ decltype(auto) with_rule(std::string_view rule, F&& f) {
 
 }  // namespace detail
 
-/// Calls f(std::type_identity<Cell>{}) with the recurrent cell that the two names mean: from names
-/// in files and options to types. cell: rnn, lstm; rule: gradient, hebbian, none. Throws
+/// Calls f(std::type_identity<Cell>{}) with the recurrent cell that the two names denote, to turn
+/// names in files and options into types. cell: rnn, lstm; rule: gradient, hebbian, none. Throws
 /// std::invalid_argument on other names.
 template <class Scalar, class F>
 decltype(auto) with_cell_type(std::string_view cell, std::string_view rule, F&& f) {
@@ -28,7 +28,7 @@ decltype(auto) with_cell_type(std::string_view cell, std::string_view rule, F&& 
   detail::reject("with_cell_type", "cell", "rnn or lstm", cell);
 }
 
-/// The same with the cells that take features another network has made: PlasticFeatureRNN for rnn,
+/// The same with the cells that take another network's features: PlasticFeatureRNN for rnn,
 /// PlasticFeatureLSTM for lstm.
 template <class Scalar, class F>
 decltype(auto) with_feature_cell_type(std::string_view cell, std::string_view rule, F&& f) {

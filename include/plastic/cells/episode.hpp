@@ -11,27 +11,27 @@ namespace plastic {
 /// Largest number of state matrices that one cell may carry from step to step.
 inline constexpr std::size_t max_states = 4;
 
-/// A cell at work on a tape: its layers with their fast weights, and the state between two steps.
-/// Made by PlasticCell::begin; valid until the tape is rewound to any place after that or before.
+/// A cell's run on a tape: its layers with their fast weights, and the state between two steps.
+/// Made by PlasticCell::begin; valid until the tape is rewound, whether past that point or not.
 template <class Scalar>
 struct Episode {
-  Tape<Scalar>* tape = nullptr;                      ///< that it is recorded on
+  Tape<Scalar>* tape = nullptr;                      ///< tape that it is recorded on
   const void* cell = nullptr;                        ///< the cell that began it
-  const Scalar* parameters = nullptr;                ///< where the cell's parameters lay then
+  const Scalar* parameters = nullptr;                ///< address of the cell's parameters then
   Index parameter_count = 0;                         ///< length of their flat vector
   Index samples = 0;                                 ///< episodes side by side
   bool differentiable = true;                        ///< false in a CellState
-  std::array<Synapse<Scalar>, max_layers> synapses;  ///< of the layers, in their order
+  std::array<Synapse<Scalar>, max_layers> synapses;  ///< one per layer, in order
   std::array<Var<Scalar>, max_states> state;  ///< hidden (hidden x samples), for the LSTM also cell
   Var<Scalar> out_scale;                      ///< v of the gradient rule, all outputs x 1
-  Var<Scalar> norm_gain;                      ///< of layer norm, features x 1; empty if off
-  Var<Scalar> norm_bias;                      ///< likewise
+  Var<Scalar> norm_gain;                      ///< gain of layer norm, features x 1; empty if off
+  Var<Scalar> norm_bias;                      ///< bias of layer norm, likewise
   Var<Scalar> fixed_eta;                      ///< without modulation: eta0, 1 x samples
   Var<Scalar> fixed_decay;                    ///< without modulation: lambda0
   typename Tape<Scalar>::Position step_begin;  ///< where a step that is not differentiated restarts
 };
 
-/// One time step as a cell's `advance` sees it.
+/// One time step, as the `advance` of a cell's Dynamics sees it.
 template <class Scalar>
 class CellStep {
  public:
@@ -50,8 +50,8 @@ class CellStep {
     return y;
   }
 
-  /// Declares what the layer's units did, for rules that look at activity. Throws
-  /// std::invalid_argument if no cell has so many layers.
+  /// Declares the activity of the layer's units, for rules that use it. Throws
+  /// std::invalid_argument if l is not below max_layers.
   void activity(std::size_t l, const Var<Scalar>& a) {
     if (l >= max_layers) {
       detail::reject("CellStep::activity", "l", "below " + std::to_string(max_layers), l);
@@ -60,18 +60,19 @@ class CellStep {
   }
 
   /// State matrix k, hidden x samples: 0 is the hidden state. Throws std::invalid_argument if the
-  /// cell has none of that number.
+  /// cell has no such state.
   const Var<Scalar>& state(std::size_t k) const {
     check_state("CellStep::state", k);
     return episode_->state[k];
   }
-  /// Sets state matrix k for the steps to come; state 0 the cell itself sets. Throws as `state`.
+  /// Sets state matrix k for the following steps; the cell itself sets state 0. Throws as `state`
+  /// does.
   void set_state(std::size_t k, const Var<Scalar>& value) {
     check_state("CellStep::set_state", k);
     episode_->state[k] = value;
   }
 
-  /// What a rule sees of the first `count` layers, at most max_layers.
+  /// The first `count` layers as a rule sees them, at most max_layers.
   std::span<Connection<Scalar>> connections(std::size_t count) {
     return std::span(connections_.data(), count);
   }

@@ -1,7 +1,6 @@
 #pragma once
 
-/// Names without their definitions, for a header of yours that only holds or passes on what a file
-/// of yours uses:
+/// Forward declarations, for headers that only hold or pass on networks:
 ///
 ///     #include "plastic/cells/forward.hpp"
 ///     class Controller {
@@ -38,7 +37,7 @@ using None = NoPlasticity;
 template <class Rule, class Scalar>
 using PlasticRNN = PlasticCell<Rnn, Rule, Scalar>;
 
-/// The same on features that another network has made, h' = relu(h_fc(h) + i_fc(x)).
+/// The same on another network's features, h' = relu(h_fc(h) + i_fc(x)).
 template <class Rule, class Scalar>
 using PlasticFeatureRNN = PlasticCell<FeatureRnn, Rule, Scalar>;
 
@@ -47,7 +46,7 @@ using PlasticFeatureRNN = PlasticCell<FeatureRnn, Rule, Scalar>;
 template <class Rule, class Scalar>
 using PlasticLSTM = PlasticCell<Lstm, Rule, Scalar>;
 
-/// The same on features that another network has made, [i f g o] = h_fc(h) + i_fc(x).
+/// The same on another network's features, [i f g o] = h_fc(h) + i_fc(x).
 template <class Rule, class Scalar>
 using PlasticFeatureLSTM = PlasticCell<FeatureLstm, Rule, Scalar>;
 

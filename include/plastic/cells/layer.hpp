@@ -8,21 +8,21 @@
 
 namespace plastic {
 
-/// A layer of a cell, before its parameters exist: y = x (W + w) + b + beta.
+/// Shape of a cell's layer: y = x (W + w) + b + beta.
 struct LayerShape {
-  std::string_view name;  ///< before the dot in the names of its parameters
+  std::string_view name;  ///< prefix of the names of its parameters
   Index inputs = 1;       ///< rows of x
   Index outputs = 1;      ///< rows of y
   double spread = 1;      ///< slow weights start uniform in +-spread / sqrt(outputs)
 };
 
-/// Block numbers of one layer's parameters: NAME.weight, .bias, .weight_alpha, .bias_alpha.
+/// Indices of one layer's parameters: NAME.weight, .bias, .weight_alpha, .bias_alpha.
 template <class Scalar>
 class Layer {
  public:
-  /// Adds the layer's blocks and draws W and b from the options' seed; A as `alpha_mode` says, and
-  /// none where it is fixed or the layer is not plastic. Throws std::invalid_argument if a name is
-  /// taken.
+  /// Adds the layer's blocks and draws W and b from the options' seed; A starts as `alpha_mode`
+  /// says; there is none if it is fixed or the layer is not plastic. Throws std::invalid_argument
+  /// if a name is taken.
   Layer(Parameters<Scalar>& parameters, const LayerShape& shape, const CellOptions& options,
         bool plastic) {
     const std::string name(shape.name);

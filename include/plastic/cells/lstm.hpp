@@ -59,7 +59,7 @@ class GateNode final : public NodeWithParents<Scalar, std::array<Node<Scalar>*, 
   }
 };
 
-/// [i f g o] = h_fc(h) + i_fc(e), then c' and h', with the numbers of the two layers.
+/// [i f g o] = h_fc(h) + i_fc(e), then c' and h'; h_fc and i_fc are indices of layers.
 template <class Scalar>
 Var<Scalar> lstm_step(CellStep<Scalar>& step, std::size_t h_fc, std::size_t i_fc,
                       const Var<Scalar>& e) {
@@ -79,13 +79,12 @@ Var<Scalar> lstm_step(CellStep<Scalar>& step, std::size_t h_fc, std::size_t i_fc
 
 }  // namespace detail
 
-/// e = relu(in_fc(x)); [i f g o] = h_fc(h) + i_fc(e);
-/// c' = sigmoid(f) c + sigmoid(i) tanh(g); h' = sigmoid(o) tanh(c'). The activity of h_fc and i_fc
-/// is that of the gates after sigmoid and tanh.
+/// e = relu(in_fc(x)); [i f g o] = h_fc(h) + i_fc(e); c' = sigmoid(f) c + sigmoid(i) tanh(g); h' =
+/// sigmoid(o) tanh(c'). The activity of h_fc and i_fc is the gates after sigmoid and tanh.
 struct Lstm {
-  static constexpr std::string_view name = "lstm";  ///< as in files
+  static constexpr std::string_view name = "lstm";  ///< name in files
   static constexpr std::size_t states = 2;          ///< h and c
-  /// Numbers of the layers, in the order of `layers`.
+  /// Indices of the layers, in the order of `layers`.
   enum Layers : std::size_t { in_fc, h_fc, i_fc };
 
   static Index features(const CellOptions& o) { return o.hidden; }  ///< rows of h'
@@ -106,11 +105,11 @@ struct Lstm {
   }
 };
 
-/// The same on features that another network has made: [i f g o] = h_fc(h) + i_fc(x).
+/// The same on another network's features: [i f g o] = h_fc(h) + i_fc(x).
 struct FeatureLstm {
-  static constexpr std::string_view name = "feature_lstm";  ///< as in files
+  static constexpr std::string_view name = "feature_lstm";  ///< name in files
   static constexpr std::size_t states = 2;                  ///< h and c
-  /// Numbers of the layers, in the order of `layers`.
+  /// Indices of the layers, in the order of `layers`.
   enum Layers : std::size_t { h_fc, i_fc };
 
   static Index features(const CellOptions& o) { return o.hidden; }  ///< rows of h'

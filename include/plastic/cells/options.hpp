@@ -21,23 +21,23 @@ inline constexpr std::array<std::string_view, 4> alpha_mode_names = {"random", "
 /// Settings of a plastic cell; the defaults are the paper's. Sizes are at most 2^24, or
 /// 2^13 where an Index has 32 bits; real numbers are in [0, 1e15], max_norm at least 1e-15.
 struct CellOptions {
-  Index inputs = 1;         ///< numbers of an input
+  Index inputs = 1;         ///< number of inputs
   Index hidden = 128;       ///< units of the hidden state
-  Index outputs = 1;        ///< numbers of a prediction
-  Index extra = 4;          ///< further outputs that only the inner loss and the rule see
+  Index outputs = 1;        ///< number of outputs of a prediction
+  Index extra = 4;          ///< further outputs, seen only by the inner loss and the rule
   bool modulation = true;   ///< one more output sets eta and lambda: m = 2 sigmoid(o[last])
   double eta0 = 0.1;        ///< learning rate of the fast weights at m = 1
   double decay0 = 0.1;      ///< decay lambda of the fast weights per step at m = 1
-  double max_norm = 1;      ///< of all layers' proposed change together
+  double max_norm = 1;      ///< bound on the norm of all layers' proposed changes together
   double weight_clip = 0;   ///< bound on each fast weight, at least 1e-30; 0 is off
-  bool layer_norm = false;  ///< of the hidden state
+  bool layer_norm = false;  ///< whether the hidden state is layer-normalised
   AlphaMode alpha_mode = AlphaMode::random;  ///< how A starts
-  bool random_network = false;               ///< slow weights and biases stay at their start
-  double inner_scale = 1.0 / 64;             ///< s of the gradient rule's loss, per sample
-  std::uint64_t seed = 0;                    ///< of the initial slow weights
+  bool random_network = false;    ///< whether slow weights and biases keep their initial values
+  double inner_scale = 1.0 / 64;  ///< s of the gradient rule's loss, per sample
+  std::uint64_t seed = 0;         ///< seed of the initial slow weights
 
-  /// Steps between the copies of the fast weights that backward starts from; 0 chooses. It changes
-  /// memory and speed, and no result but in its rounding; files do not hold it.
+  /// Steps between the copies of the fast weights from which backward restarts; 0 chooses. It
+  /// affects memory, speed and rounding only; files do not hold it.
   Index snapshot_interval = 0;
 
   /// Rows of the output layer: outputs + extra + (1 if modulated).
@@ -127,7 +127,7 @@ inline CellOptions from_settings(const Settings& settings) {
   return o;
 }
 
-/// All that makes a cell what it is but its parameters: its settings, "cell" and "rule".
+/// Everything that defines a cell except its parameters: its settings, "cell" and "rule".
 template <class Cell>
 Settings settings_of(const Cell& cell) {
   Settings settings = to_settings(cell.options());
@@ -136,7 +136,7 @@ Settings settings_of(const Cell& cell) {
   return settings;
 }
 
-/// The same with what changes the bits of training and no result: for checkpoints.
+/// The same with the settings that affect only the rounding of training: for checkpoints.
 template <class Cell>
 Settings training_settings_of(const Cell& cell) {
   Settings settings = settings_of(cell);

@@ -6,7 +6,7 @@
 namespace plastic {
 namespace detail {
 
-/// h' = relu(h_fc(h) + i_fc(e)), with the numbers of the two layers.
+/// h' = relu(h_fc(h) + i_fc(e)); h_fc and i_fc are indices of layers.
 template <class Scalar>
 Var<Scalar> rnn_step(CellStep<Scalar>& step, std::size_t h_fc, std::size_t i_fc,
                      const Var<Scalar>& e) {
@@ -20,9 +20,9 @@ Var<Scalar> rnn_step(CellStep<Scalar>& step, std::size_t h_fc, std::size_t i_fc,
 
 /// e = relu(in_fc(x)); h' = relu(h_fc(h) + i_fc(e)).
 struct Rnn {
-  static constexpr std::string_view name = "rnn";  ///< as in files
+  static constexpr std::string_view name = "rnn";  ///< name in files
   static constexpr std::size_t states = 1;         ///< h
-  /// Numbers of the layers, in the order of `layers`.
+  /// Indices of the layers, in the order of `layers`.
   enum Layers : std::size_t { in_fc, h_fc, i_fc };
 
   static Index features(const CellOptions& o) { return o.hidden; }  ///< rows of h'
@@ -43,11 +43,11 @@ struct Rnn {
   }
 };
 
-/// The same on features that another network has made: h' = relu(h_fc(h) + i_fc(x)).
+/// The same on another network's features: h' = relu(h_fc(h) + i_fc(x)).
 struct FeatureRnn {
-  static constexpr std::string_view name = "feature_rnn";  ///< as in files
+  static constexpr std::string_view name = "feature_rnn";  ///< name in files
   static constexpr std::size_t states = 1;                 ///< h
-  /// Numbers of the layers, in the order of `layers`.
+  /// Indices of the layers, in the order of `layers`.
   enum Layers : std::size_t { h_fc, i_fc };
 
   static Index features(const CellOptions& o) { return o.hidden; }  ///< rows of h'

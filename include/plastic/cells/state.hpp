@@ -12,33 +12,32 @@ struct CellStateAccess;  // io/state_file.hpp
 
 }  // namespace detail
 
-/// Results of one step or of a whole run. As variables, or, where nothing is differentiated, as
-/// views that stay until the next step.
+/// Results of one step or of a whole run. As variables, or, without derivatives, as views that are
+/// valid until the next step.
 template <class Matrices>
 struct CellOutput {
   Matrices output;  ///< the prediction, outputs x samples (x steps)
   Matrices eta;  ///< learning rate of the fast weights before the norm clip, 1 x samples (x steps)
 };
 
-/// The state of a cell that runs without derivatives: hidden state, cell state, fast weights, and
-/// the memory that a step works in. Owned by the caller and bound to the cell that made it, which
-/// must outlive it and stay in place. The cell's parameters may change between two steps, in place
-/// or by assignment; an update that nobody has looked at since its step is then carried out with
-/// the new A. After an assignment that gives them other memory, step or `begin` before looking at
-/// fast weights.
+/// The state of a cell that runs without derivatives: hidden state, cell state, fast weights, and a
+/// step's workspace. Owned by the caller and bound to the cell that made it, which must outlive it
+/// and stay in place. The cell's parameters may change between two steps, in place or by
+/// assignment; a pending update that nobody has looked at is then applied with the new A. After an
+/// assignment that moves them to other memory, call step or `begin` before looking at fast weights.
 ///
-/// A copy is a state of its own of the same cell, and every further step of either gives the same
-/// bits: to plan ahead, or to branch. Copying to a state of the same cell and number of samples
-/// allocates nothing. Throws std::invalid_argument if the cell has since got other parameters.
+/// A copy is a state of its own of the same cell, and further steps of either give the same bits:
+/// to plan ahead, or to branch. Copying to a state of the same cell and number of samples allocates
+/// nothing. Throws std::invalid_argument if the cell's parameters have since been replaced.
 ///
 /// One thread at a time; several threads may copy one state and look at it as a constant.
 template <class Scalar>
 class CellState {
  public:
-  /// An empty one, for `PlasticCell::reset`.
+  /// An empty state, for `PlasticCell::reset`.
   CellState() = default;
   /// @{
-  /// As described above; of an empty state, an empty one.
+  /// As described above; a copy of an empty state is empty.
   CellState(const CellState& other) { *this = other; }
   CellState& operator=(const CellState& other) {
     if (this == &other) return *this;
@@ -60,12 +59,14 @@ class CellState {
   }
   /// @}
 
-  Index samples() const { return episode_.samples; }  ///< episodes side by side; 0 in an empty one
+  Index samples() const {
+    return episode_.samples;
+  }  ///< number of episodes side by side; 0 in an empty state
 
   /// @{
   /// State matrix k, hidden x samples: 0 is the hidden state, 1 the LSTM's cell state; a view,
-  /// which may be written to unless the state is a constant. Throws std::invalid_argument if there
-  /// is none.
+  /// which may be written to unless the state is const. Throws std::invalid_argument if there is
+  /// none.
   MatrixMap<Scalar> state(std::size_t k) {
     check_state(k);
     return episode_.state[k].node().value_map();
@@ -80,9 +81,9 @@ class CellState {
 
   /// @{
   /// Fast weights (outputs x inputs) and biases (outputs) of layer l, in the order of
-  /// PlasticCell::layer_names, as copies. Looking changes nothing in the steps to come. Cost
-  /// O(inputs outputs); allocate. Throw std::invalid_argument if there is no such layer or sample,
-  /// or the cell is not plastic.
+  /// PlasticCell::layer_names, as copies. Looking changes nothing in later steps. Cost O(inputs
+  /// outputs); allocate. Throw std::invalid_argument if there is no such layer or sample, or the
+  /// cell is not plastic.
   Matrix<Scalar> fast_weight(std::size_t l, Index sample) const {
     return synapse(l).fast_weight(sample);
   }
@@ -91,7 +92,7 @@ class CellState {
   }
   /// @}
   /// @{
-  /// Set them. Throw likewise, and if the shape is another.
+  /// Set them. Throw likewise, and if the shape differs.
   void set_fast_weight(std::size_t l, Index sample,
                        const Eigen::Ref<const Matrix<Scalar>>& weight) {
     synapse(l).set_fast_weight(sample, weight);
@@ -126,7 +127,7 @@ class CellState {
   std::size_t layers_ = 0;
   std::size_t states_ = 0;
   void (*copy_)(const CellState& from,
-                CellState& to) = nullptr;  // by the cell, whose type it knows
+                CellState& to) = nullptr;  // set by the cell, whose type it knows
 };
 
 }  // namespace plastic

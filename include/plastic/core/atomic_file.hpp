@@ -21,8 +21,8 @@
 namespace plastic {
 namespace detail {
 
-// A file that did not exist before, or nullptr and errno; and the wait until the disk has it, which
-// returns 0 or an errno.
+// Opens a file that did not exist before, or returns nullptr and sets errno; and waits until the
+// disk has it, returning 0 or an errno.
 #ifdef _WIN32
 inline std::FILE* create_file(const std::filesystem::path& path) {
   // Not _wfopen: the older of Windows' two C libraries, msvcrt, does not know its mode x.
@@ -57,7 +57,7 @@ inline int write_all(std::FILE* file, std::string_view bytes) {
   return written ? 0 : errno != 0 ? errno : EIO;
 }
 
-// A new file in a folder: it takes the place of another or is gone with this object.
+// A new file in a folder that either replaces another or is removed with this object.
 class Replacement {
  public:
   explicit Replacement(const std::filesystem::path& folder) {
@@ -105,10 +105,10 @@ class Replacement {
 ///
 /// The bytes go to a new file in the same folder, reach the disk (fsync), and only then take the
 /// name `path`: whoever reads `path`, at any time and after a crash, finds the whole old content or
-/// the whole new one. A file that is replaced hands on its permissions where the file system has
-/// any; of a symbolic link, the file it points to is replaced. Safe from several threads and
-/// processes at once: the last one wins. On Windows, and on a file system that cannot sync, a crash
-/// of the machine is not covered.
+/// the whole new one. A replaced file passes on its permissions where the file system has any;
+/// where `path` is a symbolic link, the file it points to is replaced. Safe from several threads
+/// and processes at once: the last one wins. On Windows, and on a file system that cannot sync, a
+/// crash of the machine is not covered.
 ///
 /// Throws std::system_error, a std::runtime_error, naming the path and the system's reason: no such
 /// folder, no permission, a full disk, or a `path` that is a folder, a device or a broken link. The

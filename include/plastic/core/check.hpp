@@ -31,7 +31,7 @@ inline void check_shape(std::string_view function, std::string_view argument, In
   }
 }
 
-/// The same of a matrix or a variable.
+/// The same for a matrix or a variable.
 template <class M>
 void check_shape(std::string_view function, std::string_view argument, const M& got, Index rows,
                  Index cols) {
@@ -54,12 +54,12 @@ inline void check_positive(std::string_view function, std::string_view argument,
   if (value <= 0) reject(function, argument, "at least 1", value);
 }
 
-/// Values of a type that memory can have.
+/// Largest number of values of a type that memory can hold.
 template <class Scalar>
 inline constexpr Index most_values = std::numeric_limits<Index>::max() /
                                      static_cast<Index>(sizeof(Scalar));
 
-/// That a * b, of factors of at least 0, is at most `most`, without overflow.
+/// Checks that a * b, both at least 0, is at most `most`, without overflow.
 inline void check_product(std::string_view function, std::string_view argument, Index a, Index b,
                           Index most) {
   if (b > 0 && a > most / b) {
@@ -68,7 +68,7 @@ inline void check_product(std::string_view function, std::string_view argument, 
   }
 }
 
-/// That a matrix of that shape has no more values than memory can hold.
+/// Checks that a matrix of that shape has no more values than memory can hold.
 template <class Scalar>
 void check_matrix_size(std::string_view function, std::string_view argument, Index rows,
                        Index cols) {
@@ -78,7 +78,7 @@ void check_matrix_size(std::string_view function, std::string_view argument, Ind
   }
 }
 
-/// NaN and infinities fail as well as values outside [lowest, highest].
+/// Rejects NaN and infinities as well as values outside [lowest, highest].
 inline void check_range(std::string_view function, std::string_view argument, double value,
                         double lowest, double highest = std::numeric_limits<double>::max()) {
   if (!(std::isfinite(value) && value >= lowest && value <= highest)) {

@@ -1,7 +1,7 @@
 #pragma once
 
-/// What the library needs of the compiler's options. A program that cannot be right does not
-/// compile, or stops at its start.
+/// What the library requires of the compiler's options. A program that would be wrong does not
+/// compile, or aborts at startup.
 
 #if defined(__FAST_MATH__) || (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__) || \
     defined(_M_FP_FAST)
@@ -26,11 +26,11 @@ static_assert(std::is_same_v<Eigen::Index, std::ptrdiff_t>,
 
 namespace plastic::detail {
 
-/// By what the memory of matrices, and the code of inline functions, differs between files that are
-/// compiled for different processors.
+/// The property by which the memory of matrices, and the code of inline functions, differs between
+/// files compiled for different processors.
 inline constexpr int vector_alignment = EIGEN_MAX_ALIGN_BYTES;
 
-/// The value of one of the program's files: an inline variable is one in the whole program.
+/// The value in one of the program's files: an inline variable exists once in the whole program.
 inline int vector_alignment_of_program = vector_alignment;
 
 inline bool stop_unless_all_files_agree(int alignment_here) {

@@ -32,8 +32,8 @@ inline int available_threads() {
 
 namespace detail {
 
-/// Has OpenMP end its threads before this process forks: g++'s library would wait for ever in the
-/// child for threads that only the parent has. Both make new ones when they need them.
+/// Makes OpenMP end its threads before this process forks: in the child, g++'s library would wait
+/// forever for threads that only the parent has. Both start new ones when they need them.
 inline void prepare_threads_for_fork() {
 #if defined(_OPENMP) && defined(__linux__)
   static const int registered =
@@ -42,9 +42,9 @@ inline void prepare_threads_for_fork() {
 #endif
 }
 
-/// How many of `wanted` threads the system gives, at least 1. OpenMP's libraries end the program
-/// where it refuses one, so a team larger than all before is tried first with threads of our own,
-/// each with some of the memory that work needs.
+/// Number of threads, at least 1 and at most `wanted`, that the system grants. OpenMP's libraries
+/// end the program where it refuses one, so a team larger than any before is first tried with
+/// threads of our own, each with some of the memory that work needs.
 inline int granted_threads(int wanted) {
   static std::mutex mutex;
   static int granted = 1;
@@ -66,7 +66,7 @@ inline int granted_threads(int wanted) {
   }
   all_tried.count_down();
   for (std::thread& thread : threads) thread.join();
-  // The work of threads needs memory too, which the last ones have taken.
+  // The threads' work needs memory too, which the last ones may have taken.
   granted = 1 + static_cast<int>(threads.size()) / (refused ? 2 : 1);
   return granted;
 }

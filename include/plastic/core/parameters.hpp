@@ -12,10 +12,10 @@ namespace plastic {
 
 /// One named matrix inside the flat vector of a Parameters set.
 struct ParameterBlock {
-  std::string name;       ///< unlike all others of the set
-  Index rows = 0;         ///< of a layer's weight: outputs
-  Index cols = 0;         ///< of a layer's weight: inputs
-  Index offset = 0;       ///< of its first value in the flat vector
+  std::string name;       ///< unique in the set
+  Index rows = 0;         ///< outputs, for a layer's weight
+  Index cols = 0;         ///< inputs, for a layer's weight
+  Index offset = 0;       ///< position of its first value in the flat vector
   bool trainable = true;  ///< false: frozen
 
   Index size() const { return rows * cols; }  ///< number of values
@@ -23,10 +23,10 @@ struct ParameterBlock {
 
 /// The slow parameters of a model: named column-major matrices in one flat vector.
 ///
-/// One vector makes gradients, optimizers, clipping and files operations on vectors of the same
-/// layout. Every block starts on a 64-byte boundary of the vector; the gap before the next block
-/// holds zeros and stays zero under every optimizer. `add` invalidates maps, nothing else does.
-/// Copies are deep. Const access is safe from several threads.
+/// With one flat vector, gradients, optimizers, clipping and files are operations on vectors of the
+/// same layout. Every block starts on a 64-byte boundary of the vector; the gap before the next
+/// block holds zeros and stays zero under every optimizer. Only `add` invalidates maps. Copies are
+/// deep. Const access is safe from several threads.
 template <class Scalar>
 class Parameters {
  public:
@@ -47,8 +47,11 @@ class Parameters {
     return static_cast<Index>(blocks_.size()) - 1;
   }
 
-  std::span<const ParameterBlock> blocks() const { return blocks_; }  ///< in the order of `add`
-  /// Throws std::invalid_argument if there is no block of that number, as all that takes one does.
+  std::span<const ParameterBlock> blocks() const {
+    return blocks_;
+  }  ///< blocks in the order of `add`
+  /// Block `number`. Throws std::invalid_argument if there is none, as every function that takes a
+  /// number does.
   const ParameterBlock& block(Index number) const { return blocks_[place(number)]; }
 
   /// Whether there is a block called `name`.
@@ -98,7 +101,7 @@ class Parameters {
   }
 
   /// @{
-  /// A frozen block keeps its values: optimizers and gradients pass over it.
+  /// A frozen block keeps its values: optimizers and gradients skip it.
   void freeze(Index number) { blocks_[place(number)].trainable = false; }
   void unfreeze(Index number) { blocks_[place(number)].trainable = true; }
   /// @}
@@ -130,7 +133,8 @@ class Parameters {
 
 namespace detail {
 
-/// Fills a block with what `draw` makes of the random numbers of its number, for initial weights.
+/// Fills a block with initial weights: `draw` of the random numbers that belong to the block's
+/// number.
 template <class Scalar, class Draw>
 void draw_block(Parameters<Scalar>& parameters, Index number, std::uint64_t seed,
                 std::uint64_t batch, Draw&& draw) {

@@ -65,7 +65,7 @@ class Random {
     if (sample >> 32 != 0) detail::reject("Random", "sample", "below 2^32", sample);
   }
 
-  /// The next word: uniform in [0, 2^32).
+  /// The next word, uniform in [0, 2^32).
   std::uint32_t bits() {
     if (next_ == 4) refill();
     return words_[next_++];
@@ -116,8 +116,8 @@ class Random {
     return static_cast<std::uint32_t>(product >> 32);
   }
 
-  /// Passes over the next `words` words at O(1) cost, and drops the second value of a Box-Muller
-  /// pair if it is still unused.
+  /// Skips the next `words` words at O(1) cost, and drops the second value of a Box-Muller pair if
+  /// it is still unused.
   void skip(std::uint64_t words) {
     const std::uint64_t target = std::uint64_t{4} * counter_[0] + next_ - 4 + words;
     counter_[0] = static_cast<std::uint32_t>(target / 4);

@@ -17,10 +17,10 @@
 
 namespace plastic {
 
-/// Settings as texts, the `__metadata__` of a model file.
+/// Settings as strings: the `__metadata__` of a model file.
 using Settings = std::map<std::string, std::string>;
 
-/// The text called `name`. Throws std::invalid_argument if there is none.
+/// The setting called `name`. Throws std::invalid_argument if there is none.
 inline const std::string& setting(const Settings& settings, const std::string& name) {
   const auto found = settings.find(name);
   if (found == settings.end()) {
@@ -31,13 +31,13 @@ inline const std::string& setting(const Settings& settings, const std::string& n
 
 namespace detail {
 
-/// Adds settings under names that begin with `prefix`.
+/// Adds settings with `prefix` before their names.
 inline void add_settings(Settings& all, const std::string& prefix, const Settings& more) {
   for (const auto& [name, value] : more) all[prefix + name] = value;
 }
 
-// The older of clang's own standard libraries convert whole numbers only. For floating-point ones,
-// streams that know no locale do the same.
+// Older versions of libc++ convert integers only. For floating-point numbers, streams in the C
+// locale do the same.
 
 /// What std::from_chars does with the whole of `text`; false if that is no number in range.
 template <class Number>
@@ -54,7 +54,7 @@ bool read_by_stream(const std::string& text, Number& value) {
   std::istringstream in(text);
   in.imbue(std::locale::classic());
   in >> value;
-  // Such a stream may also fail at a number that is right but subnormal.
+  // Such a stream may also fail on a valid number that is subnormal.
   const bool subnormal = value != 0 && std::abs(value) < Limits::min();
   return (in || subnormal) && in.rdbuf()->in_avail() == 0;
 }
@@ -80,7 +80,7 @@ std::string shortest_text(Number value) {
     if (read_by_stream(scientific, same) && same == value) break;
   }
   const int exponent = std::stoi(scientific.substr(scientific.find('e') + 1));
-  // A fixed text of that size would be longer, and very long.
+  // Fixed notation of a number of that size would be longer, and very long.
   if (std::abs(exponent) > 25) return scientific;
   std::string fixed = text(std::ios::fixed, std::max(0, digits - exponent));
   return fixed.size() <= scientific.size() ? fixed : scientific;

@@ -48,7 +48,7 @@ inline std::string tensor_text(std::string_view name) {
   return name.empty() ? "the tensor" : "tensor \"" + std::string(name) + "\"";
 }
 
-// The product of the sizes; nothing where one is negative or 8 bytes a value exceed an Index.
+// The product of the sizes; nullopt where one is negative or 8 bytes per value exceed an Index.
 inline std::optional<Index> value_count(std::span<const Index> shape) {
   const auto negative = [](Index size) { return size < 0; };
   if (std::any_of(shape.begin(), shape.end(), negative)) return std::nullopt;
@@ -63,7 +63,8 @@ inline std::optional<Index> value_count(std::span<const Index> shape) {
 
 }  // namespace detail
 
-/// Values of one type in one shape, row-major. The shape [] is one value, a size of 0 is none.
+/// Values of one type in one shape, row-major. The shape [] holds one value; a size of 0 means
+/// none.
 ///
 /// Copies are deep. Const access is safe from several threads.
 class Tensor {
@@ -82,8 +83,8 @@ class Tensor {
     std::visit([&](auto& values) { values.resize(static_cast<std::size_t>(*count)); }, values_);
   }
 
-  /// A copy of the values at `values`, as many as the shape says. Throws std::invalid_argument as
-  /// the constructor does.
+  /// Copies as many values from `values` as the shape says. Throws std::invalid_argument as the
+  /// constructor does.
   template <class Scalar>
   static Tensor from(std::vector<Index> shape, const Scalar* values) {
     Tensor tensor(dtype_of<Scalar>(), std::move(shape));
@@ -149,19 +150,19 @@ class Tensor {
   std::variant<std::vector<float>, std::vector<double>> values_;
 };
 
-/// A tensor of a type that nothing here computes with, as whole numbers or half precision: its
+/// A tensor of a type that nothing here computes with, such as integers or half precision: its
 /// bytes as they are in the file.
 struct OtherTensor {
-  std::string dtype;             ///< as the format calls it: I64, BF16, ...
+  std::string dtype;             ///< name of the type in the format: I64, BF16, ...
   std::vector<Index> shape;      ///< sizes, outermost first
   std::vector<std::byte> bytes;  ///< little-endian, row-major
 };
 
-/// What a safetensors file holds: named tensors, and texts that describe them.
+/// Contents of a safetensors file: named tensors, and strings that describe them.
 struct TensorFile {
-  Settings metadata = {};                          ///< texts by name: __metadata__ in the file
+  Settings metadata = {};                          ///< strings by name: __metadata__ in the file
   std::map<std::string, Tensor> tensors = {};      ///< by name
-  std::map<std::string, OtherTensor> others = {};  ///< by name, those of all other types
+  std::map<std::string, OtherTensor> others = {};  ///< tensors of all other types, by name
 
   /// Throws std::invalid_argument if there is no tensor of that name, or it has another type than
   /// F32 and F64.
@@ -188,7 +189,7 @@ struct TensorFile {
   }
 
   /// @{
-  /// A column, set, or read with the errors of `values`.
+  /// Sets a column, or reads one; throws as `values` does.
   template <class Scalar>
   void set_vector(const std::string& name, const Vector<Scalar>& column) {
     tensors[name] = Tensor::from<Scalar>({column.size()}, column.data());

@@ -10,8 +10,8 @@ using Index = Eigen::Index;
 /// Column-major matrix: features x samples, or for a weight, outputs x inputs.
 ///
 /// A weight's memory is therefore row-major [inputs, outputs], the order of the row-vector
-/// convention y = x W and of the files. Eigen's own default order, which a program may change, has
-/// no say in this.
+/// convention y = x W and of the files. Eigen's default order, which a program may change, does not
+/// affect this.
 template <class Scalar>
 using Matrix = Eigen::Matrix<Scalar, Eigen::Dynamic, Eigen::Dynamic, Eigen::ColMajor>;
 
@@ -23,16 +23,16 @@ using Array = Eigen::Array<Scalar, Eigen::Dynamic, Eigen::Dynamic, Eigen::ColMaj
 template <class Scalar>
 using Vector = Eigen::Matrix<Scalar, Eigen::Dynamic, 1>;
 
-/// A view of column-major memory without gaps, to be read and written.
+/// A writable view of contiguous column-major memory.
 template <class Scalar>
 using MatrixMap = Eigen::Map<Matrix<Scalar>>;
 
-/// A view of memory in any order: rows and columns at fixed distances.
+/// A view of memory with any strides between rows and columns.
 template <class Scalar>
 using StridedMatrixMap =
     Eigen::Map<Matrix<Scalar>, Eigen::Unaligned, Eigen::Stride<Eigen::Dynamic, Eigen::Dynamic>>;
 
-/// A view of column-major memory without gaps, to be read.
+/// A read-only view of contiguous column-major memory.
 template <class Scalar>
 using ConstMatrixMap = Eigen::Map<const Matrix<Scalar>>;
 

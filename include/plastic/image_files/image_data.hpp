@@ -19,14 +19,14 @@
 
 namespace plastic {
 
-/// Hears how many of how many images (or of CIFAR-100, classes) have been read; called from one
-/// thread at a time.
+/// Called with the number of images (for CIFAR-100, classes) read so far and in all, by one thread
+/// at a time.
 using ReadingProgress = std::function<void(Index done, Index all)>;
 
-/// How images are read.
+/// Options of reading images.
 struct ImageFolderOptions {
-  int threads = 1;                ///< that decode; the result does not depend on it
-  ReadingProgress progress = {};  ///< may be empty
+  int threads = 1;                ///< threads that decode; the result does not depend on it
+  ReadingProgress progress = {};  ///< progress callback; may be empty
 };
 
 namespace detail {
@@ -81,16 +81,16 @@ inline ImageSet read_images(const ClassFiles& classes, const ImageFolderOptions&
 /// have the same size; grey ones have one channel, or three where others have colours.
 ///
 /// What a file is depends on its bytes, PNG or JPEG, not on its name. Pixels are those of libpng
-/// and libjpeg: palettes become colours, 1, 2 and 4 bits become 8, of 16 bits the upper 8 are
-/// taken, alpha is left out (PNG's gamma and colour profile, and the orientation that a camera
-/// notes, too). An image may have at most 2^28 pixels.
+/// and libjpeg: palettes become colours, 1, 2 and 4 bits become 8, 16 bits become their upper 8;
+/// alpha, PNG's gamma and colour profile, and a camera's orientation tag are ignored. An image may
+/// have at most 2^28 pixels.
 ///
 /// Throws std::runtime_error naming the folder or file: a class that is missing, empty or there
 /// twice; a file that is neither PNG nor JPEG (but for hidden ones), is there twice, through links
 /// too, or is of another size; one that is damaged: a checksum of PNG or zlib that is wrong, a
-/// warning of libpng or libjpeg, an end that is missing, and bytes behind that of a PNG (those
-/// behind that of a JPEG are left alone); a JPEG of four channels (CMYK). Throws
-/// std::invalid_argument if `classes` is empty.
+/// warning of libpng or libjpeg, a missing end, or bytes past the end of a PNG (those past the end
+/// of a JPEG are ignored); a JPEG of four channels (CMYK). Throws std::invalid_argument if
+/// `classes` is empty.
 inline ImageSet read_image_folder(const std::filesystem::path& root,
                                   const std::vector<std::string>& classes,
                                   const ImageFolderOptions& options = {}) {
@@ -107,7 +107,7 @@ inline ImageSet read_image_folder(const std::filesystem::path& root,
 /// encoding; a byte order mark of UTF-8, white space around a name and empty lines do not count.
 ///
 /// The normalisation is that of CIFAR-FS or miniImageNet where there are three channels, by the
-/// size of 32 or another, else what the training images have. Throws std::runtime_error as
+/// size of 32 or another, else that of the training images. Throws std::runtime_error as
 /// read_image_folder does, and for a split that is missing or empty, or splits of different sizes;
 /// with the number of the line for one that is not FILENAME,LABEL, an image or class that is not
 /// there, or one that another line of any split has too, by whatever name or link.
@@ -164,7 +164,7 @@ inline constexpr std::array<std::string_view, 20> cifar_fs_test_classes{
 
 /// CIFAR-FS from the binary version of CIFAR-100: train.bin, test.bin (records of a coarse label, a
 /// fine label and 3 x 32 x 32 pixels) and fine_label_names.txt in `folder`. A class has its images
-/// of train.bin and then those of test.bin, in the order of the files. `progress` hears of classes.
+/// of train.bin and then those of test.bin, in the order of the files. `progress` counts classes.
 ///
 /// Throws std::runtime_error naming the file: one that is missing or cut short, a label out of
 /// range, names that are not a hundred different ones or lack one of CIFAR-FS, a class without
@@ -231,7 +231,8 @@ inline ImageSplits read_cifar100(const std::filesystem::path& folder,
   return splits;
 }
 
-/// The drawn characters in three splits, of 800, 100 and 200 classes with 20 images each.
+/// The drawn characters of make_glyphs in three splits, of 800, 100 and 200 classes with 20 images
+/// each.
 inline ImageSplits glyph_splits(Index size = 28, int threads = 1) {
   const auto glyphs = [&](Index first, Index classes) {
     return make_glyphs(
@@ -240,7 +241,7 @@ inline ImageSplits glyph_splits(Index size = 28, int threads = 1) {
   return {glyphs(0, 800), glyphs(800, 100), glyphs(900, 200)};
 }
 
-/// Images by a name: `glyphs`; a folder with train.bin, CIFAR-100's binary version; or a folder of
+/// Images by name: `glyphs`; a folder with train.bin, CIFAR-100's binary version; or a folder of
 /// images with split files (read_image_splits), where the images are in its folder data or images
 /// or in itself, and the split files in splits/bertinetto, splits or in itself, whichever comes
 /// first. Throws std::runtime_error as those functions do.

@@ -26,10 +26,10 @@ inline bool is_image_name(const std::filesystem::path& path) {
   return end == ".png" || end == ".jpg" || end == ".jpeg";
 }
 
-/// One image file in memory, with what its header says.
+/// One image file in memory, with its header's contents.
 struct ImageFile {
   std::vector<std::uint8_t> bytes;
-  ImageShape shape;  ///< one channel, or three where there are colours
+  ImageShape shape;  ///< one channel, or three for colours
 
   explicit ImageFile(const std::filesystem::path& path) : ImageFile(path, read_file(path)) {}
   ImageFile(const std::filesystem::path& path, std::vector<std::uint8_t> content)
@@ -37,7 +37,7 @@ struct ImageFile {
     with_reader(path, [this](auto& reader) { shape = reader.shape(); });
   }
 
-  /// Writes the image, channel after channel: its own, or one of them for each of `channels`.
+  /// Writes the image, channel after channel: its own channels, or a grey one `channels` times.
   void decode(const std::filesystem::path& path, Index channels, std::uint8_t* to) const {
     std::vector<std::uint8_t> pixels;
     with_reader(path, [&pixels](auto& reader) { pixels = reader.pixels(); });
@@ -49,7 +49,7 @@ struct ImageFile {
   }
 
  private:
-  // By what the bytes are, whatever the name says.
+  // By content, whatever the name says.
   template <class Call>
   void with_reader(const std::filesystem::path& path, const Call& call) const {
     if (is_png(bytes)) {

@@ -14,13 +14,14 @@
 
 namespace plastic {
 
-/// Puts images of a set, as they are, through an encoder in use: calls f(first, features), with the
-/// features (features() x some) of `numbers[first]` and those after it, until all have passed.
-/// Memory is that of 256 images. Throws std::invalid_argument if the images do not fit the encoder.
+/// Puts images of a set, without augmentation, through an encoder in inference mode: calls f(first,
+/// features) with the features (features() x count) of `numbers[first]` and the following images,
+/// until all are done. Uses memory for 256 images. Throws std::invalid_argument if the images do
+/// not fit the encoder.
 template <class Scalar, class F>
 void encode_images(Encoder<Scalar>& encoder, const ImageSet& set, std::span<const Index> numbers,
                    int threads, F&& f) {
-  constexpr Index most = 256;  // at a time, so that memory does not grow with their number
+  constexpr Index most = 256;  // images at a time: memory does not grow with their number
   Tape<Scalar> tape;
   Matrix<Scalar> images(set.shape.size(), most);
   const auto count = static_cast<Index>(numbers.size());
@@ -36,11 +37,11 @@ void encode_images(Encoder<Scalar>& encoder, const ImageSet& set, std::span<cons
   }
 }
 
-/// Episodes drawn in advance, and the different images that occur in them: each needs to go through
-/// an encoder only once.
+/// Episodes drawn in advance, and the distinct images in them, each of which goes through an
+/// encoder only once.
 class DrawnEpisodes {
  public:
-  /// Samples 0 .. batch - 1 of batches 0 .. batches - 1 of the stream.
+  /// Draws samples 0 .. batch - 1 of batches 0 .. batches - 1 of the stream.
   DrawnEpisodes(const FewShotImages& episodes, Random::Stream stream, Index batches, Index batch,
                 int threads)
       : support_steps_(episodes.support_steps()),
@@ -64,7 +65,7 @@ class DrawnEpisodes {
   }
 
   Index count() const { return static_cast<Index>(shown_.size()); }  ///< batches * batch
-  /// Steps of an episode before its queries.
+  /// Number of steps of an episode before its queries.
   Index support_steps() const { return support_steps_; }
   /// The steps of episode e: sample e % batch of batch e / batch.
   const std::vector<ShownImage>& operator[](Index e) const {
@@ -72,7 +73,7 @@ class DrawnEpisodes {
   }
 
   /// @{
-  /// The different images, and where an image that occurs stands among them.
+  /// The distinct images, and the position of an image among them.
   const std::vector<Index>& images() const { return images_; }
   Index place(Index image) const { return places_[static_cast<std::size_t>(image)]; }
   /// @}
@@ -84,8 +85,8 @@ class DrawnEpisodes {
   std::vector<Index> places_;
 };
 
-/// What is counted of answers to few-shot episodes: the share of episodes whose first query is
-/// answered right, and that of all queries.
+/// Measures of answers to few-shot episodes: the share of episodes whose first query is answered
+/// correctly, and the share of all queries that are.
 inline constexpr std::array<Measure, 2> few_shot_measures{
     {{"first_query", true}, {"accuracy", true}}};
 
@@ -96,7 +97,7 @@ inline void count_answer(Evaluation& answers, bool is_first, bool is_right) {
   answers.add(1, is_right ? 1 : 0);
 }
 
-/// How an encoder alone answers: a query gets the label of the support image whose features have
+/// Accuracy of an encoder alone: a query gets the label of the support image whose features have
 /// the largest cosine with its own. The loss is the share of wrong answers. Over `batches` batches
 /// of `batch` episodes of the stream. Throws std::invalid_argument if a number is not positive or
 /// the images do not fit the encoder.
@@ -134,8 +135,9 @@ Evaluation nearest_support(Encoder<Scalar>& encoder, const FewShotImages& episod
   return answers;
 }
 
-/// Images of a set, as they are, as the cell of a classifier sees them: embedding() x numbers.
-/// Costs one pass through the encoder. Throws std::invalid_argument if the images do not fit it.
+/// Embeddings of images of a set, without augmentation, as a classifier's cell sees them:
+/// embedding() x numbers. Costs one pass through the encoder. Throws std::invalid_argument if the
+/// images do not fit it.
 template <class Cell>
 Matrix<typename Cell::ScalarType> embed_images(ImageClassifier<Cell>& model, const ImageSet& set,
                                                std::span<const Index> numbers, int threads) {
@@ -149,7 +151,7 @@ Matrix<typename Cell::ScalarType> embed_images(ImageClassifier<Cell>& model, con
 }
 
 /// Puts `count` drawn episodes from `first` on through the cell, and calls f(t, p) at every query
-/// step t with the probabilities p (way() x count) that it answers with. embedded: embedding() x
+/// step t with the predicted probabilities p (way() x count). embedded: embedding() x
 /// `drawn.images()`, from `embed_images`.
 template <class Cell, class F>
 void answer_queries(const ImageClassifier<Cell>& model, const DrawnEpisodes& drawn, Index first,

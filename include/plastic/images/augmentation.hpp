@@ -11,21 +11,22 @@
 
 namespace plastic {
 
-/// What happens to a training image before the network sees it, in the order of the members; all
-/// off by default.
+/// Changes to a training image before the network sees it, in the order of the members; all off by
+/// default.
 struct Augmentation {
-  Index padding = 0;        ///< a crop of the image's size out of it and so many zeros around it
-  double resized_crop = 0;  ///< instead, a part of it of at least this share, stretched to its size
-  bool flip = false;        ///< left and right, half of the time
-  double brightness = 0;    ///< largest relative change, in [0, 1]
-  double contrast = 0;      ///< likewise
-  double saturation = 0;    ///< likewise, of three channels
-  double hue = 0;           ///< largest turn of the hue, in [0, 0.5] of a whole one
+  Index padding = 0;  ///< random crop of the image's size from the image with this border of zeros
+  double resized_crop = 0;   ///< instead, a random part of at least this share of the area, resized
+  bool flip = false;         ///< mirrors the image, half of the time
+  double brightness = 0;     ///< largest relative change, in [0, 1]
+  double contrast = 0;       ///< likewise
+  double saturation = 0;     ///< likewise, of three channels
+  double hue = 0;            ///< largest rotation of the hue, in [0, 0.5] turns
   double jitter_chance = 1;  ///< probability of the four changes of colour above
   double grey_chance = 0;    ///< probability of grey instead of colours
   double blur_chance = 0;    ///< probability of a Gaussian blur, of 0.1 to 2 pixels at size 224
 
-  /// The paper's for images of this size: padding 4 up to 32 pixels, else 8; jitter 0.4; flip.
+  /// The paper's settings for images of this size: padding 4 up to 32 pixels, else 8; jitter 0.4;
+  /// flip.
   static Augmentation paper(const ImageShape& shape) {
     return {.padding = shape.width <= 32 ? 4 : 8,
             .flip = true,
@@ -34,8 +35,8 @@ struct Augmentation {
             .saturation = 0.4};
   }
 
-  /// For training by contrast. Source: Chen et al., "A simple framework for contrastive learning of
-  /// visual representations", ICML 2020, appendix A.
+  /// Settings for contrastive training. Source: Chen et al., "A simple framework for contrastive
+  /// learning of visual representations", ICML 2020, appendix A.
   static Augmentation for_contrast() {
     return {.resized_crop = 0.08,
             .flip = true,
@@ -55,7 +56,7 @@ struct Augmentation {
     return padding > 0 || resized_crop > 0 || flip || jitters() || grey_chance > 0 ||
            blur_chance > 0;
   }
-  /// All of it as texts, for a checkpoint.
+  /// The settings as strings, for a checkpoint.
   Settings settings() const {
     using detail::number_text;
     return {{"augmentation.padding", number_text(padding)},
@@ -89,14 +90,14 @@ struct Augmentation {
 
 namespace detail {
 
-/// The light that an eye would see in a pixel, of one or three channels (ITU-R BT.601).
+/// Perceived brightness of a pixel with one or three channels (ITU-R BT.601).
 inline double luma(const ImageShape& s, const double* x, Index pixel) {
   if (s.channels != 3) return x[pixel];
   return 0.299 * x[pixel] + 0.587 * x[pixel + s.pixels()] + 0.114 * x[pixel + 2 * s.pixels()];
 }
 
-/// Turns the hue of a colour in [0, 1]^3 by `turn` of a whole one; value and saturation, as the HSV
-/// hexagon has them, stay.
+/// Rotates the hue of a colour in [0, 1]^3 by `turn` turns; value and saturation, as in the HSV
+/// hexagon, stay.
 inline void turn_hue(double& r, double& g, double& b, double turn) {
   const double value = std::max({r, g, b}), chroma = value - std::min({r, g, b});
   if (chroma == 0) return;
@@ -144,8 +145,8 @@ inline void jitter(const ImageShape& s, const Augmentation& a, Random& random, d
   }
 }
 
-/// The part of `from` with its first corner at (top, left), both perhaps outside, in the size of
-/// the image; black where there is no image.
+/// The part of `from` of the image's size whose first corner is at (top, left), which may be
+/// outside; black outside the image.
 inline void crop(const ImageShape& s, const std::uint8_t* from, Index top, Index left, bool flipped,
                  double* x) {
   for (Index c = 0; c < s.channels; ++c) {
@@ -160,8 +161,8 @@ inline void crop(const ImageShape& s, const std::uint8_t* from, Index top, Index
   }
 }
 
-/// A random part with at least `least` of the area and sides in a proportion of 3/4 to 4/3,
-/// stretched to the size of the image, with linear interpolation.
+/// A random part with at least `least` of the area and an aspect ratio of 3/4 to 4/3, resized to
+/// the image's size with linear interpolation.
 inline void resized_crop(const ImageShape& s, const std::uint8_t* from, double least, bool flipped,
                          Random& random, double* x) {
   const auto rows = static_cast<double>(s.height), columns = static_cast<double>(s.width);
@@ -200,13 +201,14 @@ inline void resized_crop(const ImageShape& s, const std::uint8_t* from, double l
   }
 }
 
-/// Values of memory that `augment` needs: the image, and a line and weights of the widest blur.
+/// Number of values of workspace that `augment` needs: the image, and a line and the weights of the
+/// widest blur.
 inline std::size_t augmentation_memory(const ImageShape& s) {
   return static_cast<std::size_t>(s.size() + 2 * std::max(s.height, s.width) + 3);
 }
 
-/// Gaussian blur with a standard deviation of `sigma` pixels; the edge goes on outside. x: the
-/// image, and the memory behind it.
+/// Gaussian blur with a standard deviation of `sigma` pixels; edge pixels repeat outside. x: the
+/// image, followed by workspace.
 inline void blur(const ImageShape& s, double sigma, double* x) {
   const auto reach = static_cast<Index>(std::ceil(3 * sigma));
   double* const line = x + s.size();
@@ -233,7 +235,7 @@ inline void blur(const ImageShape& s, double sigma, double* x) {
   }
 }
 
-/// x: the image in [0, 1] after all changes, and memory behind it, `augmentation_memory` in all.
+/// x: the image in [0, 1] after all changes, followed by workspace, `augmentation_memory` in all.
 inline void augment(const ImageShape& s, const std::uint8_t* from, const Augmentation& a,
                     Random& random, double* x) {
   const auto happens = [&](double chance) {
@@ -266,9 +268,9 @@ inline void augment(const ImageShape& s, const std::uint8_t* from, const Augment
 }  // namespace detail
 
 /// Image `number` of the set as the network sees it, (x - mean) / deviation of each channel with x
-/// in [0, 1], after the augmentation's changes, for which alone it draws random numbers. to:
-/// shape.size() values. Zeros around a crop are black. Allocates nothing where `memory`, which is
-/// only for the work, has served an image of the shape before.
+/// in [0, 1], after the augmentation's changes; it draws random numbers only for these. to:
+/// shape.size() values. Zeros around a crop are black. Allocates nothing if `memory`, a workspace,
+/// was used for an image of this shape before.
 template <class Scalar>
 void load_image(const ImageSet& set, Index number, const Augmentation& augmentation, Random& random,
                 Scalar* to, std::vector<double>& memory) {
@@ -289,7 +291,7 @@ void load_image(const ImageSet& set, Index number, const Augmentation& augmentat
   detail::augment(s, from, augmentation, random, memory.data());
   load([&](Index p) { return memory[static_cast<std::size_t>(p)]; });
 }
-/// The same with memory of its own.
+/// The same with its own workspace.
 template <class Scalar>
 void load_image(const ImageSet& set, Index number, const Augmentation& augmentation, Random& random,
                 Scalar* to) {

@@ -12,18 +12,18 @@
 
 namespace plastic {
 
-/// What an encoder learns before it serves a plastic network: the classes of the training images by
-/// a linear layer, or, without classes, which of the images of a batch come from the same one.
+/// Pretraining task of an encoder: to classify the training images with a linear layer, or, without
+/// classes, to find the images in a batch that come from the same original.
 enum class Pretraining { classification, contrast };
 
 /// Settings of an EncoderObjective.
 struct EncoderObjectiveOptions {
-  Pretraining goal = Pretraining::classification;  ///< what is learned
+  Pretraining goal = Pretraining::classification;  ///< pretraining task
   double temperature = 0.07;                       ///< contrast: in [1e-6, 1e6]
-  Index projection = 128;                          ///< contrast: features that are compared
-  Augmentation augmentation = {};                  ///< contrast needs some
-  std::uint64_t seed = 0;                          ///< of the layers after the encoder, and dropout
-  const FewShotImages* validation = nullptr;       ///< what the encoder is validated on
+  Index projection = 128;          ///< contrast: number of features that are compared
+  Augmentation augmentation = {};  ///< contrast needs one that changes images
+  std::uint64_t seed = 0;          ///< seed of the layers after the encoder, and of dropout
+  const FewShotImages* validation = nullptr;  ///< episodes to validate the encoder on
 
   /// Throws std::invalid_argument on the first setting out of its range.
   void validate() const {
@@ -38,7 +38,7 @@ struct EncoderObjectiveOptions {
   }
 };
 
-/// An encoder that learns alone, with layers after it that only serve its loss:
+/// Trains an encoder alone, with further layers that only serve the loss:
 ///
 /// classification: cross-entropy of W f + b over the classes of the set;
 /// contrast: z = W_2 relu(W_1 f + b_1) + b_2 for two views of each image; the mean over all views i
@@ -77,8 +77,8 @@ class EncoderObjective {
   }
 
   /// @{
-  /// See Objective. Parameters are those of the encoder and of the layers after it, the state is
-  /// the statistics of batch norm.
+  /// See Objective. The parameters are those of the encoder and of the layers after it, the state
+  /// is the statistics of batch norm.
   std::vector<Parameters<Scalar>*> parameters() { return {&encoder_->parameters(), &head_}; }
   Index default_shard(Index batch) const { return batch; }
   std::vector<Vector<Scalar>*> state() {
@@ -103,8 +103,8 @@ class EncoderObjective {
   }
   /// @}
 
-  /// See Objective. Throws std::invalid_argument if the shard is not the whole batch, or if that is
-  /// one image where views are compared.
+  /// See Objective. Throws std::invalid_argument if the shard is not the whole batch, or if
+  /// contrast gets a batch of one image.
   double loss(const Shard& shard, std::span<Vector<Scalar>> gradients, Evaluation*) {
     const BatchKey& key = shard.key;
     if (shard.size() != key.samples) {
@@ -181,7 +181,7 @@ class EncoderObjective {
     const Var<Scalar> mask = tape_->constant(never * Matrix<Scalar>::Identity(n, n));
     const Var<Scalar> target = tape_->constant(Matrix<Scalar>::NullaryExpr(
         n, n, [n](Index i, Index k) -> Scalar { return i == (k + n / 2) % n ? 1 : 0; }));
-    // z' z, as Dense has its products: shared among threads and without memory of its own.
+    // z' z, computed as in Dense: shared among threads and without allocation.
     const Var<Scalar> cosine = conv2d(
         z, z, Var<Scalar>(),
         {.input = {z.rows(), 1, 1}, .filters = n, .kernel = 1, .padding = 0, .threads = threads});
@@ -194,10 +194,10 @@ class EncoderObjective {
   Parameters<Scalar> head_;
   std::vector<Dense<Scalar>> layers_;
   std::unique_ptr<Tape<Scalar>> tape_ = std::make_unique<Tape<Scalar>>();
-  std::vector<Index> labels_;  // the class of every image
-  std::vector<Index> chosen_;  // the images of the batch
+  std::vector<Index> labels_;  // class of every image
+  std::vector<Index> chosen_;  // images of the batch
   Matrix<Scalar> images_;
-  std::vector<std::vector<double>> memory_;  // of each thread, to load images in
+  std::vector<std::vector<double>> memory_;  // workspace of each thread, to load images in
 };
 
 }  // namespace plastic

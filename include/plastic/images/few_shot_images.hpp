@@ -28,7 +28,7 @@ struct ShownImage {
 /// One episode, and the memory that drawing it takes.
 struct DrawnEpisode {
   std::vector<ShownImage> steps;  ///< support, then queries
-  std::vector<Index> classes;     ///< what was chosen: for FewShotImages::draw alone
+  std::vector<Index> classes;     ///< workspace of FewShotImages::draw
   std::vector<Index> labels;      ///< likewise
   std::vector<Index> images;      ///< likewise
 };
@@ -36,8 +36,8 @@ struct DrawnEpisode {
 /// N-way K-shot episodes of a set of images.
 ///
 /// An episode takes `way` classes and of each `shot + queries` different images. Labels are a fresh
-/// random permutation: they tell nothing of the class. The first way * shot steps are the support,
-/// the rest the queries, each part in random order. Const and safe from several threads.
+/// random permutation, independent of the class. The first way * shot steps are the support, the
+/// rest the queries, each part in random order. Const and safe from several threads.
 class FewShotImages {
  public:
   /// `set` must outlive the object. Throws std::invalid_argument if a count is not positive, or the
@@ -60,10 +60,12 @@ class FewShotImages {
     }
   }
 
-  const ImageSet& set() const { return *set_; }                         ///< of the images
-  const FewShotImagesOptions& options() const { return options_; }      ///< as given
-  Index support_steps() const { return options_.way * options_.shot; }  ///< the first steps
-  /// Of an episode: support and queries.
+  const ImageSet& set() const { return *set_; }                     ///< set of the images
+  const FewShotImagesOptions& options() const { return options_; }  ///< options as given
+  Index support_steps() const {
+    return options_.way * options_.shot;
+  }  ///< number of labelled steps, the first ones
+  /// Number of steps of an episode: support and queries.
   Index steps() const { return options_.way * (options_.shot + options_.queries); }
 
   /// Writes the steps of one episode, a function of the random numbers alone. Allocates nothing
@@ -97,7 +99,7 @@ class FewShotImages {
   }
 
  private:
-  /// `count` different numbers of 0 .. n - 1 in random order.
+  /// Draws `count` distinct numbers from 0 .. n - 1 in random order.
   static void choose(Index n, Index count, Random& random, std::vector<Index>& chosen) {
     chosen.clear();
     while (static_cast<Index>(chosen.size()) < count) {

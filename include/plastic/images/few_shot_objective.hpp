@@ -14,19 +14,19 @@
 
 namespace plastic {
 
-/// Few-shot episodes of images for each purpose; only those that are asked for need be there.
+/// Few-shot episodes of images for each purpose; those never asked for may be nullptr.
 struct FewShotSets {
   const FewShotImages* train = nullptr;       ///< for Random::Purpose::training
   const FewShotImages* validation = nullptr;  ///< for Random::Purpose::validation
-  const FewShotImages* test = nullptr;        ///< for all others
+  const FewShotImages* test = nullptr;        ///< for all other purposes
 };
 
 /// Settings of a FewShotObjective.
 struct FewShotObjectiveOptions {
-  double smoothing = 0;            ///< of labels, in [0, 1]: see cross_entropy
-  Augmentation augmentation = {};  ///< of training images
-  bool frozen = false;             ///< leaves the encoder as it is
-  std::uint64_t seed = 0;          ///< of dropout
+  double smoothing = 0;            ///< label smoothing in [0, 1]: see cross_entropy
+  Augmentation augmentation = {};  ///< augmentation of training images
+  bool frozen = false;             ///< whether the encoder stays unchanged
+  std::uint64_t seed = 0;          ///< seed of dropout
 };
 
 /// An ImageClassifier that learns few-shot episodes, encoder, head and plastic cell together.
@@ -34,11 +34,11 @@ struct FewShotObjectiveOptions {
 /// All images of a batch go through the encoder at once, so that batch norm sees them all; then the
 /// episodes go through the cell in shards, forward and backward; then the adjoints of the features
 /// go back through the encoder. The loss is the cross-entropy, averaged over the queries. Measures:
-/// first_query, the share of episodes whose first query is answered right, and accuracy, that of
-/// all queries.
+/// first_query, the share of episodes whose first query is answered correctly, and accuracy, the
+/// share of all queries that are.
 ///
-/// The features of a frozen encoder are computed once for each image, where nothing is augmented
-/// and they take at most 1 GiB; anew where somebody has changed the encoder since.
+/// The features of a frozen encoder are computed once for each image if nothing is augmented and
+/// they take at most 1 GiB; they are recomputed if the encoder has changed.
 template <class Cell>
 class FewShotObjective {
  public:
@@ -68,8 +68,8 @@ class FewShotObjective {
   }
 
   /// @{
-  /// See Objective. Parameters are those of encoder, head and cell, of a frozen encoder none; the
-  /// state is what the encoder has beside them, and its parameters if they are frozen; settings are
+  /// See Objective. The parameters are those of encoder (none if it is frozen), head and cell; the
+  /// state is the encoder's statistics, and its parameters if it is frozen; the settings are those
   /// of the cell, the encoder, the options and the images.
   std::vector<Parameters<Scalar>*> parameters() {
     return {options_.frozen ? &nothing_ : &model_->encoder().parameters(), &model_->head(),
@@ -149,8 +149,8 @@ class FewShotObjective {
     return static_cast<double>(loss.value()(0, 0));
   }
 
-  /// Takes the adjoints that the shards have left back through head and encoder, and gives all
-  /// threads the room that any of them has needed; see Objective.
+  /// Propagates the shards' adjoints back through head and encoder, and reserves as much memory for
+  /// every thread as any of them needed; see Objective.
   void finish(std::span<Vector<Scalar>>) {
     detail::level(tapes_, [](auto& to, const auto& from) { to.reserve_like(from); });
     tape_->forget_adjoints();
@@ -158,7 +158,7 @@ class FewShotObjective {
     tape_->sweep(tape_->position(), {});
   }
 
-  /// The model in use, on fresh episodes of the purpose's set; see Objective. Each different image
+  /// Evaluates the model on fresh episodes of the purpose's set; see Objective. Each distinct image
   /// goes through the encoder once. Throws std::invalid_argument if there is no such set.
   Evaluation evaluate(Random::Stream stream, Index batches, Index batch, int threads) const {
     const FewShotImages* episodes = stream.purpose == Random::Purpose::training ? sets_.train
@@ -225,8 +225,8 @@ class FewShotObjective {
     });
   }
 
-  /// Draws a batch of episodes and loads their images, or the features of those: column
-  /// t * batch + s is step t of episode s.
+  /// Draws a batch of episodes and loads their images, or their features: column t * batch + s is
+  /// step t of episode s.
   void load(const BatchKey& key) {
     if (sets_.train == nullptr) {
       detail::reject("FewShotObjective", "the training episodes", "given", "none");
@@ -269,17 +269,18 @@ class FewShotObjective {
   ImageClassifier<Cell>* model_;
   FewShotSets sets_;
   FewShotObjectiveOptions options_;
-  Parameters<Scalar> nothing_;                                             // of a frozen encoder
-  std::unique_ptr<Tape<Scalar>> tape_ = std::make_unique<Tape<Scalar>>();  // encoder, head
-  Var<Scalar> embedded_;  // the batch's images as the cell sees them, on that tape
-  std::vector<std::unique_ptr<Tape<Scalar>>> tapes_;  // of the shards, one per thread
-  std::vector<std::vector<double>> memory_;           // to load images in, likewise
+  Parameters<Scalar> nothing_;  // parameters of a frozen encoder: none
+  std::unique_ptr<Tape<Scalar>> tape_ =
+      std::make_unique<Tape<Scalar>>();  // tape of encoder and head
+  Var<Scalar> embedded_;                 // the batch's images as the cell sees them, on that tape
+  std::vector<std::unique_ptr<Tape<Scalar>>> tapes_;  // tapes of the shards, one per thread
+  std::vector<std::vector<double>> memory_;           // workspace to load images in, one per thread
   std::vector<DrawnEpisode> drawn_;                   // the batch's episodes
   Matrix<Scalar> columns_;                            // images or their features
-  Matrix<Scalar> features_;                           // of all images, if they are kept
+  Matrix<Scalar> features_;                           // features of all images, if they are kept
   std::vector<Vector<Scalar>*> encoder_;              // its parameters and statistics
-  std::vector<Vector<Scalar>> kept_encoder_;          // what they were when they gave the features
-  Matrix<Scalar> adjoint_;                            // of the embedded images
+  std::vector<Vector<Scalar>> kept_encoder_;  // their values when the features were computed
+  Matrix<Scalar> adjoint_;                    // adjoint of the embedded images
 };
 
 }  // namespace plastic

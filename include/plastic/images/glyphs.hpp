@@ -19,23 +19,24 @@ struct GlyphOptions {
   Index classes = 200;          ///< characters, at most 2^20
   Index images_per_class = 20;  ///< at most 2^20
   Index size = 28;              ///< rows and columns, in 8 .. 4096
-  std::uint64_t seed = 0;       ///< of classes and images
-  Index first_class = 0;        ///< number of the first: sets of different numbers share no class
-  double stroke_noise = 0.03;   ///< standard deviation of a stroke's points, in sizes of the image
-  double rotation = 15;         ///< largest, in degrees, up to 90; also shear
-  double scaling = 0.15;        ///< largest change of size along either axis
-  double shift = 0.08;          ///< largest, in sizes of the image
-  int threads = 1;              ///< the result does not depend on it
+  std::uint64_t seed = 0;       ///< seed of classes and images
+  Index first_class = 0;  ///< number of the first class: sets with different numbers share no class
+  double stroke_noise =
+      0.03;               ///< standard deviation of a stroke's points, relative to the image's size
+  double rotation = 15;   ///< largest rotation and shear in degrees, up to 90
+  double scaling = 0.15;  ///< largest relative change of size along either axis
+  double shift = 0.08;    ///< largest shift, relative to the image's size
+  int threads = 1;        ///< threads to use; the result does not depend on it
 };
 
 namespace detail {
 
 using Point = std::array<double, 2>;
 
-/// A stroke: a quadratic curve through space by its three points.
+/// A stroke: the three control points of a quadratic curve.
 using Stroke = std::array<Point, 3>;
 
-/// Two to four strokes, each often beginning where the one before ended, as a hand would draw.
+/// Two to four strokes, each often starting where the previous one ended, as if drawn by hand.
 inline std::vector<Stroke> draw_character(Random& random) {
   std::vector<Stroke> strokes(2 + random.below(3));
   const auto point = [&] { return Point{random.uniform(0.12, 0.88), random.uniform(0.12, 0.88)}; };
@@ -51,8 +52,8 @@ inline std::vector<Stroke> draw_character(Random& random) {
   return strokes;
 }
 
-/// One person's hand: strokes moved at their points, then the whole rotated, sheared, scaled and
-/// shifted about the middle.
+/// A handwritten variant: the strokes' points are moved, then the whole is rotated, sheared, scaled
+/// and shifted about the centre.
 inline void vary(std::vector<Stroke>& strokes, const GlyphOptions& o, Random& random) {
   const double radians = o.rotation * 3.14159265358979323846 / 180;
   const double angle = random.uniform(-radians, radians);
@@ -71,10 +72,10 @@ inline void vary(std::vector<Stroke>& strokes, const GlyphOptions& o, Random& ra
   }
 }
 
-/// White on black, the edge of a stroke one pixel wide.
+/// Draws white on black, with stroke edges one pixel wide.
 inline void rasterize(const std::vector<Stroke>& strokes, double width, Index size,
                       std::uint8_t* pixels) {
-  constexpr int pieces = 8;  // straight ones, of a curve
+  constexpr int pieces = 8;  // line segments per curve
   std::vector<std::pair<Point, Point>> segments;
   for (const Stroke& stroke : strokes) {
     const auto at = [&](double t) {
@@ -108,9 +109,9 @@ inline void rasterize(const std::vector<Stroke>& strokes, double width, Index si
 }  // namespace detail
 
 /// A set of drawn characters: a class is two to four random curved strokes; each of its images is
-/// drawn anew, with strokes moved, an affine change and a width of its own. One channel, white on
-/// black. A pure function of the options: class k of a seed is the same in every set. Throws
-/// std::invalid_argument on options out of range.
+/// drawn anew, with moved strokes, an affine transformation and its own stroke width. One channel,
+/// white on black. A pure function of the options: class k of one seed is the same in every set.
+/// Throws std::invalid_argument on options out of range.
 inline ImageSet make_glyphs(const GlyphOptions& options) {
   constexpr std::string_view here = "make_glyphs";
   detail::check_between(here, "classes", options.classes, 1, 1 << 20);

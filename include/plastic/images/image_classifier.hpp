@@ -11,8 +11,8 @@
 
 namespace plastic {
 
-/// A plastic network that sees images: encoder, a linear layer with ReLU to (cell inputs - way)
-/// features, and a plastic cell that takes them together with a one-hot label (zeros where the
+/// A plastic network that classifies images: encoder, a linear layer with ReLU to (cell inputs -
+/// way) features, and a plastic cell that takes them together with a one-hot label (zeros where the
 /// label is asked for) and answers with `way` logits.
 template <class Cell>
 class ImageClassifier {
@@ -29,7 +29,7 @@ class ImageClassifier {
         dense_(head_, "head", encoder_->features(), embedding(options), options.seed, 1) {}
 
   /// @{
-  /// The part that sees the images.
+  /// The encoder of the images.
   Encoder<Scalar>& encoder() { return *encoder_; }
   const Encoder<Scalar>& encoder() const { return *encoder_; }
   /// @}
@@ -39,14 +39,14 @@ class ImageClassifier {
   const Parameters<Scalar>& head() const { return head_; }
   /// @}
   /// @{
-  /// The plastic part.
+  /// The plastic cell.
   Cell& cell() { return cell_; }
   const Cell& cell() const { return cell_; }
   /// @}
   Index way() const { return cell_.options().outputs; }  ///< number of labels
-  Index embedding() const { return dense_.outputs(); }   ///< features that the cell takes
+  Index embedding() const { return dense_.outputs(); }   ///< number of features that the cell takes
 
-  /// All that training changes: of the encoder `Encoder::state`, then head and cell.
+  /// Everything that training changes: the encoder's `Encoder::state`, then head and cell.
   std::vector<Vector<Scalar>*> state() {
     std::vector<Vector<Scalar>*> all = encoder_->state();
     all.push_back(&head_.values());

@@ -10,27 +10,26 @@
 
 namespace plastic {
 
-/// The images of one class: a run of numbers in the set.
+/// The images of one class: a contiguous range in the set.
 struct ImageClass {
-  std::string name;  ///< as in the files it came from
+  std::string name;  ///< name in the files it came from
   Index first = 0;   ///< number of its first image
   Index count = 0;   ///< number of its images
 };
 
-/// Mean and standard deviation of each channel, in units of 1 for the byte 255, by which a network
-/// sees images.
+/// Mean and standard deviation of each channel, by which images are normalised; byte 255 is 1.
 struct Normalisation {
-  std::vector<double> mean;       ///< of each channel
-  std::vector<double> deviation;  ///< of each channel, positive
+  std::vector<double> mean;       ///< mean of each channel
+  std::vector<double> deviation;  ///< standard deviation of each channel, positive
 
-  /// Of CIFAR-FS. Source: Lee et al., "Meta-learning with differentiable convex optimization",
-  /// CVPR 2019.
+  /// Values of CIFAR-FS. Source: Lee et al., "Meta-learning with differentiable convex
+  /// optimization", CVPR 2019.
   static Normalisation cifar_fs() {
     return {{129.37731888 / 255, 124.10583864 / 255, 112.47758569 / 255},
             {68.20947949 / 255, 65.43124043 / 255, 70.45866994 / 255}};
   }
 
-  /// Of miniImageNet; same source.
+  /// Values of miniImageNet; same source.
   static Normalisation mini_imagenet() {
     return {{120.39586422 / 255, 115.59361427 / 255, 104.54012653 / 255},
             {70.68188272 / 255, 68.27635443 / 255, 72.54505529 / 255}};
@@ -39,10 +38,10 @@ struct Normalisation {
 
 /// Decoded images of one size in memory, class after class, a byte per value (NCHW).
 struct ImageSet {
-  ImageShape shape;                  ///< of every image
+  ImageShape shape;                  ///< shape of every image
   std::vector<std::uint8_t> pixels;  ///< shape.size() for each image
   std::vector<ImageClass> classes;   ///< in the order of their images
-  Normalisation normalisation;       ///< by which networks see the images
+  Normalisation normalisation;       ///< normalisation of the images for networks
 
   /// Number of images.
   Index images() const { return static_cast<Index>(pixels.size()) / shape.size(); }
@@ -59,8 +58,8 @@ inline void check_images(std::string_view function, const ImageSet& set, const I
 
 }  // namespace detail
 
-/// Tells a set from others: 64 bits of its shape, classes, normalisation and pixels (FNV-1a over
-/// words of eight bytes), as a text. One pass over the pixels.
+/// Identifies a set: a 64-bit fingerprint of its shape, classes, normalisation and pixels (FNV-1a
+/// over words of eight bytes), as a string. One pass over the pixels.
 inline std::string fingerprint(const ImageSet& set) {
   std::uint64_t hash = 14695981039346656037u;
   const auto add = [&hash](std::uint64_t word) { hash = (hash ^ word) * 1099511628211u; };
@@ -84,14 +83,14 @@ inline std::string fingerprint(const ImageSet& set) {
 /// Three sets without a common class.
 struct ImageSplits {
   ImageSet train;       ///< to learn from
-  ImageSet validation;  ///< to choose by
+  ImageSet validation;  ///< to select by
   ImageSet test;        ///< to report on
 
   /// The three in this order.
   std::vector<ImageSet*> all() { return {&train, &validation, &test}; }
 };
 
-/// What the images of a set have themselves; a channel of one value gets the deviation 1.
+/// Mean and deviation of a set's own images; a constant channel gets the deviation 1.
 inline Normalisation measure_normalisation(const ImageSet& set) {
   const auto channels = static_cast<std::size_t>(set.shape.channels);
   Normalisation result{std::vector<double>(channels, 0), std::vector<double>(channels, 1)};

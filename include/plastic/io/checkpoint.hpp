@@ -15,29 +15,30 @@ namespace plastic {
 /// Settings of a Checkpoint.
 struct CheckpointOptions {
   Index every = 0;  ///< batches between two writes; 0: at every validation, and at the end
-  std::vector<std::string> allow = {};  ///< settings that may differ where a run goes on
+  std::vector<std::string> allow = {};  ///< settings that may differ when a run resumes
 };
 
-/// Keeps a run in a file, so that it can go on after it was killed:
+/// Saves a run to a file, so that it can resume after it was killed:
 ///
 ///     Checkpoint checkpoint("run/checkpoint.safetensors");
-///     trainer.run(bar, log, best, checkpoint);   // goes on from the file, if there is one
+///     trainer.run(bar, log, best, checkpoint);   // resumes from the file, if there is one
 ///
-/// The file holds all that the run's future depends on: parameters, optimizer with the learning
-/// rate in force, the state of the other callbacks (best weights, rows of logs, patience) and the
-/// number of batches done. It is replaced whole (write_file_atomically): a process may be killed at
-/// any moment. A run that goes on has the bits of one that was never cut off, on the same machine
-/// and with any number of threads; the validation with which a callback ended it early stays.
+/// The file holds everything that the run's future depends on: parameters, optimizer with the
+/// learning rate in force, the state of the other callbacks (best weights, rows of logs, patience)
+/// and the number of batches done. It is replaced whole (write_file_atomically): a process may be
+/// killed at any moment. A resumed run gives the same bits as one that was never interrupted, on
+/// the same machine and with any number of threads; the validation with which a callback ended it
+/// early stays.
 ///
 /// A file of a run with other settings (of optimizer, schedule, trainer, network, task, loss or
-/// callbacks) is refused with std::invalid_argument, naming the first that differs, unless `allow`
-/// has its name, which must be that of a setting; a learning rate that is allowed to differ takes
-/// effect. A file that cannot be read
-/// or written ends the run with what read_safetensors and write_safetensors throw.
+/// callbacks) is refused with std::invalid_argument, naming the first setting that differs, unless
+/// `allow` names it; every name in `allow` must be that of a setting. A learning rate that is
+/// allowed to differ takes effect. A file that cannot be read or written ends the run with what
+/// read_safetensors and write_safetensors throw.
 class Checkpoint : public TrainingCallback {
  public:
-  /// Touches no file. Throws std::invalid_argument if `every` is negative or the path names no
-  /// file.
+  /// Touches no file. Throws std::invalid_argument if `every` is negative or the path does not name
+  /// a file.
   explicit Checkpoint(std::filesystem::path path, CheckpointOptions options = {})
       : path_(std::move(path)), options_(std::move(options)) {
     if (!path_.has_filename()) {
@@ -84,11 +85,11 @@ class Checkpoint : public TrainingCallback {
     written_ = progress.batch;
   }
 
-  std::filesystem::path path_;   // as messages name it
-  std::filesystem::path place_;  // the same wherever the program changes its folder to
+  std::filesystem::path path_;   // as given, for messages
+  std::filesystem::path place_;  // absolute: the program may change its working directory
   CheckpointOptions options_;
   ResumableRun* run_ = nullptr;
-  Index written_ = -1;  // batches done when the file was written last
+  Index written_ = -1;  // batches done when the file was last written
 };
 
 }  // namespace plastic

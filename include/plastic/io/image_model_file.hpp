@@ -11,7 +11,7 @@
 
 namespace plastic {
 
-/// Adds an encoder to a file: its name and the shape of its images, the parameters as
+/// Adds an encoder to a file: its name, the shape of its images, the parameters as
 /// encoder.BLOCK.conv.weight [filters, channels * kernel * kernel], encoder.BLOCK.norm.weight and
 /// .bias [filters], and the running statistics as encoder.BLOCK.norm.running_mean and .running_var.
 template <class Scalar>
@@ -42,7 +42,7 @@ std::unique_ptr<Encoder<Scalar>> encoder_from_tensors(const TensorFile& file) {
   const ImageShape shape{side("image_channels"), side("image_height"), side("image_width")};
   const Index filters = side("filters");
   // Every encoder has convolutions from the image's channels to its filters and between filters:
-  // checked before it takes memory for the sizes that the settings claim.
+  // checked before allocating memory for the sizes that the settings claim.
   Index values = 0;
   for (const auto& [name, tensor] : file.tensors) {
     if (name.starts_with("encoder.")) values += tensor.size();
@@ -72,8 +72,8 @@ std::unique_ptr<Encoder<Scalar>> encoder_from_tensors(const TensorFile& file) {
 }
 
 /// @{
-/// An encoder alone, for other networks to begin with. Errors as of add_encoder,
-/// encoder_from_tensors and the functions on safetensors files.
+/// Writes and reads an encoder alone, as a starting point for other networks. Throw as add_encoder,
+/// encoder_from_tensors and the functions on safetensors files do.
 template <class Scalar>
 void write_encoder(const std::filesystem::path& path, const Encoder<Scalar>& encoder) {
   TensorFile file;
@@ -86,7 +86,7 @@ std::unique_ptr<Encoder<Scalar>> read_encoder(const std::filesystem::path& path)
 }
 /// @}
 
-/// A whole classifier: the cell as `to_tensors` has it, the encoder, and classifier.head.weight
+/// A whole classifier: the cell as in `to_tensors`, the encoder, and classifier.head.weight
 /// [embedding, features] and .bias.
 template <class Cell>
 TensorFile to_tensors(const ImageClassifier<Cell>& model) {

@@ -15,7 +15,7 @@
 namespace plastic {
 namespace detail {
 
-/// Shape in a file: a weight is [inputs, outputs], row-major as it lies in memory; a column is
+/// Shape of a block in a file: a weight is [inputs, outputs], row-major as in memory; a column is
 /// [size].
 inline std::vector<Index> file_shape(const ParameterBlock& block) {
   if (block.cols == 1 && !block.name.ends_with(".weight_alpha") &&
@@ -38,7 +38,7 @@ void add_tensors(TensorFile& file, const std::string& prefix, const Parameters<S
   }
 }
 
-/// The reverse: a vector of the parameters' layout from the tensors PREFIX.BLOCK. Throws
+/// The inverse: a vector of the parameters' layout from the tensors PREFIX.BLOCK. Throws
 /// std::invalid_argument naming a tensor that is missing, or of another type or shape.
 template <class Scalar>
 Vector<Scalar> read_tensors(const TensorFile& file, const std::string& prefix,
@@ -62,7 +62,7 @@ TensorFile to_tensors(const PlasticCell<Dynamics, Rule, Scalar>& cell) {
 
 /// The cell that a file describes. Throws std::invalid_argument if the file is of another cell,
 /// rule or number type, or if a tensor param.* is missing, unknown or of another shape than the
-/// settings say. The file's other tensors are the caller's business.
+/// settings say. Other tensors in the file are ignored.
 template <class Cell>
 Cell from_tensors(const TensorFile& file) {
   using Scalar = typename Cell::ScalarType;
@@ -76,7 +76,7 @@ Cell from_tensors(const TensorFile& file) {
   expect("cell", Cell::cell_name);
   expect("rule", Cell::rule_name);
   const CellOptions options = from_settings(file.metadata);
-  // Before the cell takes memory for the sizes that the settings claim.
+  // Checked before the cell allocates memory for the sizes that the settings claim.
   for (const LayerShape& layer : Cell::layer_shapes(options)) {
     const std::string name = "param." + std::string(layer.name) + ".weight";
     file.tensor(name).expect_shape(name, {layer.inputs, layer.outputs});
@@ -101,21 +101,21 @@ void save(const std::filesystem::path& path, const PlasticCell<Dynamics, Rule, S
   write_safetensors(path, to_tensors(cell));
 }
 
-/// The cell that is in a file, with all its bits. Throws std::runtime_error if the file cannot be
-/// read, and std::invalid_argument as from_tensors does.
+/// The cell that a file holds, bit for bit. Throws std::runtime_error if the file cannot be read,
+/// and std::invalid_argument as from_tensors does.
 template <class Cell>
 Cell load(const std::filesystem::path& path) {
   return from_tensors<Cell>(read_safetensors(path));
 }
 
-/// What `save` writes, in memory.
+/// The bytes that `save` writes, in memory.
 template <class Dynamics, class Rule, class Scalar>
 std::string to_bytes(const PlasticCell<Dynamics, Rule, Scalar>& cell) {
   return safetensors_bytes(to_tensors(cell));
 }
 
 /// The cell in the bytes of a file, which may lie at any address: a program can have its weights
-/// compiled in. Throws std::runtime_error if the bytes are no safetensors file, and
+/// compiled in. Throws std::runtime_error if the bytes are not a safetensors file, and
 /// std::invalid_argument as from_tensors does.
 ///
 ///     // xxd -i net.safetensors > net.inc     (unsigned char net_safetensors[] = {0x98, ...};)
@@ -127,8 +127,8 @@ Cell from_bytes(std::span<const std::byte> bytes) {
   return from_tensors<Cell>(parse_safetensors(bytes));
 }
 
-/// Sequences [samples, steps, features] of a file as a matrix features x (steps * samples), column
-/// t * samples + s. values: samples * steps * features numbers, row-major.
+/// Converts sequences [samples, steps, features] of a file to a matrix features x (steps *
+/// samples), column t * samples + s. values: samples * steps * features numbers, row-major.
 template <class Scalar>
 Matrix<Scalar> sequences_from(std::span<const Scalar> values, Index samples, Index steps,
                               Index features) {
@@ -142,7 +142,7 @@ Matrix<Scalar> sequences_from(std::span<const Scalar> values, Index samples, Ind
   return matrix;
 }
 
-/// The reverse. `squeeze` leaves the last side out where there is one feature.
+/// The inverse. `squeeze` omits the last dimension if there is one feature.
 template <class Scalar>
 Tensor sequences_to(const Matrix<Scalar>& matrix, Index samples, bool squeeze = false) {
   const Index features = matrix.rows();
@@ -172,8 +172,8 @@ void add_episodes(TensorFile& file, const Episodes<Scalar>& episodes, Index samp
 }
 
 /// `save` with the first `samples` episodes of the task's test set, so that the program `replay`
-/// can run the file, where the cell is an RNN or an LSTM with a rule of the library. Throws
-/// std::invalid_argument if task and cell disagree on the number of inputs or outputs, too.
+/// can run the file, where the cell is an RNN or an LSTM with a rule of the library. Also throws
+/// std::invalid_argument if task and cell disagree on the number of inputs or outputs.
 template <class Dynamics, class Rule, class Scalar, class TaskType>
 void save(const std::filesystem::path& path, const PlasticCell<Dynamics, Rule, Scalar>& cell,
           const TaskType& task, Index samples = 8) {

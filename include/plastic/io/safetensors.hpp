@@ -33,7 +33,7 @@ namespace detail {
 // The limit of the format's own implementation.
 inline constexpr std::uint64_t longest_tensor_header = 100'000'000;
 
-// What sizes stay below.
+// Exclusive upper bound of sizes.
 inline std::string index_limit() {
   return "2^" + std::to_string(std::numeric_limits<Index>::digits);
 }
@@ -46,7 +46,7 @@ struct TensorEntry {
   std::uint64_t end;
 };
 
-// Bytes of a value; 0 where the format has no such type, or one whose values share bytes.
+// Bytes per value; 0 if the format has no such type, or values of the type share bytes.
 inline std::uint64_t tensor_type_width(const std::string& dtype) {
   const std::map<std::string, std::uint64_t> widths = {
       {"F64", 8}, {"F32", 4}, {"F16", 2}, {"BF16", 2}, {"F8_E4M3", 1}, {"F8_E5M2", 1},
@@ -56,7 +56,7 @@ inline std::uint64_t tensor_type_width(const std::string& dtype) {
   return found == widths.end() ? 0 : found->second;
 }
 
-// A header may be 100 MB long; what a message quotes of it is not.
+// A header may be 100 MB long; messages quote only an excerpt.
 inline std::string excerpt(const std::string& text) {
   constexpr std::size_t longest = 150;
   return text.size() <= longest ? text : text.substr(0, longest) + "...";
@@ -145,7 +145,7 @@ inline TensorEntry read_tensor_entry(const std::string& name, const nlohmann::js
   return {name, dtype.get<std::string>(), shape, begin, end};
 }
 
-// Sorts the entries by place and sees to it that they fill the data without gap or overlap.
+// Sorts the entries by position and checks that they fill the data without gap or overlap.
 inline void order_tensor_entries(std::vector<TensorEntry>& entries, std::uint64_t data_size) {
   std::sort(entries.begin(), entries.end(), [](const TensorEntry& a, const TensorEntry& b) {
     return std::pair(a.begin, a.end) < std::pair(b.begin, b.end);
@@ -166,7 +166,7 @@ inline void order_tensor_entries(std::vector<TensorEntry>& entries, std::uint64_
   }
 }
 
-// The file of `size` bytes that read(span) fills spans with, from the first byte on.
+// Parses the file of `size` bytes that read(span) delivers from the first byte on.
 template <class Read>
 TensorFile parse_tensor_file(std::uint64_t size, Read&& read) {
   std::uint64_t length = 0;
@@ -209,7 +209,7 @@ TensorFile parse_tensor_file(std::uint64_t size, Read&& read) {
   return file;
 }
 
-// What a file holds, or std::invalid_argument in the name of `function`.
+// The bytes of a file; throws std::invalid_argument in the name of `function`.
 inline std::string tensor_file_bytes(const std::string& function, const TensorFile& file) {
   struct Part {
     std::uint64_t width;
@@ -280,10 +280,11 @@ inline std::string tensor_file_bytes(const std::string& function, const TensorFi
 /// Reads a safetensors file; see https://huggingface.co/docs/safetensors. Values may be anything,
 /// NaN too. Tensors of other types than F32 and F64 are kept as bytes.
 ///
-/// Throws std::runtime_error naming the file and what is wrong with it, and then returns nothing of
+/// Throws std::runtime_error naming the file and what is wrong with it, and then returns no part of
 /// it: a file that is missing, cut short or too long; a header that is not JSON, above 100 MB, or
-/// has a key twice; a tensor whose type, shape and place do not fit each other and the file. Needs
-/// memory for the header and the values; what a header claims is checked before memory is taken.
+/// has a key twice; a tensor whose type, shape and position do not fit each other and the file.
+/// Needs memory for the header and the values; a header's claims are checked before memory is
+/// allocated.
 inline TensorFile read_safetensors(const std::filesystem::path& path) {
   namespace fs = std::filesystem;
   try {
@@ -326,8 +327,8 @@ inline std::string safetensors_bytes(const TensorFile& file) {
   return detail::tensor_file_bytes("safetensors_bytes", file);
 }
 
-/// Writes safetensors_bytes(file) through write_file_atomically. Throws what either does, and
-/// touches no file where it throws std::invalid_argument.
+/// Writes safetensors_bytes(file) through write_file_atomically. Throws as either does, and touches
+/// no file if it throws std::invalid_argument.
 inline void write_safetensors(const std::filesystem::path& path, const TensorFile& file) {
   write_file_atomically(
       path, detail::tensor_file_bytes("write_safetensors: cannot write " + path.string(), file));

@@ -11,16 +11,16 @@
 namespace plastic {
 namespace detail {
 
-/// Where a parameter is in a state dictionary.
+/// Location of a parameter in a state dictionary.
 struct StateDictEntry {
   std::string name;
   Index block;
   std::vector<Index> shape;
-  bool outputs_first;  ///< a matrix [outputs, inputs], the other way round than in memory
+  bool outputs_first;  ///< whether the matrix is [outputs, inputs], transposed against memory
 };
 
-/// What stands before the names of a layer's parameters. In the published code in_fc and out_fc are
-/// a sequence of layer and activation, but for the Hebbian rule.
+/// Prefix of the names of a layer's parameters. In the published code in_fc and out_fc are a
+/// sequence of layer and activation, except with the Hebbian rule.
 inline std::string state_dict_prefix(std::string_view layer, std::string_view rule) {
   const std::string name(layer);
   if (name == "h_fc" || name == "i_fc") return "rnn." + name;
@@ -39,7 +39,7 @@ std::vector<StateDictEntry> state_dict_entries(const Cell& cell) {
   const Parameters<typename Cell::ScalarType>& parameters = cell.parameters();
   std::vector<StateDictEntry> entries;
   const auto add = [&](std::string name, std::string_view block, bool outputs_first = false) {
-    if (!parameters.contains(block)) return;  // A where it is fixed, layer norm where it is off
+    if (!parameters.contains(block)) return;  // A if it is fixed, layer norm if it is off
     const Index number = parameters.find(block);
     std::vector<Index> shape = file_shape(parameters.block(number));
     if (outputs_first) std::reverse(shape.begin(), shape.end());
@@ -71,7 +71,7 @@ std::vector<StateDictEntry> state_dict_entries(const Cell& cell) {
 }  // namespace detail
 
 /// A cell's parameters under the names and in the shapes of the published PyTorch code, for its
-/// `load_state_dict`; the settings go into the file's texts.
+/// `load_state_dict`; the settings go into the file's metadata.
 ///
 /// `in_fc.0.w.param` [inputs, outputs] is W, `in_fc.0.w.lr` is A, `in_fc.0.b.param` [outputs] is b,
 /// `in_fc.0.b.lr` is a, likewise `out_fc.0` and, without the 0, `rnn.h_fc` and `rnn.i_fc`; with the
@@ -100,7 +100,7 @@ TensorFile to_state_dict(const Cell& cell) {
 /// A state dictionary holds no settings: `options` are those that the network was made with. Note
 /// that the published code averages the inner loss over the batch, so that `inner_scale` is 1 over
 /// its batch size. A feature cell is what follows the convolutional network of `CNNtoRNN`: the
-/// tensors `cnn.*` and `proj.*` are then the caller's business.
+/// tensors `cnn.*` and `proj.*` are then ignored.
 ///
 /// Throws std::invalid_argument on a setting out of its range, and naming a tensor that is missing,
 /// unknown, or of another type or shape than cell and settings say.
@@ -109,7 +109,7 @@ Cell from_state_dict(const TensorFile& file, const CellOptions& options) {
   using Scalar = typename Cell::ScalarType;
   constexpr bool behind_encoder =
       Cell::cell_name == FeatureRnn::name || Cell::cell_name == FeatureLstm::name;
-  // Before the cell takes memory for the sizes that the settings claim.
+  // Checked before the cell allocates memory for the sizes that the settings claim.
   for (const LayerShape& layer : Cell::layer_shapes(options)) {
     const std::string prefix = detail::state_dict_prefix(layer.name, Cell::rule_name);
     const bool of_torch = !Cell::plastic;

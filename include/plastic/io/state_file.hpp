@@ -13,9 +13,9 @@
 namespace plastic {
 namespace detail {
 
-/// What a file needs of a state beside what everybody sees.
+/// Access to the parts of a state that a file needs and the public interface lacks.
 struct CellStateAccess {
-  /// A copy whose A lies where the cell's parameters lie now.
+  /// A copy that refers to the cell's parameters where they are now.
   template <class Cell, class Scalar>
   static CellState<Scalar> copy(std::string_view function, const Cell& cell,
                                 const CellState<Scalar>& state) {
@@ -25,12 +25,12 @@ struct CellStateAccess {
     return result;
   }
 
-  /// All numbers of a state, sample by sample.
+  /// All values of a state, sample by sample.
   template <class Scalar>
   struct Numbers {
     std::vector<Matrix<Scalar>> states;                 // hidden x samples
-    std::vector<std::vector<FastSample<Scalar>>> fast;  // of each layer, of each sample
-    Index updates = 0;                                  // of these, since the state was zero
+    std::vector<std::vector<FastSample<Scalar>>> fast;  // by layer and sample
+    Index updates = 0;  // updates of the fast weights since the state was zero
   };
 
   template <class Cell, class Scalar>
@@ -61,8 +61,8 @@ struct CellStateAccess {
   }
 };
 
-/// Calls f(name, shape, part) for every tensor of a state; part(numbers, s) is where a sample's
-/// part of it lies, as a matrix.
+/// Calls f(name, shape, part) for every tensor of a state; part(numbers, s) is a view of sample s's
+/// part of it.
 template <class Cell, class F>
 void for_state_tensors(const Cell& cell, Index samples, F&& f) {
   using Shape = std::vector<Index>;
@@ -92,7 +92,7 @@ void for_state_tensors(const Cell& cell, Index samples, F&& f) {
   }
 }
 
-/// A sample of a tensor [samples, size] or [samples, inputs, outputs] as it lies in memory.
+/// One sample of a tensor [samples, size] or [samples, inputs, outputs] in memory.
 template <class Map, class Values>
 Map sample_in(const Values& values, const std::vector<Index>& shape, Index sample) {
   const Index rows = shape.back();
@@ -100,19 +100,19 @@ Map sample_in(const Values& values, const std::vector<Index>& shape, Index sampl
   return {values.data() + sample * rows * cols, rows, cols};
 }
 
-/// The type of the numbers in what `part` gives.
+/// Scalar type of the view that `part` returns.
 template <class Part, class Numbers>
 using PartScalar =
     typename std::remove_cvref_t<std::invoke_result_t<const Part&, Numbers&, Index>>::Scalar;
 
 }  // namespace detail
 
-/// A live state as files hold it: the settings of its cell, the texts `samples` and `updates`
-/// (steps of the fast weights so far, which decide in which order sums are formed), and the tensors
-/// state.K [samples, hidden], fast.LAYER.weight [samples, inputs, outputs], fast.LAYER.bias
+/// A live state as files hold it: the settings of its cell, the metadata `samples` and `updates`
+/// (number of updates of the fast weights so far, which determines the order of summation), and the
+/// tensors state.K [samples, hidden], fast.LAYER.weight [samples, inputs, outputs], fast.LAYER.bias
 /// [samples, outputs] and fast.LAYER.scale [samples, 1], in double: the fast weights are scale *
-/// weight and scale * bias, as FastSample keeps them. An update that waits is carried out in the
-/// file, and not in `state`. Throws std::invalid_argument unless it is a state of `net`.
+/// weight and scale * bias, as FastSample keeps them. A pending update is applied in the file, not
+/// in `state`. Throws std::invalid_argument unless it is a state of `net`.
 template <class Dynamics, class Rule, class Scalar>
 TensorFile to_tensors(const PlasticCell<Dynamics, Rule, Scalar>& net,
                       const CellState<Scalar>& state) {
@@ -137,10 +137,10 @@ TensorFile to_tensors(const PlasticCell<Dynamics, Rule, Scalar>& net,
 }
 
 /// The state of `net` that a file describes: with the parameters that `net` had then, every further
-/// step has the bits of the state that was saved. Throws std::invalid_argument naming a setting of
-/// the file that is missing or not that of `net` (cell, rule, and all options), and a tensor that
-/// is missing, unknown, or of another type or shape. The file's tensors beside state.* and fast.*
-/// are the caller's business.
+/// step gives the same bits as from the saved state. Throws std::invalid_argument naming a setting
+/// of the file that is missing or not that of `net` (cell, rule, and all options), and a tensor
+/// that is missing, unknown, or of another type or shape. Other tensors than state.* and fast.* are
+/// ignored.
 template <class Dynamics, class Rule, class Scalar>
 CellState<Scalar> state_from_tensors(const PlasticCell<Dynamics, Rule, Scalar>& net,
                                      const TensorFile& file) {
@@ -153,7 +153,7 @@ CellState<Scalar> state_from_tensors(const PlasticCell<Dynamics, Rule, Scalar>& 
   }
   const auto samples = detail::number_setting<Index>(file.metadata, "samples");
   detail::check_positive(here, "\"samples\" of the file", samples);
-  // All of it is checked before the state takes memory for the samples that the file claims.
+  // Everything is checked before the state allocates memory for the samples that the file claims.
   std::vector<std::string> known;
   using Numbers = detail::CellStateAccess::Numbers<Scalar>;
   detail::for_state_tensors(
@@ -192,8 +192,8 @@ CellState<Scalar> state_from_tensors(const PlasticCell<Dynamics, Rule, Scalar>& 
   return state;
 }
 
-/// Writes a live state to a file, whole or not at all, so that another process can go on from it.
-/// The parameters are not in it. Throws as to_tensors and write_safetensors do.
+/// Writes a live state to a file, whole or not at all, so that another process can continue from
+/// it. The parameters are not in it. Throws as to_tensors and write_safetensors do.
 ///
 ///     save_state("state.safetensors", net, state);
 ///     auto state = load_state("state.safetensors", net);

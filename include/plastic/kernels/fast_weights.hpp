@@ -6,20 +6,20 @@
 
 #include "plastic/kernels/packets.hpp"
 
-/// The passes over fast weights of one sample, w = s v with a number s that takes the decay. Rows
-/// are contiguous: each holds the weights from one input to all outputs, or, of a layer with few
+/// Passes over the fast weights of one sample, w = s v, where the scale s takes the decay. Rows are
+/// contiguous: each holds the weights from one input to all outputs, or, of a layer with few
 /// outputs, those from all inputs to one output. Each pass walks the rows it is given once, with
 /// the sums over rows in registers.
 namespace plastic::detail::kernels {
 
-/// What is smaller would soon make denormal numbers of its decay or its products, which some
-/// processors compute a hundred times slower.
+/// Below this bound, decay or products would soon be denormal, which some processors compute a
+/// hundred times slower.
 template <class Scalar>
 inline constexpr Scalar tiny = std::is_same_v<Scalar, float> ? Scalar(0x1p-78) : Scalar(0x1p-910);
 
-/// x, or zero where it is tiny. What is not a number stays so.
-/// Rounding to a multiple of such a number costs two operations less, but what decays slowly then
-/// ends at that number and not at zero: 105 ms rather than 66 over an episode of 2,000 steps.
+/// x, or zero where it is tiny. NaN propagates. Rounding to a multiple of such a number takes two
+/// operations fewer, but a slow decay then ends at that number and not at zero: 105 ms rather than
+/// 66 over an episode of 2,000 steps.
 template <class Scalar, class Packet>
 EIGEN_ALWAYS_INLINE Packet flush_tiny(const Packet& x) {
   return packet::pand(x,
@@ -30,10 +30,10 @@ EIGEN_ALWAYS_INLINE Scalar flushed(Scalar x) {
   return x > -tiny<Scalar> && x < tiny<Scalar> ? Scalar(0) : x;
 }
 
-/// Numbers of the rows that a pass walks, ascending.
+/// Indices of the rows that a pass visits, ascending.
 using Rows = std::span<const std::int32_t>;
 
-/// Slow matrices of a layer, rows x cols; A may be nullptr only where it is not read.
+/// Slow matrices of a layer, rows x cols; A may be nullptr only if it is not read.
 template <class Scalar>
 struct SlowMatrices {
   const Scalar* weight = nullptr;
@@ -42,8 +42,8 @@ struct SlowMatrices {
   Index cols = 0;
 };
 
-/// How an update treats the weights before it: it leaves them, as the scale has taken the decay; it
-/// decays them; or it decays and then clamps them.
+/// What an update does to the old weights: leaves them, since the scale took the decay; decays
+/// them; or decays them and clamps the result.
 enum class Decay { lazy, now, now_and_clip };
 
 /// One rank-one update v' = keep v + rate A o (by_row by_column^T) of one sample; keep is 1 where
@@ -57,8 +57,8 @@ struct Update {
   Scalar clip = 0;
 };
 
-/// What a product of rows and columns adds up: y[column] += sum over rows of x[row] M, or
-/// y[row] += sum over columns of M x[column].
+/// Direction of a product: y[column] += sum over rows of x[row] M, or y[row] += sum over columns of
+/// M x[column].
 enum class Sum { none, over_rows, over_columns };
 
 /// y += the product with M = W + scale v. With ScaleAdjoint also returns d^T (v x), where d is a

@@ -2,11 +2,11 @@
 
 #include "plastic/kernels/fast_weights.hpp"
 
-/// The passes that go back over an update of fast weights and the first use after it.
+/// Backward passes over an update of the fast weights and the first read after it.
 namespace plastic::detail::kernels {
 
-/// A use of W + scale v adds scale by_row by_column^T to the adjoint of v: `by_row` is the input
-/// and `by_column` the output's adjoint where the use sums over rows, the other way round over
+/// A read of W + scale v adds scale by_row by_column^T to the adjoint of v: `by_row` is the input
+/// and `by_column` the output's adjoint if the read sums over rows; the other way round if over
 /// columns.
 template <class Scalar>
 struct OuterProduct {
@@ -14,20 +14,21 @@ struct OuterProduct {
   const Scalar* by_column = nullptr;
 };
 
-/// What a backward pass adds to, for one sample.
+/// The sums that a backward pass adds to, for one sample.
 template <class Scalar>
 struct UpdateAdjoint {
-  Scalar* fast = nullptr;       // adjoint of v' on entry, of v on return
-  Scalar* alpha = nullptr;      // adjoint of A
-  Scalar* input = nullptr;      // of the first use: by row where it sums over rows, else by column
+  Scalar* fast = nullptr;   // adjoint of v' on entry, of v on return
+  Scalar* alpha = nullptr;  // adjoint of A
+  Scalar* input =
+      nullptr;  // adjoint of the first read's input: by row if it sums over rows, else by column
   Scalar* by_row = nullptr;     // without the factor rate
   Scalar* by_column = nullptr;  // without the factor rate
-  double scale = 0;             // of the first use; lazy updates only
-  double keep = 0;              // of other updates
+  double scale = 0;             // adjoint of the scale from the first read; lazy updates only
+  double keep = 0;              // adjoint of keep; other updates only
 };
 
 /// Adjoint of a lazy update_product, and its inverse, in one pass. With G' the adjoint of v' after
-/// the uses have been added, and M = A o G':
+/// the reads have been added, and M = A o G':
 ///   input += the product of W + scale v' with the adjoint of y, scale += <x y-adjoint^T, v'>;
 ///   by_row += M by_column, by_column += by_row M, A += rate (by_row by_column^T) o G', G = G';
 ///   v = v' - rate A o (by_row by_column^T), from `after` to `before`, which may be the same.

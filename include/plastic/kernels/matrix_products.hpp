@@ -4,8 +4,8 @@
 
 #include "plastic/kernels/packets.hpp"
 
-/// The matrix products of slow weights, for the sizes of a shard: on one thread and without memory
-/// of their own, which Eigen's products do not promise.
+/// Matrix products of slow weights, for the sizes of a shard: on one thread and without allocation,
+/// which Eigen's products do not guarantee.
 namespace plastic::detail::kernels {
 
 /// b(k, j) = data[k * k_stride + j * j_stride].
@@ -16,8 +16,8 @@ struct Strided {
   Index j_stride = 1;
 };
 
-/// c += a b, where a is rows x depth and c rows x cols, both column-major without gaps. A block of
-/// 3 packets x 8 columns stays in registers over the whole depth (2 x 4 where there are 16).
+/// c += a b, where a is rows x depth and c rows x cols, both column-major and contiguous. A block
+/// of 3 packets x 8 columns stays in registers over the whole depth (2 x 4 where there are 16).
 template <class Scalar>
 void add_product(Scalar* c, const Scalar* a, const Strided<Scalar>& b, Index rows, Index depth,
                  Index cols) {
@@ -47,8 +47,8 @@ void add_product(Scalar* c, const Scalar* a, const Strided<Scalar>& b, Index row
             });
           });
         };
-        // Single numbers go one by one: g++ 12 turns an array of them into vector stores that the
-        // stack is not aligned for.
+        // Scalars are stored one by one: g++ 12 turns an array of them into vector stores for which
+        // the stack is not aligned.
         constexpr int columns = width<Packet> == 1 ? 1 : wide ? 8 : 4;
         Index j = 0;
         for (; j + columns <= cols; j += columns) {
@@ -58,8 +58,8 @@ void add_product(Scalar* c, const Scalar* a, const Strided<Scalar>& b, Index row
       });
 }
 
-/// c += a^T b, where a is depth x rows, b depth x cols and c rows x cols, all column-major without
-/// gaps. 4 x 4 sums along the contiguous sides at a time.
+/// c += a^T b, where a is depth x rows, b depth x cols and c rows x cols, all column-major and
+/// contiguous. 4 x 4 sums along the contiguous sides at a time.
 template <class Scalar>
 void add_transposed_product(Scalar* c, const Scalar* a, const Scalar* b, Index rows, Index depth,
                             Index cols) {

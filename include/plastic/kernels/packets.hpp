@@ -6,8 +6,8 @@
 
 #include "plastic/core/types.hpp"
 
-/// Vectors of the machine, and loops over columns in blocks of them: N packets, then single packets
-/// of falling width, then single numbers, so that any number of columns works.
+/// SIMD packets, and loops over columns in blocks of them: N packets, then single packets of
+/// decreasing width, then scalars, so that any number of columns works.
 namespace plastic::detail::kernels {
 
 namespace packet = Eigen::internal;
@@ -15,12 +15,12 @@ namespace packet = Eigen::internal;
 template <class Scalar>
 using WidestPacket = typename packet::packet_traits<Scalar>::type;
 
-/// Numbers in a vector of the machine.
+/// Number of scalars in a SIMD register.
 template <class Scalar>
 constexpr Index lanes = packet::packet_traits<Scalar>::size;
 
-/// A block is part of the pass around it: as a function of its own it would read every pointer from
-/// memory again after each store.
+/// Forces a block to be inlined into its pass: as a separate function it would reload every pointer
+/// from memory after each store.
 #if defined(_MSC_VER) && !defined(__clang__)
 #define PLASTIC_INLINE [[msvc::forceinline]]
 #else

@@ -8,7 +8,7 @@
 
 namespace plastic {
 
-/// Mean and variance of each channel over the batches seen in training, for use outside of it.
+/// Mean and variance of each channel over the batches seen in training, for use outside training.
 template <class Scalar>
 struct RunningStatistics {
   Vector<Scalar> mean;      ///< channels x 1
@@ -21,12 +21,12 @@ struct RunningStatistics {
 
 /// Settings of batch_norm.
 struct BatchNormOptions {
-  ImageShape input = {};  ///< of each image
-  bool training = true;   ///< statistics of the batch, else the running ones
+  ImageShape input = {};  ///< shape of each image
+  bool training = true;   ///< whether to use the batch's statistics, not the running ones
   double epsilon = 1e-5;  ///< added to the variance, in [1e-30, 1e30]
   double momentum = 0.1;  ///< weight of this batch in the running statistics, in [0, 1]
-  double slope = 1;  ///< of an activation that follows: 1 none, 0 ReLU, between them leaky ReLU
-  int threads = 1;   ///< the result does not depend on it
+  double slope = 1;  ///< of the activation that follows: 1 none, 0 ReLU, between them leaky ReLU
+  int threads = 1;   ///< threads to use; the result does not depend on it
 };
 
 namespace detail {
@@ -82,7 +82,7 @@ class BatchNormNode final : public ImageNode<Scalar, 3> {
     each_channel([&](Index c) {
       const Scalar mean = moments_[2 * c], inverse = moments_[2 * c + 1];
       const Scalar slope = static_cast<Scalar>(o_.slope);
-      // The activation keeps the sign, so that its output tells on which side of 0 it was.
+      // The activation keeps the sign, so its output shows on which side of 0 the input was.
       const auto dy = [&](Index n) {
         const auto factor = (part(this->value, c, n) > Scalar(0)).template cast<Scalar>();
         return part(this->adjoint, c, n) * (factor * (1 - slope) + slope);

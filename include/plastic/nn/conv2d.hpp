@@ -10,20 +10,20 @@ namespace plastic {
 
 /// Settings of conv2d.
 struct Conv2dOptions {
-  ImageShape input = {};  ///< of each image
+  ImageShape input = {};  ///< shape of each image
   Index filters = 1;      ///< channels of the output
   Index kernel = 3;       ///< rows and columns of a filter
-  Index stride = 1;       ///< pixels from one place of a filter to the next
+  Index stride = 1;       ///< pixels between two positions of a filter
   Index padding = 1;      ///< rows and columns of zeros around an image, less than the kernel
-  int threads = 1;        ///< the result does not depend on it
+  int threads = 1;        ///< threads to use; the result does not depend on it
 
-  /// Of each result: `filters` channels; each side (n + 2 padding - kernel) / stride + 1, rounded
-  /// down.
+  /// Shape of each result: `filters` channels; each side is (n + 2 padding - kernel) / stride + 1,
+  /// rounded down.
   ImageShape output() const {
     const auto size = [&](Index n) { return (n + 2 * padding - kernel) / stride + 1; };
     return {filters, size(input.height), size(input.width)};
   }
-  /// Values that enter one output: rows of the weight.
+  /// Number of values that enter one output: rows of the weight.
   Index patch() const { return input.channels * kernel * kernel; }
 };
 
@@ -47,7 +47,7 @@ class Convolution {
 
   Index tiles() const { return (images_ * out_.pixels() + tile - 1) / tile; }
 
-  /// Numbers that one thread works in.
+  /// Number of scalars in one thread's workspace.
   Index scratch() const { return tile * (o_.patch() + o_.filters); }
 
   /// y of the tile's pixels, or adds it to y. weight: patch x filters; bias: filters, or nullptr.
@@ -94,7 +94,8 @@ class Convolution {
     }
   }
 
-  /// Images whose adjoints are made together: enough for tiles that are nearly all full.
+  /// Number of images whose adjoints are computed together: enough for tiles that are nearly all
+  /// full.
   Index group() const { return (8 * tile + out_.pixels() - 1) / out_.pixels(); }
   Index groups() const { return (images_ + group() - 1) / group(); }
 
@@ -121,7 +122,7 @@ class Convolution {
   }
 
  private:
-  /// Output pixels, counted over all images.
+  /// Number of output pixels, over all images.
   struct Range {
     Index first, count;
   };
@@ -129,8 +130,8 @@ class Convolution {
     return {number * tile, std::min(tile, images_ * out_.pixels() - number * tile)};
   }
 
-  /// Calls f(number of the part, first pixel in it, place in the range, count) for the parts of a
-  /// range, each of which lies in another run of `size` pixels.
+  /// Calls f(run, first pixel in it, offset in the range, count) for the parts of a range, each in
+  /// a different run of `size` pixels.
   template <class F>
   static void for_each_part(Range pixels, Index size, F&& f) {
     for (Index at = 0; at < pixels.count;) {
@@ -151,7 +152,7 @@ class Convolution {
     });
   }
 
-  /// The part of `count` pixels whose input column column + i * stride lies inside the image.
+  /// The range of the i < count for which the input column column + i * stride is inside the image.
   std::pair<Index, Index> inside(Index column, Index count) const {
     const Index first = column >= 0 ? 0 : (-column + o_.stride - 1) / o_.stride;
     const Index last = column >= o_.input.width
@@ -204,7 +205,7 @@ class Convolution {
 template <class Scalar>
 class Conv2dNode final : public ImageNode<Scalar, 3> {
  public:
-  // The bias may be missing: its place is then the weight's, and nothing is added to it.
+  // The bias may be missing: its parent is then the weight, and nothing is added to it.
   Conv2dNode(const std::array<Node<Scalar>*, 3>& parents, bool has_bias, const Conv2dOptions& o,
              Scalar* scratch)
       : ImageNode<Scalar, 3>("conv2d", parents), has_bias_(has_bias), o_(o), scratch_(scratch) {}
@@ -233,10 +234,10 @@ class Conv2dNode final : public ImageNode<Scalar, 3> {
 
  private:
   /// With a stride of 1 the adjoint of the input is a convolution too, of dy with the filters
-  /// turned over:
+  /// flipped:
   ///   dx[c, i, j] = sum_{f, a, b} W[f, c, kernel - 1 - a, kernel - 1 - b]
   ///                               dy[f, i + a - (kernel - 1 - padding), ...]
-  /// It gathers where the adjoint of lowering scatters: both adjoints take 58 ms and not 81.
+  /// It gathers where the adjoint of lowering scatters: both adjoints take 58 ms rather than 81.
   void add_input_adjoint(Tape<Scalar>& tape) {
     const Index channels = o_.input.channels, window = o_.kernel * o_.kernel;
     const Conv2dOptions turned{.input = o_.output(),

@@ -11,13 +11,13 @@ namespace plastic {
 
 /// A linear layer y = W' x + b without plasticity, for many samples on several threads.
 ///
-/// Its weight (inputs x outputs) and bias are two blocks, NAME.weight and NAME.bias, of parameters
-/// that its owner holds; they start uniform in +- 1 / sqrt(inputs).
+/// Its weight (inputs x outputs) and bias are two blocks, NAME.weight and NAME.bias, of the owner's
+/// parameters; they start uniform in +- 1 / sqrt(inputs).
 template <class Scalar>
 class Dense {
  public:
-  /// Adds the two blocks. `key` tells the layers of one seed apart. Throws std::invalid_argument if
-  /// a size is not positive or a name taken.
+  /// Adds the two blocks. `key` distinguishes the layers of one seed. Throws std::invalid_argument
+  /// if a size is not positive or a name taken.
   Dense(Parameters<Scalar>& parameters, const std::string& name, Index inputs, Index outputs,
         std::uint64_t seed, std::uint64_t key)
       : inputs_(inputs),
@@ -46,7 +46,7 @@ class Dense {
                    .threads = threads});
   }
 
-  Index outputs() const { return outputs_; }  ///< rows of what it returns
+  Index outputs() const { return outputs_; }  ///< rows of the result
 
  private:
   Index inputs_, outputs_, weight_, bias_;

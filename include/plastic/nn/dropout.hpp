@@ -10,14 +10,14 @@
 
 namespace plastic {
 
-/// Which random numbers an operation draws: image n of the batch takes those of sample n. Give each
+/// Key of an operation's random numbers: image n of the batch takes those of sample n. Give each
 /// operation of a network a purpose of its own.
 struct DropKey {
   Random::Stream stream = {};  ///< seed, and purpose of this operation
   std::uint64_t batch = 0;     ///< number of the batch
-  int threads = 1;             ///< the result does not depend on it
+  int threads = 1;             ///< threads to use; the result does not depend on it
 
-  /// The random numbers of an image of the batch.
+  /// The random numbers of one image of the batch.
   Random of(Index image) const { return {stream, batch, static_cast<std::uint64_t>(image)}; }
 };
 

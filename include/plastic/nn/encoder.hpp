@@ -17,26 +17,26 @@ namespace plastic {
 
 /// How an encoder runs on one batch of images.
 struct EncoderPass {
-  bool training = false;   ///< statistics of the batch and dropout, else running statistics
-  std::uint64_t seed = 0;  ///< of dropout
-  Index batch = 0;         ///< number of the batch: of dropout, and for rates that grow
-  int threads = 1;         ///< the result does not depend on it
+  bool training = false;   ///< whether to use batch statistics and dropout, not running statistics
+  std::uint64_t seed = 0;  ///< seed of dropout
+  Index batch = 0;         ///< number of the batch: for dropout, and for rates that grow
+  int threads = 1;         ///< threads to use; the result does not depend on it
 };
 
 /// A convolutional network from images to features, made of blocks of convolution and batch norm.
 ///
-/// Slow weights only: `parameters()`, without plasticity; batch norm's running statistics beside
-/// them. `encode` puts all images of a batch through every layer in turn, on the pass's threads.
+/// It has slow weights only, `parameters()`, and batch norm's running statistics. `encode` puts all
+/// images of a batch through every layer in turn, on the pass's threads.
 template <class Scalar>
 class Encoder {
  public:
   virtual ~Encoder() = default;
-  /// As in files: what `make_encoder` takes.
+  /// Name in files, as `make_encoder` takes it.
   virtual std::string_view name() const = 0;
 
-  const ImageShape& input() const { return input_; }  ///< of each image
-  Index features() const { return features_; }        ///< rows of what `encode` returns
-  Index filters() const { return filters_; }          ///< of the first convolution
+  const ImageShape& input() const { return input_; }  ///< shape of each image
+  Index features() const { return features_; }        ///< rows of the result of `encode`
+  Index filters() const { return filters_; }          ///< filters of the first convolution
   /// @{
   /// The slow parameters: BLOCK.conv.weight, BLOCK.norm.weight and BLOCK.norm.bias of every block.
   Parameters<Scalar>& parameters() { return parameters_; }
@@ -48,7 +48,7 @@ class Encoder {
   std::vector<RunningStatistics<Scalar>>& statistics() { return statistics_; }
   const std::vector<RunningStatistics<Scalar>>& statistics() const { return statistics_; }
   /// @}
-  /// BLOCK.norm of every block.
+  /// BLOCK.norm for every block.
   const std::vector<std::string>& statistics_names() const { return statistics_names_; }
 
   /// All that training changes: the parameters, then mean and variance of each batch norm.
@@ -80,20 +80,20 @@ class Encoder {
  protected:
   /// A pass and where its gradients go.
   struct Run {
-    EncoderPass pass;           ///< as `encode` got it
-    Vector<Scalar>* gradients;  ///< likewise, perhaps nullptr
+    EncoderPass pass;           ///< the pass that `encode` got
+    Vector<Scalar>* gradients;  ///< likewise; may be nullptr
   };
 
   /// A convolution without bias and the batch norm after it.
   struct Block {
-    Conv2dOptions conv;      ///< but for its threads, which are the pass's
+    Conv2dOptions conv;      ///< except the threads, which are the pass's
     Index weight;            ///< number of the convolution's weight among the parameters
-    Index gain;              ///< of batch norm's gain
-    Index bias;              ///< of batch norm's bias
+    Index gain;              ///< number of batch norm's gain
+    Index bias;              ///< number of batch norm's bias
     std::size_t statistics;  ///< number of its running statistics
   };
 
-  /// For images of this shape, without blocks.
+  /// An encoder of images of this shape, without blocks.
   explicit Encoder(const ImageShape& input) : input_(input) {}
 
   /// The features of images whose shape has been checked, features() x images.
@@ -140,14 +140,14 @@ class Encoder {
 
   /// The random numbers of the next dropout of this pass.
   DropKey next_drop(const Run& run) {
-    constexpr std::uint32_t first_purpose = 128;  // the library's own are below
+    constexpr std::uint32_t first_purpose = 128;  // the library's other purposes are below
     const auto purpose = static_cast<Random::Purpose>(first_purpose + drops_++);
     return {.stream = {run.pass.seed, purpose},
             .batch = static_cast<std::uint64_t>(run.pass.batch),
             .threads = run.pass.threads};
   }
 
-  /// A 2x2 pool of images of this shape.
+  /// A 2x2 pool over images of this shape.
   static PoolOptions halving(const ImageShape& shape, const Run& run) {
     return {.input = shape, .window = 2, .stride = 2, .threads = run.pass.threads};
   }
@@ -164,7 +164,7 @@ class Encoder {
     }
   }
 
-  void set_features(Index features) { features_ = features; }  ///< rows of what `run` returns
+  void set_features(Index features) { features_ = features; }  ///< rows of the result of `run`
 
  private:
   ImageShape input_;
@@ -173,7 +173,7 @@ class Encoder {
   Parameters<Scalar> parameters_;
   std::vector<RunningStatistics<Scalar>> statistics_;
   std::vector<std::string> statistics_names_;
-  std::uint32_t drops_ = 0;  // so far in this pass
+  std::uint32_t drops_ = 0;  // dropouts so far in this pass
 };
 
 }  // namespace plastic

@@ -73,13 +73,13 @@ class R2D2 final : public Encoder<Scalar> {
   std::string_view name() const override { return "r2d2"; }
 
  protected:
-  /// The blocks, one after another; the last two outputs, one below the other.
+  /// The blocks, one after another; the last two outputs, stacked.
   Var<Scalar> run(const Var<Scalar>& images, const typename Base::Run& run) override {
     std::array<Var<Scalar>, 4> outputs;
     for (std::size_t k = 0; k < 4; ++k) {
       constexpr std::array<double, 4> drop_rates{0, 0, 0.1, 0.3};
       const auto& block = blocks_[k];
-      // Leaky ReLU grows with its input: before the pool it gives what it would give after.
+      // Leaky ReLU is increasing: before the pool it gives the same as after it.
       Var<Scalar> x = this->apply(block, k == 0 ? images : outputs[k - 1], k < 3 ? 0.1 : 1, run);
       x = max_pool(x, Base::halving(block.conv.output(), run));
       if (run.pass.training && drop_rates[k] > 0) {
@@ -166,7 +166,7 @@ class ResNet12 final : public Encoder<Scalar> {
   std::vector<Residual> blocks_;
 };
 
-/// The encoder of a name: conv4, resnet12 or r2d2; `filters` is of conv4 alone. Throws
+/// The encoder called `name`: conv4, resnet12 or r2d2; only conv4 uses `filters`. Throws
 /// std::invalid_argument on other names, and on images that are too small.
 template <class Scalar>
 std::unique_ptr<Encoder<Scalar>> make_encoder(std::string_view name, const ImageShape& input,

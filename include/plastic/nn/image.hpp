@@ -9,13 +9,13 @@ namespace plastic {
 
 /// Size of an image. A batch of them is a matrix (channels * height * width) x images: each column
 /// holds one image, channel after channel, row after row (NCHW). A column is thus the flattened
-/// image already.
+/// image.
 struct ImageShape {
   Index channels = 1;  ///< values of a pixel
   Index height = 1;    ///< rows of pixels
   Index width = 1;     ///< columns of pixels
 
-  Index pixels() const { return height * width; }     ///< of one channel
+  Index pixels() const { return height * width; }     ///< pixels of one channel
   Index size() const { return channels * pixels(); }  ///< values of an image
   /// Whether all three sides are equal.
   bool operator==(const ImageShape&) const = default;

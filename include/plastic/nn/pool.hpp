@@ -11,12 +11,13 @@ namespace plastic {
 
 /// Settings of max_pool and average_pool.
 struct PoolOptions {
-  ImageShape input = {};  ///< of each image
+  ImageShape input = {};  ///< shape of each image
   Index window = 2;       ///< rows and columns of a window
   Index stride = 2;       ///< pixels from one window to the next
-  int threads = 1;        ///< the result does not depend on it
+  int threads = 1;        ///< threads to use; the result does not depend on it
 
-  /// Of each result. Windows lie inside the image: what is left over at its end is not seen.
+  /// Shape of each result. Windows lie inside the image: rows and columns left over at its end are
+  /// ignored.
   ImageShape output() const {
     return {input.channels, (input.height - window) / stride + 1,
             (input.width - window) / stride + 1};
@@ -25,8 +26,8 @@ struct PoolOptions {
 
 namespace detail {
 
-/// Calls f(output place, first input place of its window) for the outputs of some images, those of
-/// one image on one thread.
+/// Calls f(output index, first input index of its window) for the outputs of some images, each
+/// image on one thread.
 template <class F>
 void for_each_window(const PoolOptions& o, Index images, F&& f) {
   const ImageShape out = o.output();
@@ -41,7 +42,7 @@ void for_each_window(const PoolOptions& o, Index images, F&& f) {
   });
 }
 
-/// Calls f(input place) for the places of a window.
+/// Calls f(input index) for every input of a window.
 template <class F>
 void for_each_place(const PoolOptions& o, Index first, F&& f) {
   for (Index i = 0; i < o.window; ++i) {
@@ -77,7 +78,7 @@ class MaxPoolNode final : public ImageNode<Scalar, 1> {
 
  private:
   PoolOptions o_;
-  std::int32_t* taken_ = nullptr;  // for every output, where in its window the input lies
+  std::int32_t* taken_ = nullptr;  // position of each output's input in its window
 };
 
 template <class Scalar>
@@ -126,9 +127,9 @@ Var<Scalar> pool(std::string_view here, const Var<Scalar>& x, const PoolOptions&
 
 }  // namespace detail
 
-/// The largest value of each window, which also gets its adjoint: of several, the first; of what is
-/// not a number, that. x: input.size() x images; y: output().size() x images. Differentiable once.
-/// Throws std::invalid_argument on options or shapes that do not fit.
+/// The largest value of each window, which also receives the adjoint. Among equal values the first
+/// counts; NaN propagates. x: input.size() x images; y: output().size() x images. Differentiable
+/// once. Throws std::invalid_argument on options or shapes that do not fit.
 template <class Scalar>
 Var<Scalar> max_pool(const Var<Scalar>& x, const PoolOptions& options) {
   return detail::pool<detail::MaxPoolNode<Scalar>>("max_pool", x, options);

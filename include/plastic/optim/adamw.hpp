@@ -15,7 +15,7 @@ struct AdamWOptions {
   double beta2 = 0.999;         ///< decay of the mean squared gradient, in [0, 1)
   double epsilon = 1e-8;        ///< positive
   double weight_decay = 0;      ///< not negative; decoupled: not part of the gradient
-  bool amsgrad = true;          ///< divides by the largest v so far
+  bool amsgrad = true;          ///< whether to divide by the largest v so far
 };
 
 namespace detail {
@@ -83,7 +83,7 @@ struct AdamWMethod {
 ///     u <- max(u, v) with AMSGrad, else v
 ///     p <- p - lr / (1 - beta1^t) * m / (sqrt(u) / sqrt(1 - beta2^t) + epsilon)
 ///
-/// Frozen blocks and the gaps between blocks are passed over. A step is two passes over memory, the
+/// Frozen blocks and the gaps between blocks are skipped. A step is two passes over memory, the
 /// first of which looks for NaN and infinity, and allocates nothing; the moments are allocated by
 /// the constructor. Sources: Kingma, Ba, "Adam: a method for stochastic optimization", ICLR 2015;
 /// Loshchilov, Hutter, "Decoupled weight decay regularization", ICLR 2019; Reddi, Kale, Kumar, "On

@@ -14,8 +14,8 @@
 
 namespace plastic {
 
-/// The common Euclidean norm of several vectors, summed in double in an order that depends on
-/// nothing but their lengths. No allocation.
+/// The common Euclidean norm of several vectors, summed in double in an order that depends only on
+/// their lengths. No allocation.
 template <class Scalar>
 double gradient_norm(std::span<const Vector<Scalar>> gradients) {
   constexpr Index lanes = 16;
@@ -36,7 +36,7 @@ double gradient_norm(std::span<const Vector<Scalar>> gradients) {
   return std::sqrt(total);
 }
 
-/// That of one vector.
+/// The norm of one vector.
 template <class Scalar>
 double gradient_norm(const Vector<Scalar>& gradients) {
   return gradient_norm(std::span(&gradients, 1));
@@ -65,7 +65,7 @@ double clip_gradient_norm(Vector<Scalar>& gradients, double max_norm) {
 }
 /// @}
 
-/// A loss or gradient that is not finite. Whoever throws it has changed no parameter.
+/// Thrown on a loss or gradient that is not finite, before any parameter has changed.
 class NonFiniteLoss : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;
@@ -73,9 +73,8 @@ class NonFiniteLoss : public std::runtime_error {
 
 namespace detail {
 
-/// What all optimizers share: a state for each of a list of parameter sets, the walk over their
-/// trainable blocks, the checks, and the way to a checkpoint and back. Most often the list has one
-/// set.
+/// Common part of all optimizers: the state for a list of parameter sets (most often one), the loop
+/// over their trainable blocks, the checks, and saving and restoring for checkpoints.
 ///
 /// `Method` is one step: made from (options, learning rate, number of the step), `update(p, g,
 /// moments)` carries it out on a piece of a block. It has a `name`, `moment_names(options)`
@@ -83,7 +82,7 @@ namespace detail {
 template <class Method, class Options, class Scalar>
 class Optimizer {
  public:
-  static constexpr std::string_view name = Method::name;  ///< as in checkpoints
+  static constexpr std::string_view name = Method::name;  ///< name in checkpoints
 
   /// @{
   /// For one set of parameters, or a list of them, whose sizes must not change afterwards. Throws
@@ -112,7 +111,7 @@ class Optimizer {
       check_length("gradients", gradients[k].size(), k);
     }
     for (const Vector<Scalar>& g : gradients) {
-      // What is infinite or no number is no number times 0.
+      // Infinity and NaN give NaN times 0.
       if ((g.array() * Scalar(0)).sum() != Scalar(0)) {
         throw NonFiniteLoss(text("::step: a gradient is not finite; no parameter has changed"));
       }
@@ -137,12 +136,12 @@ class Optimizer {
   /// @}
 
   const Options& options() const { return options_; }  ///< as given to the constructor
-  double learning_rate() const { return rate_; }       ///< of the next step
+  double learning_rate() const { return rate_; }       ///< learning rate of the next step
 
   /// Takes effect at the next step. Throws std::invalid_argument if negative or not finite.
   void set_learning_rate(double rate) {
     constexpr double largest = std::numeric_limits<Scalar>::max();
-    // The text allocates.
+    // The text of the message allocates.
     if (!(rate >= 0 && rate <= largest)) {
       check_range(text("::set_learning_rate"), "rate", rate, 0, largest);
     }
@@ -177,7 +176,7 @@ class Optimizer {
     }
   }
 
-  /// What it was made with, as texts: a run may only go on with the same.
+  /// Its options as strings, which must be the same for a run to resume.
   Settings settings() const {
     Settings all{{"optimizer", std::string(name)}};
     add_settings(all, "optimizer.", Method::settings(options_));
@@ -221,7 +220,7 @@ class Optimizer {
   double rate_;
   std::vector<Index> sizes_;
   Index steps_ = 0;
-  std::vector<std::vector<Vector<Scalar>>> moments_;  // of each set
+  std::vector<std::vector<Vector<Scalar>>> moments_;  // moments of each set
 };
 
 inline void check_below_one(std::string_view function, std::string_view name, double value) {

@@ -15,7 +15,7 @@
 namespace plastic {
 
 /// The learning rate as a function of the number of batches done so far and of the batches in the
-/// run; an option of the trainer. Any function of the first, or of both, is one:
+/// run; an option of the trainer. Any function of the first, or of both, will do:
 ///
 ///     TrainerOptions{.schedule = CosineSchedule({.learning_rate = 2e-3, .warm_up = 100})}
 ///     TrainerOptions{.schedule = [](Index batch) { return batch < 1000 ? 1e-3 : 1e-4; }}
@@ -44,13 +44,13 @@ class Schedule {
   double operator()(Index batch, Index batches) const {
     if (empty()) detail::reject("Schedule", "the schedule", "one with a function", "an empty one");
     const double rate = rate_(batch, batches);
-    if (rate >= 0 && std::isfinite(rate)) return rate;  // without the text, which allocates
+    if (rate >= 0 && std::isfinite(rate)) return rate;  // avoids the message, which allocates
     detail::check_range("Schedule", "the rate of batch " + std::to_string(batch), rate, 0);
     return rate;
   }
 
-  /// What tells it from others: first and last rate and a fingerprint of all (FNV-1a) in a run of
-  /// so many batches; of more than 2^20 batches, of as many places. Empty for an empty one. Throws
+  /// Identifies the schedule: first and last rate and a fingerprint (FNV-1a) of all rates in a run
+  /// of `batches`, or of 2^20 of them if there are more. Empty for an empty schedule. Throws
   /// std::invalid_argument if `batches` is not positive, and as the call does.
   std::string rates(Index batches) const {
     if (empty()) return {};
@@ -74,10 +74,10 @@ class Schedule {
 /// Settings of a CosineSchedule.
 struct CosineScheduleOptions {
   double learning_rate = 1e-3;  ///< after the warm-up
-  double floor = 0;             ///< at the end and after it; at most learning_rate
-  Index batches = 0;            ///< end of the descent; 0: that of the run
+  double floor = 0;             ///< rate at the end and after it; at most learning_rate
+  Index batches = 0;            ///< end of the descent; 0: end of the run
   Index every = 1;              ///< batches between two changes of the rate
-  Index warm_up = 0;            ///< first batches, in which the rate rises in a line
+  Index warm_up = 0;            ///< first batches, in which the rate rises linearly
 };
 
 /// Half a cosine from `learning_rate` to `floor`, in steps of `every` batches, with a linear
@@ -101,8 +101,8 @@ class CosineSchedule {
     detail::check_not_negative(here, "warm_up", options.warm_up);
   }
 
-  /// rate(batch), in a run of `batches`, which matter only where the options leave them open.
-  /// Throws std::invalid_argument if `batch` is negative or the batches are left open by both.
+  /// rate(batch), in a run of `batches`, which is used only if the options give none. Throws
+  /// std::invalid_argument if `batch` is negative or neither gives the number of batches.
   double operator()(Index batch, Index batches = 0) const {
     detail::check_not_negative("CosineSchedule", "batch", batch);
     const CosineScheduleOptions& o = options_;
@@ -123,11 +123,11 @@ class CosineSchedule {
 
 /// Settings of a LinearWarmUp.
 struct LinearWarmUpOptions {
-  double learning_rate = 1e-3;  ///< from then on
-  Index batches = 100;          ///< in which the rate rises
+  double learning_rate = 1e-3;  ///< rate after the warm-up
+  Index batches = 100;          ///< length of the warm-up
 };
 
-/// rate(n) = learning_rate min(1, (n + 1) / batches): a rise in a line, then constant.
+/// rate(n) = learning_rate min(1, (n + 1) / batches): a linear rise, then constant.
 class LinearWarmUp {
  public:
   /// Throws std::invalid_argument naming an option out of its range.

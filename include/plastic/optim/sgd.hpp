@@ -11,7 +11,7 @@ namespace plastic {
 struct SGDOptions {
   double learning_rate = 1e-2;  ///< not negative
   double momentum = 0;          ///< in [0, 1)
-  double weight_decay = 0;      ///< not negative; times p, added to the gradient
+  double weight_decay = 0;      ///< not negative; the gradient gains weight_decay * p
 };
 
 namespace detail {
@@ -62,7 +62,7 @@ struct SGDMethod {
 ///     b <- momentum b + g + weight_decay p        b starts at 0
 ///     p <- p - lr b
 ///
-/// Frozen blocks and the gaps between blocks are passed over. A step is two passes over memory, the
+/// Frozen blocks and the gaps between blocks are skipped. A step is two passes over memory, the
 /// first of which looks for NaN and infinity, and allocates nothing; b is allocated by the
 /// constructor, and only if there is momentum. The convention is PyTorch's.
 template <class Scalar>

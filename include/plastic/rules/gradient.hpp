@@ -6,15 +6,15 @@
 
 namespace plastic {
 
-/// Follows the target that the network sets itself: a step along the gradient of
-/// L = s mean_k (v_k o_k)^2, so pre = the layer's input, post = dL/d(its pre-activation), and the
-/// same for the bias. The sign is the learned A's. Only the present step is differentiated; the
-/// outer gradient goes through the inner one. Source: Duan et al., ICLR 2023.
+/// Follows a loss that the network defines itself: a step along the gradient of L = s mean_k (v_k
+/// o_k)^2, so pre = the layer's input, post = dL/d(its pre-activation), and the same for the bias.
+/// The learned A sets the sign. Only the current step is differentiated; the outer gradient goes
+/// through the inner one. Source: Duan et al., ICLR 2023.
 struct Gradient {
-  static constexpr std::string_view name = "gradient";  ///< as in settings and files
-  static constexpr bool plastic = true;                 ///< with fast weights
+  static constexpr std::string_view name = "gradient";  ///< name in settings and files
+  static constexpr bool plastic = true;                 ///< it has fast weights
 
-  /// The change along the gradient, by Tape::gradient. Costs one inner backward pass of the step.
+  /// The change along the gradient, by Tape::gradient. Costs one inner backward pass over the step.
   template <class Scalar>
   static void propose(RuleStep<Scalar>& step) {
     const Var<Scalar> loss = sum_features(square(step.output * step.out_scale)) *

@@ -8,10 +8,10 @@ namespace plastic {
 /// change. Sources: Duan et al., ICLR 2023; Miconi, Stanley, Clune, "Differentiable plasticity",
 /// ICML 2018.
 struct Hebbian {
-  static constexpr std::string_view name = "hebbian";  ///< as in settings and files
-  static constexpr bool plastic = true;                ///< with fast weights
+  static constexpr std::string_view name = "hebbian";  ///< name in settings and files
+  static constexpr bool plastic = true;                ///< it has fast weights
 
-  /// The change from the activities that the step has found.
+  /// Proposes the change from the activities of the step.
   template <class Scalar>
   static void propose(RuleStep<Scalar>& step) {
     for (Connection<Scalar>& layer : step.connections) {

@@ -7,8 +7,8 @@ namespace plastic {
 /// No fast weights: the plain recurrent network, as a baseline. Its layers are matrix products over
 /// all samples of a shard.
 struct NoPlasticity {
-  static constexpr std::string_view name = "none";  ///< as in settings and files
-  static constexpr bool plastic = false;            ///< without fast weights
+  static constexpr std::string_view name = "none";  ///< name in settings and files
+  static constexpr bool plastic = false;            ///< it has no fast weights
 
   /// Never called.
   template <class Scalar>

@@ -10,17 +10,17 @@
 namespace plastic {
 namespace detail {
 
-/// One proposal's share of the norm, and what its adjoint needs.
+/// One proposal's contribution to the norm, with what its adjoint needs.
 template <class Scalar>
 struct NormTerm {
   Node<Scalar>* pre;
   Node<Scalar>* post;
   Scalar bias_pre;
-  double* pre_square;   // |pre|^2 + bias_pre^2 of each sample
-  double* post_square;  // |post|^2 of each sample
+  double* pre_square;   // |pre|^2 + bias_pre^2 for each sample
+  double* post_square;  // |post|^2 for each sample
 };
 
-/// |x|^2; in double where a float would overflow.
+/// |x|^2; in double if a float would overflow.
 template <class Derived>
 double squared_norm(const Eigen::MatrixBase<Derived>& x) {
   const auto square = static_cast<double>(x.squaredNorm());

@@ -8,21 +8,21 @@ namespace plastic {
 
 /// The weights of one layer over one episode, W + w_t for each sample, on a tape.
 ///
-/// w_t is a history of rank-one updates (`write`), replayed where it is needed: memory and time of
-/// an episode of T steps grow as O(T (inputs + outputs)) and O(sqrt T inputs outputs) per sample.
-/// `read` and `read_transposed` see the newest version. An update is carried out by the next read,
-/// in one pass with its product. A handle: copies refer to the same synapse. Between its first read
-/// and its end the tape must not be rewound to a place inside; `read` and `write` throw
-/// std::invalid_argument where they find that it was. They also throw it on an empty synapse, on
+/// w_t is a history of rank-one updates (`write`), replayed when needed: memory and time of an
+/// episode of T steps grow as O(T (inputs + outputs)) and O(sqrt T inputs outputs) per sample.
+/// `read` and `read_transposed` see the newest version. The next read applies a pending update in
+/// one pass with its product. A handle: copies refer to the same synapse. After its first read the
+/// tape must not be rewound to a position before its latest read or write; `read` and `write` throw
+/// std::invalid_argument if they detect that it was. They also throw it on an empty synapse, on
 /// shapes that do not fit and on variables of another tape. Memory comes from the tape's arena.
 template <class Scalar>
 class Synapse {
  public:
-  /// An empty one.
+  /// An empty synapse.
   Synapse() = default;
 
-  /// Fast weights start at zero. Throws std::invalid_argument on shapes that do not fit, and naming
-  /// an option out of its range.
+  /// A synapse whose fast weights start at zero. Throws std::invalid_argument on shapes that do not
+  /// fit, and on an option out of its range.
   Synapse(Tape<Scalar>& tape, const SlowWeights<Scalar>& slow, const SynapseOptions& options)
       : tape_(&tape) {
     check(slow, options);
@@ -36,11 +36,13 @@ class Synapse {
 
   bool empty() const { return data_ == nullptr; }           ///< whether it was made without a tape
   Index inputs() const { return checked_data().inputs(); }  ///< columns of W
-  Index outputs() const { return checked_data().outputs(); }          ///< rows of W
-  Index samples() const { return checked_data().options().samples; }  ///< as in the options
+  Index outputs() const { return checked_data().outputs(); }  ///< rows of W
+  Index samples() const {
+    return checked_data().options().samples;
+  }  ///< samples, as in the options
 
-  /// y = x (W + w) + b + beta of each sample. x: inputs x samples; y: outputs x samples.
-  /// Differentiable once in all it depends on, and twice in x until the next write.
+  /// y = x (W + w) + b + beta for each sample. x: inputs x samples; y: outputs x samples.
+  /// Differentiable once in everything that it depends on, and twice in x until the next write.
   Var<Scalar> read(const Var<Scalar>& x) {
     check_not_empty("Synapse::read");
     check_not_rewound("Synapse::read");
@@ -49,8 +51,8 @@ class Synapse {
     return with_end_marked(detail::read_product(*data_, x));
   }
 
-  /// u = (W + w) d of each sample: how the layer passes an adjoint back. d: outputs x samples; u:
-  /// inputs x samples. Differentiable once.
+  /// u = (W + w) d for each sample: an adjoint passed back through the layer. d: outputs x samples;
+  /// u: inputs x samples. Differentiable once.
   Var<Scalar> read_transposed(const Var<Scalar>& d) {
     check_not_empty("Synapse::read_transposed");
     check_not_rewound("Synapse::read_transposed");
@@ -81,9 +83,9 @@ class Synapse {
 
   /// @{
   /// The fast weights now, outputs x inputs, and the fast biases, outputs x 1, of one sample, as
-  /// copies. Looking changes nothing in what follows, and several threads may do so at once. Cost
-  /// O(inputs outputs); allocate. Throws std::invalid_argument if the synapse is not plastic or
-  /// there is no such sample.
+  /// copies. Looking changes nothing, and several threads may look at once. Cost O(inputs outputs);
+  /// allocate. Throws std::invalid_argument if the synapse is not plastic or there is no such
+  /// sample.
   Matrix<Scalar> fast_weight(Index sample) const {
     check_state("Synapse::fast_weight", sample);
     const FastSample<Scalar> now = fast_sample(sample);
@@ -97,8 +99,8 @@ class Synapse {
   /// @}
 
   /// @{
-  /// Sets them. Of a synapse with a history this is the initial state, a constant of its gradient.
-  /// Throw std::invalid_argument as above, if the shape is another, and if a synapse with a history
+  /// Set them. In a synapse with a history this is the initial state, a constant of the gradient.
+  /// Throw std::invalid_argument as above, if the shape differs, and if a synapse with a history
   /// has been written.
   void set_fast_weight(Index sample, const Eigen::Ref<const Matrix<Scalar>>& weight) {
     check_state("Synapse::set_fast_weight", sample);
@@ -111,8 +113,8 @@ class Synapse {
   /// @}
 
   /// @{
-  /// The numbers that the fast weights of one sample are kept as, which decide the bits of what
-  /// follows. Throw std::invalid_argument as above.
+  /// Get and set the stored form of one sample's fast weights, which determines all later bits.
+  /// Throw std::invalid_argument as above.
   FastSample<Scalar> fast_sample(Index sample) const {
     check_state("Synapse::fast_sample", sample);
     Vector<Scalar> values(data_->history().sample_size());
@@ -138,10 +140,10 @@ class Synapse {
   }
   /// @}
 
-  // Of a plastic synapse that is not differentiable.
+  // For plastic synapses that are not differentiable.
 
-  /// Makes the fast weights of one sample zero, as they are at the start, also where they are not
-  /// finite. Throws std::invalid_argument if there is no such sample, or the synapse has a history.
+  /// Resets the fast weights of one sample to zero, even if they are not finite. Throws
+  /// std::invalid_argument if there is no such sample, or the synapse has a history.
   void reset_sample(Index sample) {
     check_state("Synapse::reset_sample", sample);
     check_no_history("Synapse::reset_sample");
@@ -151,9 +153,9 @@ class Synapse {
     }
   }
 
-  /// Takes the fast weights of `other`, and the update that waits there: from then on both give the
-  /// same bits. Allocates nothing. Throws std::invalid_argument if the two differ in size, or one
-  /// of them has a history.
+  /// Copies the fast weights of `other`, with its pending update: from then on both give the same
+  /// bits. Allocates nothing. Throws std::invalid_argument if the two differ in size, or one of
+  /// them has a history.
   void copy(const Synapse& other) {
     check_state("Synapse::copy", 0);
     other.check_state("Synapse::copy", 0);
@@ -176,9 +178,9 @@ class Synapse {
     data_->history().copy(other.data_->history(), pending_);
   }
 
-  /// Goes on as if the present fast weights were the work of `version` updates, whose number
-  /// decides in which order a read adds up. Throws std::invalid_argument if it is negative, or the
-  /// synapse has a history.
+  /// Continues as if the current fast weights were the result of `version` updates, whose number
+  /// determines the order in which a read sums. Throws std::invalid_argument if it is negative, or
+  /// the synapse has a history.
   void resume(Index version) {
     check_state("Synapse::resume", 0);
     check_no_history("Synapse::resume");
@@ -187,12 +189,12 @@ class Synapse {
     data_->history().resume(pending_, version);
   }
 
-  /// What it was made with.
+  /// The slow weights that it was made with.
   const SlowWeights<Scalar>& slow_weights() const { return checked_data().slow(); }
 
-  /// To be called before a read where W or A may have changed, in value or place, since the synapse
-  /// was made, which only one that is not differentiable allows. Costs a copy of W and A where the
-  /// layer has few outputs, else nothing.
+  /// Must be called before a read if W or A may have changed, in value or address, since the
+  /// synapse was made; only a synapse that is not differentiable allows that. Costs a copy of W and
+  /// A if the layer has few outputs, else nothing.
   void refresh_slow_weights() {
     check_not_empty("Synapse::refresh_slow_weights");
     data_->refresh_slow_weights();
@@ -253,7 +255,7 @@ class Synapse {
     return result;
   }
 
-  /// Memory for the factors of the update that waits, where no tape keeps them.
+  /// Allocates the factors of the pending update, which no tape keeps.
   void allocate_pending() {
     pending_ = data_->history().make_entry();
     const auto leaf = [&](Index rows) {

@@ -8,20 +8,20 @@
 
 namespace plastic {
 
-/// Bump memory in chunks. Rewinding keeps the chunks, so that a loop which allocates the same
-/// amount every time asks the system for memory in its first turn only.
+/// Bump memory in chunks. Rewinding keeps the chunks, so a loop that allocates the same amount
+/// every time asks the system for memory in its first iteration only.
 class Arena {
  public:
-  static constexpr std::size_t alignment = 64;  ///< of every allocation, in bytes
+  static constexpr std::size_t alignment = 64;  ///< alignment of every allocation, in bytes
 
-  /// A place in the arena: everything allocated before it.
+  /// A position in the arena.
   struct Mark {
-    std::size_t chunk = 0;  ///< number of the chunk
-    std::size_t used = 0;   ///< bytes of it
+    std::size_t chunk = 0;  ///< index of the chunk
+    std::size_t used = 0;   ///< bytes used in it
   };
 
   /// Uninitialised memory on a 64-byte boundary, valid until the arena is rewound before it. Asks
-  /// the system for a chunk only where those held have no room.
+  /// the system for a chunk only if those held have no room.
   void* allocate(std::size_t bytes) {
     bytes = (bytes + alignment - 1) / alignment * alignment;
     while (at_.chunk < chunks_.size() && at_.used + bytes > chunks_[at_.chunk].size) {
@@ -39,10 +39,10 @@ class Arena {
     return static_cast<T*>(allocate(count * sizeof(T)));
   }
 
-  Mark mark() const { return at_; }       ///< the present place
+  Mark mark() const { return at_; }       ///< the current position
   void rewind(Mark mark) { at_ = mark; }  ///< forgets what was allocated after it; destroys nothing
 
-  /// Forgets everything, and gets chunks so that whatever has fitted into `other` fits here too.
+  /// Forgets everything, and allocates chunks so that whatever fits into `other` fits here too.
   void reserve_like(const Arena& other) {
     rewind({});
     for (std::size_t k = 0; k < other.chunks_.size(); ++k) {

@@ -6,7 +6,7 @@
 #include "plastic/tape/operation.hpp"
 
 /// @file
-/// Arithmetic of entries, differentiable any number of times. A side of 1 repeats to the other's
+/// Elementwise arithmetic, differentiable any number of times. A side of 1 repeats to the other's
 /// size.
 namespace plastic {
 namespace detail {
@@ -49,7 +49,7 @@ struct SumTo : Elementwise {
 }  // namespace detail
 
 /// y: rows x cols, copies of a column, a row or a single number x. Throws std::invalid_argument if
-/// a side of x is neither 1 nor the one asked for.
+/// a side of x is neither 1 nor the requested one.
 auto broadcast(const Variable auto& x, Index rows, Index cols) {
   if ((x.rows() != rows && x.rows() != 1) || (x.cols() != cols && x.cols() != 1)) {
     detail::reject("broadcast", "x", "broadcastable to " + detail::shape_text(rows, cols),
@@ -162,7 +162,7 @@ Var<Scalar> apply_broadcast(const Op& op, const Var<Scalar>& a, const Var<Scalar
 /// @{
 /// Sum, difference, product and quotient, entry by entry; the matrix product is `matmul`. A side of
 /// 1 repeats to the other's size. Throws std::invalid_argument if the shapes do not fit, or the
-/// variables are of two tapes.
+/// variables are on different tapes.
 auto operator+(const Variable auto& a, const Variable auto& b) {
   return detail::apply_broadcast(detail::Add{}, a, b);
 }
@@ -180,7 +180,7 @@ auto operator/(const Variable auto& a, const Variable auto& b) {
 /// -x.
 auto operator-(const Variable auto& x) { return apply(detail::Negate{}, x); }
 
-/// What operations take beside a variable: an integer or a floating-point number, converted to the
+/// Second operand besides a variable: an integer or a floating-point number, converted to the
 /// variable's Scalar.
 template <class T>
 concept Number = std::integral<T> || std::floating_point<T>;

@@ -3,8 +3,8 @@
 #include "plastic/tape/arithmetic.hpp"
 
 /// @file
-/// Functions of every entry, differentiable any number of times, beside the arithmetic that this
-/// header includes.
+/// Elementwise functions, differentiable any number of times; this header includes the arithmetic
+/// too.
 namespace plastic {
 namespace detail {
 
@@ -19,7 +19,7 @@ auto step(const Eigen::ArrayBase<Derived>& x) {
   return (x.derived() > S(0)).template cast<S>();
 }
 
-/// 1 inside [low, high], else 0.
+/// 1 where x is in [low, high], else 0.
 template <class Derived, class S>
 auto is_between(const Eigen::ArrayBase<Derived>& x, S low, S high) {
   return (x.derived() >= low && x.derived() <= high).template cast<S>();
@@ -185,10 +185,10 @@ Var<Scalar> is_between(const Var<Scalar>& x, L low, H high) {
 }
 /// |x|; the derivative at 0 is 0.
 auto abs(const Variable auto& x) { return apply(detail::Abs{}, x); }
-/// x raised to a constant; where the exponent is no whole number, for x >= 0.
+/// x raised to a constant; if the exponent is not an integer, for x >= 0.
 template <class Scalar, Number N>
 Var<Scalar> pow(const Var<Scalar>& x, N exponent) {
-  // Whose derivatives at 0 the formula would get from 0 * infinity.
+  // For these the formula's derivatives at 0 would be 0 * infinity.
   if (exponent == 0) return x.tape().constant(Matrix<Scalar>::Ones(x.rows(), x.cols()));
   if (exponent == 1) return x;
   if (exponent == 2) return square(x);

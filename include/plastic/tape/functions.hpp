@@ -36,7 +36,7 @@ struct LogSumExp : Elementwise {
   template <class X>
   auto value(const X& all) const {
     using S = typename X::Scalar;
-    // Safe from overflow; that of infinities is the largest.
+    // Without overflow; for infinities the result is the largest.
     const auto of_column = [x = all](Index, Index j) -> S {
       const S largest = x.col(j).maxCoeff();
       if (std::isinf(largest)) return largest;
@@ -52,7 +52,7 @@ struct LogSumExp : Elementwise {
 }  // namespace detail
 
 /// log(sum(exp(x))) over the features of each sample, 1 x samples, without overflow. Throws
-/// std::invalid_argument if there are no features, as all below do.
+/// std::invalid_argument if there are no features, as do all functions below.
 auto log_sum_exp(const Variable auto& x) {
   detail::check_positive("log_sum_exp", "the number of features", x.rows());
   return apply(detail::LogSumExp{}, x);
@@ -67,7 +67,7 @@ auto softmax(const Variable auto& x) { return exp(x - log_sum_exp(x)); }
 template <class Scalar>
 Var<Scalar> log_softmax(const Var<Scalar>& x) {
   detail::check_positive("log_softmax", "the number of features", x.rows());
-  // The same for any shift, so that the largest entry may be one that no derivative reaches.
+  // The result is the same for any shift, so the largest entry may be treated as a constant.
   const Var<Scalar> shifted = x - x.tape().constant(x.value().colwise().maxCoeff());
   return shifted - log_sum_exp(shifted);
 }
@@ -93,7 +93,7 @@ template <class Scalar>
 Var<Scalar> cross_entropy(const Var<Scalar>& x, const Var<Scalar>& target, double smoothing = 0) {
   detail::check_shape("cross_entropy", "target", target, x.rows(), x.cols());
   detail::check_range("cross_entropy", "smoothing", smoothing, 0.0, 1.0);
-  const Var<Scalar> weight = sum_features(target);  // smoothing leaves it
+  const Var<Scalar> weight = sum_features(target);  // smoothing does not change it
   const Var<Scalar> q =
       target * (1 - smoothing) + weight * (smoothing / static_cast<double>(x.rows()));
   return mean(log_sum_exp(x) * weight - sum_features(q * x));

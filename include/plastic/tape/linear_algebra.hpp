@@ -30,7 +30,7 @@ auto rows(const Eigen::MatrixBase<Derived>& x, Index first, Index count) {
   return x.derived().middleRows(first, count);
 }
 
-/// Throws unless `count` > 0 of `total` rows, columns or steps are there from `first` on.
+/// Throws unless first .. first + count - 1 is a non-empty range of `total` rows, columns or steps.
 inline void check_part(std::string_view function, Index first, Index count, Index total) {
   if (first < 0 || count <= 0 || count > total || first > total - count) {
     reject(function, "the range", "within 0 .. " + std::to_string(total),
@@ -72,7 +72,7 @@ struct PadRows : MatrixOperation {
   }
 };
 
-/// [x_0 x_1 ...] side by side; a sweep hands each its columns.
+/// [x_0 x_1 ...] side by side; a sweep gives each its columns.
 template <class Scalar>
 class ConcatenateNode final : public NodeWithParents<Scalar, std::span<Node<Scalar>* const>> {
  public:
@@ -95,7 +95,7 @@ class ConcatenateNode final : public NodeWithParents<Scalar, std::span<Node<Scal
 
 }  // namespace detail
 
-/// Matrix product (m x k)(k x n), differentiable any number of times. It is Eigen's, which may
+/// Matrix product (m x k)(k x n), differentiable any number of times. Eigen computes it and may
 /// allocate. Throws std::invalid_argument if the inner sides differ.
 template <class Scalar>
 Var<Scalar> matmul(const Var<Scalar>& a, const Var<Scalar>& b) {

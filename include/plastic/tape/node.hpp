@@ -18,36 +18,38 @@ class Tape;
 template <class Scalar>
 class Node {
  public:
-  Scalar* value = nullptr;     ///< rows x cols, column-major
+  Scalar* value = nullptr;     ///< the matrix, rows x cols, column-major
   Scalar* adjoint = nullptr;   ///< same shape; null until a sweep reaches the node
-  Index rows = 0;              ///< of both
-  Index cols = 0;              ///< of both
-  Index index = 0;             ///< place on the tape
-  std::size_t serial = 0;      ///< of all nodes that the tape has ever had
-  bool needs_adjoint = false;  ///< whether a sweep brings it one
+  Index rows = 0;              ///< rows of both
+  Index cols = 0;              ///< columns of both
+  Index index = 0;             ///< position on the tape
+  std::size_t serial = 0;      ///< number among all nodes that the tape has ever had
+  bool needs_adjoint = false;  ///< whether sweeps compute its adjoint
   bool leaf = false;           ///< whether `adjoint` is the caller's memory, which sweeps add to
   bool masks_zeros = false;    ///< whether `propagate` passes on nothing where the value is 0
-  bool target = false;         ///< in `wrt` itself while gradients are recorded
-  bool wanted = false;         ///< on a path from `wrt` to the loss while gradients are recorded
+  bool target = false;         ///< whether it is in `wrt` while gradients are recorded
+  bool wanted = false;         ///< whether it is on a path from `wrt` to the loss, likewise
   Node* recorded = nullptr;    ///< the recorded adjoint, likewise
 
-  /// Whether nobody needs the adjoint where the value is 0: what reads it may leave that out.
+  /// Whether the adjoint is not needed where the value is 0: operations that read the node may omit
+  /// it there.
   bool zeros_are_silent() const { return masks_zeros || !needs_adjoint; }
 
   /// The arguments of the operation.
   virtual std::span<Node* const> parents() const { return {}; }
 
-  /// Whether a wanted node enters this one. Wanted nodes have an index of at least `first`.
+  /// Whether a wanted node is an argument of this one. Wanted nodes have an index of at least
+  /// `first`.
   virtual bool uses_wanted(Index) {
     const auto all = parents();
     return std::any_of(all.begin(), all.end(), [](const Node* parent) { return parent->wanted; });
   }
 
   /// Adds this node's adjoint, times the derivative, to the adjoints of its parents. A sweep calls
-  /// it where the node has an adjoint.
+  /// it if the node has an adjoint.
   virtual void propagate(Tape<Scalar>&) {}
 
-  /// The same as recorded operations, from `recorded` to that of the wanted parents. Throws
+  /// The same with recorded operations, from `recorded` to the wanted parents' `recorded`. Throws
   /// std::invalid_argument where the operation is differentiable only once.
   virtual void record(Tape<Scalar>&) {}
 
@@ -65,7 +67,7 @@ namespace detail {
 template <class Scalar>
 class LeafNode final : public Node<Scalar> {};
 
-/// A node with arguments, in a std::array or a span; it needs an adjoint where one of them does.
+/// A node with arguments, in a std::array or a span; it needs an adjoint if one of them does.
 template <class Scalar, class Parents>
 class NodeWithParents : public Node<Scalar> {
  public:

@@ -9,8 +9,8 @@ namespace plastic {
 
 /// Names the argument whose adjoint a formula computes: I = 0 is the first.
 ///
-/// An operation is a struct with its value and one adjoint formula per argument, and, where these
-/// are several, a name for messages:
+/// An operation is a struct with its value, one adjoint formula per argument, and, if it has
+/// several arguments, a name for messages:
 ///
 ///     struct Square {
 ///       static constexpr std::string_view name = "square";
@@ -26,8 +26,8 @@ namespace plastic {
 /// The same formula runs on plain matrices in a sweep and on Var in Tape::gradient, so that an
 /// operation is differentiable as often as the operations its formula uses. It sees Eigen arrays
 /// (maps) if `elementwise`, else Eigen matrices, or Var; it must not return references to locals. A
-/// sweep evaluates the returned expression straight into the adjoint. `masks_zeros`, true where
-/// given, promises that the adjoint of the argument is 0 wherever the value is: see Node.
+/// sweep evaluates the returned expression straight into the adjoint. `masks_zeros`, if true,
+/// promises that the adjoint of the argument is 0 wherever the value is: see Node.
 template <std::size_t I>
 struct Argument {};
 
@@ -112,7 +112,7 @@ class OperationNode final : public NodeWithParents<Scalar, std::array<Node<Scala
 
 /// Records op(x, ...) on the tape of its arguments, with `op` as Argument describes it, and returns
 /// the result, of the shape that op.value gives. As often differentiable as the formulas. Throws
-/// std::invalid_argument if the arguments lie on different tapes. Allocates from the arena only.
+/// std::invalid_argument if the arguments are on different tapes. Allocates from the arena only.
 template <class Op, class Scalar, class... More>
 Var<Scalar> apply(const Op& op, const Var<Scalar>& first, const More&... more) {
   first.check_usable();

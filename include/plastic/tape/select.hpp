@@ -7,7 +7,7 @@
 namespace plastic {
 namespace detail {
 
-/// Which entries are not 0, of a matrix on the tape or of one row that counts for every feature.
+/// Tests entries of a mask on the tape, a matrix or one row that repeats over the features.
 template <class Scalar>
 struct Mask {
   Node<Scalar>* node;
@@ -16,7 +16,7 @@ struct Mask {
   }
 };
 
-/// x where the mask is not 0 (`at`) or where it is, else 0.
+/// x where the mask is not 0 (if `at`) or where it is 0 (if not), else 0.
 template <class Derived, class Scalar>
 auto keep(const Eigen::ArrayBase<Derived>& all, const Mask<Scalar>& mask, bool at) {
   const auto entry = [x = all.derived(), mask, at](Index i, Index j) {
@@ -40,7 +40,7 @@ Var<Scalar> keep(const Var<Scalar>& x, const Mask<Scalar>& mask, bool at) {
   return apply(Keep<Scalar>{{}, mask, at}, x);
 }
 
-/// The mask is no argument: a sweep does not come to it.
+/// The mask is not an argument: no sweep reaches it.
 template <class Scalar>
 struct Select : Elementwise {
   static constexpr std::string_view name = "select";
@@ -60,11 +60,11 @@ struct Select : Elementwise {
 
 }  // namespace detail
 
-/// a where the mask is not 0, else b, entry by entry: features x samples. a and b: of one shape;
+/// a where the mask is not 0, else b, elementwise: features x samples. a and b: the same shape;
 /// mask: of that shape, or a row 1 x samples that repeats over the features. Differentiable any
-/// number of times in a and b, not in the mask. An entry that is not taken, be it infinite or no
-/// number, changes nothing and has the adjoint 0. The operation that made it may still multiply
-/// that 0 by infinity: write log(select(mask, x, one)), not select(mask, log(x), zero). Throws
+/// number of times in a and b, not in the mask. An entry that is not selected, even infinity or
+/// NaN, changes nothing and has the adjoint 0. The operation that made it may still multiply that 0
+/// by infinity: write log(select(mask, x, one)), not select(mask, log(x), zero). Throws
 /// std::invalid_argument if the shapes do not fit.
 template <class Scalar>
 Var<Scalar> select(const Var<Scalar>& mask, const Var<Scalar>& a, const Var<Scalar>& b) {

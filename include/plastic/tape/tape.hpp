@@ -15,9 +15,9 @@ namespace plastic {
 /// Reverse-mode differentiation of matrix programs: operations on Var append to the tape, a sweep
 /// walks it backwards in a loop.
 ///
-/// Memory comes from an arena; `clear` keeps it, so that a program which repeats itself allocates
-/// only in its first round. One tape belongs to one thread at a time. Variables of two tapes do not
-/// mix (std::invalid_argument).
+/// Memory comes from an arena; `clear` keeps it, so a program that repeats itself allocates only in
+/// its first iteration. One tape belongs to one thread at a time. Variables of two tapes do not mix
+/// (std::invalid_argument).
 ///
 ///     Tape<double> tape;
 ///     auto x = tape.variable(Matrix<double>::Random(3, 5));
@@ -33,17 +33,17 @@ class Tape {
   Tape(const Tape&) = delete;
   Tape& operator=(const Tape&) = delete;
 
-  /// A place on the tape: everything recorded before it.
+  /// A position on the tape: everything recorded before it.
   struct Position {
     std::size_t nodes = 0;  ///< number of nodes
-    Arena::Mark memory;     ///< place in the arena
+    Arena::Mark memory;     ///< position in the arena
   };
 
-  /// The present end of the tape.
+  /// The current end of the tape.
   Position position() const { return {nodes_.size(), arena_.mark()}; }
 
   /// Forgets everything recorded after `position`, and all adjoints; their memory is used again.
-  /// Throws std::invalid_argument if `position` lies behind the tape's end.
+  /// Throws std::invalid_argument if `position` is past the tape's end.
   void rewind(Position position) {
     if (position.nodes > nodes_.size()) {
       detail::reject("Tape::rewind", "position", "on the tape", "one past its end");
@@ -57,8 +57,8 @@ class Tape {
   /// Forgets everything and keeps the memory.
   void clear() { rewind({}); }
 
-  /// Forgets everything, and takes memory so that what has been recorded on `other` can be recorded
-  /// here without allocating.
+  /// Forgets everything, and reserves memory so that whatever was recorded on `other` can be
+  /// recorded here without allocating.
   void reserve_like(const Tape& other) {
     clear();
     arena_.reserve_like(other.arena_);
@@ -96,8 +96,8 @@ class Tape {
   /// std::invalid_argument if `loss` is not on this tape.
   void backward(const Var<Scalar>& loss) { backward(loss, Position{}); }
 
-  /// The same down to `until`; adjoints of older variables hold what came to them so far. Go on
-  /// with `sweep(until, Position{})`.
+  /// The same down to `until`; adjoints of older variables hold what has reached them so far.
+  /// Continue with `sweep(until, Position{})`.
   void backward(const Var<Scalar>& loss, Position until) {
     check_on_this_tape("Tape::backward", loss);
     forget_adjoints();
@@ -105,9 +105,9 @@ class Tape {
     sweep(position(), until);
   }
 
-  /// Adds `adjoint` to the adjoint of `variable`, for a sweep that starts from several places or
-  /// from a derivative that another program has computed. Throws std::invalid_argument if the
-  /// shapes differ or `variable` is not on this tape.
+  /// Adds `adjoint` to the adjoint of `variable`, for a sweep that starts from several variables or
+  /// from a derivative computed elsewhere. Throws std::invalid_argument if the shapes differ or
+  /// `variable` is not on this tape.
   template <class Derived>
   void seed(const Var<Scalar>& variable, const Eigen::MatrixBase<Derived>& adjoint) {
     check_on_this_tape("Tape::seed", variable);
@@ -123,8 +123,8 @@ class Tape {
     }
   }
 
-  /// Walks backwards from `from` to `until` and passes on every adjoint met. Throws
-  /// std::invalid_argument if `from` lies behind the tape's end.
+  /// Goes backward from `from` to `until` and propagates every adjoint. Throws
+  /// std::invalid_argument if `from` is past the tape's end.
   void sweep(Position from, Position until) {
     if (from.nodes > nodes_.size()) {
       detail::reject("Tape::sweep", "from", "on the tape", "a position past its end");
@@ -138,10 +138,11 @@ class Tape {
 
   /// Records the gradient of the sum of `loss`'s entries as new variables, which can be used and
   /// differentiated like any other: an inner loss inside an outer one. gradients[i] has the shape
-  /// of wrt[i] and is zero where the loss does not depend on it. What is older than every `wrt`
-  /// is a constant of this gradient. Throws std::invalid_argument if the spans differ in length, a
+  /// of wrt[i] and is zero where the loss does not depend on it. Nodes older than every `wrt` are
+  /// constants of this gradient. Throws std::invalid_argument if the spans differ in length, a
   /// variable is not on this tape, or an operation on the way has no recorded adjoint: a synapse
-  /// has one in what it reads, until its next write, but none in its weights and their updates.
+  /// has one for the argument of a read, until its next write, but none for its weights and their
+  /// updates.
   void gradient(const Var<Scalar>& loss, std::span<const Var<Scalar>> wrt,
                 std::span<Var<Scalar>> gradients) {
     check_on_this_tape("Tape::gradient", loss);
@@ -174,7 +175,7 @@ class Tape {
     }
   }
 
-  /// One `wrt` of the above.
+  /// The same for a single `wrt`.
   Var<Scalar> gradient(const Var<Scalar>& loss, const Var<Scalar>& wrt) {
     Var<Scalar> result;
     gradient(loss, std::span(&wrt, 1), std::span(&result, 1));
@@ -187,15 +188,16 @@ class Tape {
   /// Whether a sweep has run since the last clear or rewind.
   bool swept() const { return swept_; }
 
-  /// Whether the node at place `index` has this serial number.
+  /// Whether the node at position `index` has this serial number.
   bool has(Index index, std::size_t serial) const {
     const auto place = static_cast<std::size_t>(index);
     return place < nodes_.size() && nodes_[place]->serial == serial;
   }
 
-  // What operations are built from.
+  // Building blocks of operations.
 
-  /// Appends a node made in the arena from `args`, without value and shape, which the caller sets.
+  /// Appends a node made in the arena from `args`, without a value and shape, which the caller
+  /// sets.
   template <class NodeType, class... Args>
   NodeType* emplace(Args&&... args) {
     static_assert(std::is_trivially_destructible_v<NodeType>,
@@ -224,9 +226,9 @@ class Tape {
     return arena_.allocate_array<Scalar>(static_cast<std::size_t>(count));
   }
 
-  Arena& arena() { return arena_; }  ///< where nodes, values and adjoints lie
+  Arena& arena() { return arena_; }  ///< memory of nodes, values and adjoints
 
-  /// Adds an expression to a node's adjoint, which it starts where nothing has come yet.
+  /// Adds an expression to a node's adjoint, or sets it if there is none yet.
   template <class Expression>
   void accumulate(Node<Scalar>& node, const Expression& adjoint) {
     const bool begun = node.adjoint != nullptr;
@@ -255,7 +257,7 @@ class Tape {
     adjoint.assign_to(node.adjoint_map());
   }
 
-  /// The node's adjoint, zero where nothing has come yet, to be added to in place.
+  /// The node's adjoint, zero if there was none yet, to add to in place.
   MatrixMap<Scalar> open_adjoint(Node<Scalar>& node) {
     if (node.adjoint == nullptr) {
       node.adjoint = allocate(node.rows * node.cols);
@@ -264,7 +266,7 @@ class Tape {
     return node.adjoint_map();
   }
 
-  /// Number of the present sweep: it tells an operation that spans several nodes when to reset.
+  /// Number of the current sweep, which tells an operation that spans several nodes when to reset.
   std::size_t sweep_number() const { return sweep_; }
 
   /// Throws std::invalid_argument in the name of `function` unless v is on this tape.
@@ -299,7 +301,7 @@ class Tape {
     }
   }
 
-  /// Leaves no mark on the nodes, whether or not every adjoint could be recorded.
+  /// Clears the marks on the nodes, whether or not every adjoint could be recorded.
   struct Unmark {
     Tape& tape;
     std::span<const Var<Scalar>> wrt;
@@ -317,7 +319,7 @@ class Tape {
 
   Arena arena_;
   std::vector<Node<Scalar>*> nodes_;
-  std::size_t recorded_ = 0;  // nodes so far, also those forgotten
+  std::size_t recorded_ = 0;  // nodes so far, including forgotten ones
   std::size_t sweep_ = 0;
   bool swept_ = false;
 };

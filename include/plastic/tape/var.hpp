@@ -7,24 +7,24 @@
 
 namespace plastic {
 
-/// Handle of a matrix on a tape: cheap to copy, immutable, valid until the tape is cleared or
-/// rewound before it. Whatever is asked of an empty one (made without a tape), or of one that its
-/// tape has forgotten, throws std::invalid_argument; the tape itself must still exist.
+/// Handle to a matrix on a tape: cheap to copy, immutable, valid until the tape is cleared or
+/// rewound before it. Any use of an empty one (made without a tape), or of one that its tape has
+/// forgotten, throws std::invalid_argument; the tape itself must still exist.
 template <class ScalarType>
 class Var {
  public:
   using Scalar = ScalarType;  ///< float or double
 
-  /// An empty one.
+  /// An empty handle.
   Var() = default;
-  /// Handle of a node of that tape.
+  /// Handle to a node of that tape.
   Var(Tape<Scalar>* tape, Node<Scalar>* node)
       : tape_(tape), node_(node), index_(node->index), serial_(node->serial) {}
 
   bool empty() const { return node_ == nullptr; }  ///< whether it was made without a tape
-  Index rows() const { return node().rows; }       ///< of its matrix
-  Index cols() const { return node().cols; }       ///< of its matrix
-  /// The tape that it is on.
+  Index rows() const { return node().rows; }       ///< rows of its matrix
+  Index cols() const { return node().cols; }       ///< columns of its matrix
+  /// Its tape.
   Tape<Scalar>& tape() const {
     if (empty()) reject_unusable();
     return *tape_;
@@ -44,9 +44,10 @@ class Var {
     return {node_->value, node_->rows, node_->cols};
   }
 
-  /// d loss / d this, as the latest sweep left it. Where an operation drops it at values of 0, as
-  /// relu does, the uses of the variable may leave it out there. Throws std::invalid_argument if no
-  /// sweep has reached the variable: run backward first, and note that constants have none.
+  /// d loss / d this, as the latest sweep left it. If the operation that made the variable drops
+  /// its adjoint where the value is 0, as relu does, the adjoint may be incomplete there. Throws
+  /// std::invalid_argument if no sweep has reached the variable: run backward first, and note that
+  /// constants have none.
   ConstMatrixMap<Scalar> adjoint() const {
     check_usable();
     if (node_->adjoint == nullptr) {

@@ -9,10 +9,10 @@ namespace plastic {
 
 /// Settings of CueReward.
 struct CueRewardOptions {
-  Index cues = 5;            ///< cues of an episode
+  Index cues = 5;            ///< cues in an episode
   Index features = 14;       ///< length of a cue
-  Index storage_steps = 10;  ///< steps that show a reward beside the cue
-  Index recall_steps = 10;   ///< steps that ask for it
+  Index storage_steps = 10;  ///< steps that show the cue with its reward
+  Index recall_steps = 10;   ///< steps that ask for the reward
   double noise = 0.1;        ///< standard deviation of the noise on a shown cue
 };
 

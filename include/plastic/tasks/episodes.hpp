@@ -11,8 +11,8 @@
 
 namespace plastic {
 
-/// Episodes of some samples. Column t * samples + s is step t of sample s; the matrices have the
-/// steps of the longest.
+/// Episodes of some samples. Column t * samples + s is step t of sample s; the matrices have as
+/// many steps as the longest episode.
 template <class Scalar>
 struct Episodes {
   Matrix<Scalar> inputs;   ///< inputs x (steps * samples)
@@ -77,8 +77,8 @@ inline constexpr bool is_ragged = [] {
 
 namespace detail {
 
-/// Tells a task from others by its first episodes, one of each of 64 batches: 64 bits of their
-/// numbers (FNV-1a), as a text. What lies behind the end of an episode does not count.
+/// Identifies a task by its first episodes, one from each of 64 batches: a 64-bit fingerprint
+/// (FNV-1a) of their numbers, as a string. What lies past the end of an episode does not count.
 template <class Scalar, class TaskType>
 std::string fingerprint_of(const TaskType& task) {
   std::uint64_t hash = 14695981039346656037u;
@@ -108,7 +108,7 @@ inline void check_count(std::string_view task, std::string_view name, Index valu
   }
 }
 
-/// Of `generate`: a sample's number must fit the counter of Random.
+/// A check for `generate`: a sample's number must fit the counter of Random.
 inline void check_samples(std::string_view function, Index first, Index samples) {
   constexpr std::int64_t limit = std::int64_t{1} << 32;
   check_positive(function, "samples", samples);

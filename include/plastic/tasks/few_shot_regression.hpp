@@ -8,15 +8,15 @@
 
 namespace plastic {
 
-/// The functions that an episode of few-shot regression may ask to learn.
+/// Families of functions that few-shot regression asks to learn.
 enum class RegressionFunction { linear, mlp };
 
 /// Settings of FewShotRegression.
 struct FewShotRegressionOptions {
-  RegressionFunction function = RegressionFunction::linear;  ///< what is to be learned
+  RegressionFunction function = RegressionFunction::linear;  ///< family of the functions to learn
   Index variables = 0;  ///< inputs of the function; 0: as in the paper, 12 for linear, 6 for mlp
-  Index support = 20;   ///< k, points that are shown with their value
-  Index queries = 20;   ///< points that are shown without
+  Index support = 20;   ///< k, points shown with their value
+  Index queries = 20;   ///< points shown without their value
   double noise = 0.1;   ///< standard deviation of the noise on a shown value
 };
 
@@ -54,7 +54,7 @@ class FewShotRegression {
     }
   }
 
-  /// As given to the constructor, with the number of variables chosen.
+  /// Options with the number of variables resolved.
   const FewShotRegressionOptions& options() const { return options_; }
 
   /// Name and options, for a checkpoint.
@@ -112,9 +112,9 @@ class FewShotRegression {
   template <class Scalar>
   void fill(const Random& function, Index s, Index samples, Episodes<Scalar>& episodes) const {
     const Index n = options_.variables;
-    constexpr std::uint64_t words = 2;  // of a uniform number
+    constexpr std::uint64_t words = 2;  // words per uniform number
     Random points = function;
-    points.skip(words * static_cast<std::uint64_t>(2 * n + 5));  // more than either function takes
+    points.skip(words * static_cast<std::uint64_t>(2 * n + 5));  // more than either function draws
     const Random first_point = points;
     double mean = 0, square = 0;
     for (Index t = 0; t < steps(); ++t) {
@@ -127,7 +127,7 @@ class FewShotRegression {
     const double deviation = std::sqrt(square / static_cast<double>(steps() - 1));
     const double scale = deviation > 0 ? 1 / deviation : 0;
 
-    Random noise = points;  // begins where the points end
+    Random noise = points;  // continues where the points end
     points = first_point;
     for (Index t = 0; t < steps(); ++t) {
       const Index column = t * samples + s;

@@ -17,18 +17,20 @@ class SampleEpisode {
  public:
   using Column = typename Matrix<Scalar>::ColXpr;  ///< a column to be read or written in place
 
-  /// Sample `sample` of the `samples` in `episodes`, which must outlive it.
+  /// A view of sample `sample` of the `samples` in `episodes`, which must outlive it.
   SampleEpisode(Episodes<Scalar>& episodes, Index samples, Index sample)
       : episodes_(&episodes), samples_(samples), sample_(sample) {}
 
-  Index steps() const { return episodes_->inputs.cols() / samples_; }  ///< of the episode
+  Index steps() const {
+    return episodes_->inputs.cols() / samples_;
+  }  ///< number of steps in the episode
 
-  /// What the network sees in step t: inputs x 1.
+  /// The network's input in step t: inputs x 1.
   Column input(Index t) { return episodes_->inputs.col(column("input", t)); }
-  /// What it should say in step t: outputs x 1.
+  /// The target in step t: outputs x 1.
   Column target(Index t) { return episodes_->targets.col(column("target", t)); }
-  /// How much step t counts in the loss, relative to the other steps of the episode; at least one
-  /// must be positive.
+  /// Weight of step t in the loss, relative to the other steps of the episode; at least one must be
+  /// positive.
   Scalar& weight(Index t) { return episodes_->weights(0, column("weight", t)); }
 
  private:
@@ -48,7 +50,7 @@ class SampleEpisode {
 struct SampledTaskOptions {
   Index inputs = 1;   ///< rows of an input
   Index outputs = 1;  ///< rows of a target
-  Index steps = 1;    ///< of every episode, or of the longest
+  Index steps = 1;    ///< steps of every episode, or of the longest
 };
 
 /// A task from a function that fills in one sample: `fill(random, episode)` with a Random of that
@@ -61,8 +63,8 @@ struct SampledTaskOptions {
 ///       episode.weight(9) = 1;
 ///     });
 ///
-/// `fill` is called from several threads at once; what it does must follow from `random` alone.
-/// Once the sizes fit it allocates nothing of its own.
+/// `fill` is called from several threads at once; what it does must follow from `random` alone. It
+/// allocates nothing of its own once the sizes fit.
 template <class Fill>
 class SampledTask {
  public:
@@ -76,7 +78,7 @@ class SampledTask {
 
   Index inputs() const { return options_.inputs; }    ///< rows of an input
   Index outputs() const { return options_.outputs; }  ///< rows of a target
-  Index steps() const { return options_.steps; }      ///< of every episode, or of the longest
+  Index steps() const { return options_.steps; }      ///< steps of every episode, or of the longest
   /// Whether the function gives each episode a length of its own.
   template <class Scalar>
   static constexpr bool ragged =

@@ -9,12 +9,12 @@ namespace plastic {
 
 /// Settings of SequenceReproduction.
 struct SequenceReproductionOptions {
-  Index length = 20;    ///< n, values of a sequence
+  Index length = 20;    ///< n, values in a sequence
   Index delay = 20;     ///< m, steps between the sequence and its recall; may be 0
-  Index dimension = 1;  ///< d, numbers of a value
+  Index dimension = 1;  ///< d, dimension of a value
 };
 
-/// Sequence reproduction: say again, after a delay, what was shown.
+/// Sequence reproduction: repeat a sequence after a delay.
 ///
 /// A value is uniform in [-1, 1]^d. With its n values an episode is
 ///
@@ -36,7 +36,9 @@ class SequenceReproduction {
     detail::check_count("SequenceReproduction", "dimension", options.dimension);
   }
 
-  const SequenceReproductionOptions& options() const { return options_; }  ///< as given
+  const SequenceReproductionOptions& options() const {
+    return options_;
+  }  ///< as given to the constructor
 
   /// Name and options, for a checkpoint.
   Settings settings() const {

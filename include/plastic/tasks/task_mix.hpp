@@ -18,7 +18,7 @@ namespace plastic {
 /// Every batch is of one task, drawn with a probability proportional to its weight, so that the
 /// expected loss is the weighted mean of the tasks' losses. The network sees as many inputs as the
 /// widest task has, zero where a task has fewer, and then one input per task that is 1 for the task
-/// of the batch; of the outputs a task does not have the target is 0. A mix of one task is that
+/// of the batch; outputs that a task does not have get the target 0. A mix of one task is that
 /// task, without further inputs.
 ///
 ///     using Mix = TaskMix<CueReward, SequenceReproduction>;
@@ -28,9 +28,9 @@ namespace plastic {
 template <class... Tasks>
 class TaskMix {
  public:
-  /// A task and how often it comes.
+  /// A task and how often it occurs.
   struct Part {
-    std::variant<Tasks...> task;  ///< one of the mix's kinds; a kind may come several times
+    std::variant<Tasks...> task;  ///< one of the mix's types; a type may occur several times
     double weight = 1;            ///< in [0, 1e15]
   };
 
@@ -47,7 +47,7 @@ class TaskMix {
 
   const std::vector<Part>& parts() const { return parts_; }  ///< as given to the constructor
 
-  /// The weights and the settings of the tasks, of those that have none a fingerprint, for a
+  /// The weights and the settings of the tasks (a fingerprint for a task that has none), for a
   /// checkpoint.
   Settings settings() const {
     Settings all;
@@ -69,22 +69,22 @@ class TaskMix {
     return all;
   }
 
-  /// Of the widest task, and one per task where there are several.
+  /// Inputs of the widest task, plus one per task if there are several.
   Index inputs() const {
     return task_inputs() + (parts_.size() > 1 ? static_cast<Index>(parts_.size()) : 0);
   }
-  /// Of the task that has most.
+  /// Largest number of outputs of any task.
   Index outputs() const {
     return largest([](const auto& task) { return task.outputs(); });
   }
-  /// Of the longest task; a batch has the steps of its own.
+  /// Steps of the longest task; a batch has the steps of its own task.
   Index steps() const {
     return largest([](const auto& task) { return task.steps(); });
   }
 
-  /// Number of the part that a batch is of, drawn from the stream.
+  /// Index of the part that a batch belongs to, drawn from the stream.
   std::size_t part_of(const Random::Stream& stream, std::uint64_t batch) const {
-    constexpr std::uint64_t last_sample = 0xffffffff;  // no batch is so large
+    constexpr std::uint64_t last_sample = 0xffffffff;  // no batch is that large
     double left = Random(stream, batch, last_sample).uniform(0, total_);
     std::size_t chosen = 0;
     for (std::size_t k = 0; k < parts_.size() && left >= 0; ++k) {
@@ -103,7 +103,7 @@ class TaskMix {
   void generate(const Random::Stream& stream, std::uint64_t batch, Index first, Index samples,
                 Episodes<Scalar>& episodes) const {
     const std::size_t chosen = part_of(stream, batch);
-    // A task that names no queries must not inherit those of another.
+    // A task without queries must not inherit those of another.
     if (parts_.size() > 1) episodes.queries.resize(0, 0);
     episodes.lengths.clear();
     std::visit([&](const auto& task) { task.generate(stream, batch, first, samples, episodes); },

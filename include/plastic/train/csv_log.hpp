@@ -19,11 +19,11 @@
 namespace plastic {
 
 /// Writes a file with the header `batch,train_loss,validation_loss,seconds` and the names of the
-/// validation's measures, and one row per validation; what does not exist is `nan`.
+/// validation's measures, and one row per validation; missing values are `nan`.
 ///
 /// The file is complete after every row, also if the process is killed: write_file_atomically
 /// replaces it. An existing file is replaced by the first row of a run, not before, or at its end
-/// if it has none. A run that a Checkpoint brings back has the rows up to there, whatever the file
+/// if it has none. A run that a Checkpoint resumes has the rows up to there, whatever the file
 /// holds. Any failure throws std::runtime_error naming the path and the reason, and leaves the last
 /// complete file. After `on_end` the object serves another run. A row costs a rewrite of all rows.
 class CsvLog : public TrainingCallback {
@@ -74,7 +74,7 @@ class CsvLog : public TrainingCallback {
     const std::string text = setting(file.metadata, prefix + "text");
     return [this, text] {
       text_ = text;
-      written_ = false;  // whatever the file holds
+      written_ = false;  // whatever the file may contain
     };
   }
 
@@ -86,7 +86,7 @@ class CsvLog : public TrainingCallback {
   }
 
   static double number(double x) {
-    return std::isnan(x) ? std::numeric_limits<double>::quiet_NaN() : x;  // of no sign
+    return std::isnan(x) ? std::numeric_limits<double>::quiet_NaN() : x;  // without a sign
   }
 
   void begin_anew() {
@@ -102,8 +102,8 @@ class CsvLog : public TrainingCallback {
 
   std::filesystem::path path_;
   std::string text_;
-  bool written_ = false;  // whether the file has the text
-  bool ended_ = false;    // whether the text is that of a run that is over
+  bool written_ = false;  // whether the text is in the file
+  bool ended_ = false;    // whether the run of the text has ended
 };
 
 }  // namespace plastic

@@ -13,8 +13,9 @@ namespace plastic {
 /// Settings of EarlyStopping.
 struct EarlyStoppingOptions {
   Index patience = 10;   ///< validations without improvement that end the run; 0: never
-  double min_delta = 0;  ///< by how much a loss must be lower to count as an improvement
-  double target = -std::numeric_limits<double>::infinity();  ///< a validation loss that is enough
+  double min_delta = 0;  ///< smallest decrease of the loss that counts as an improvement
+  double target =
+      -std::numeric_limits<double>::infinity();  ///< validation loss at which the run may end
 };
 
 /// Ends a run when its validation loss has not improved for some validations, or is low enough. A
@@ -76,12 +77,12 @@ class EarlyStopping : public TrainingCallback {
   Index waited_ = 0;
 };
 
-/// Ends a run when a function says so, for example because of a signal:
+/// Ends a run when a function returns true, for example after a signal:
 ///
 ///     trainer.run(bar, StopWhen([] { return interrupted.load(); }));
 class StopWhen : public TrainingCallback {
  public:
-  /// The function is asked after every batch and validation. Throws std::invalid_argument if it is
+  /// The function is called after every batch and validation. Throws std::invalid_argument if it is
   /// empty.
   explicit StopWhen(std::function<bool()> function) : function_(std::move(function)) {
     if (!function_) detail::reject("StopWhen", "the function", "one to call", "an empty one");

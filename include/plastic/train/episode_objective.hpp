@@ -16,14 +16,14 @@
 
 namespace plastic {
 
-/// A cell that learns a task: the loss of an episode is the weighted mean of that of its steps, the
-/// loss of a batch the mean over its episodes.
+/// A cell that learns a task. The loss of an episode is the weighted mean over its steps, the loss
+/// of a batch the mean over its episodes.
 ///
-/// A shard's episodes are generated, run forward and backward on the tape of whichever thread takes
-/// them. Where the task's episodes differ in length, each has its own end: what lies behind it
-/// changes nothing, and a shard ends with its longest episode. After each batch all threads have
-/// the room that any of them has needed: after the first batch, or once the longest episode has
-/// been seen, nothing is allocated.
+/// A shard's episodes are generated, run forward and backward on the tape of the thread that takes
+/// the shard. Where the task's episodes differ in length, each has its own end: what lies past it
+/// changes nothing, and a shard ends with its longest episode. After each batch every thread
+/// reserves as much memory as any of them needed, so that nothing is allocated after the first
+/// batch or the longest episode.
 template <class Cell, class TaskType, class LossType = SquaredError>
 class EpisodeObjective {
  public:
@@ -94,12 +94,12 @@ class EpisodeObjective {
                              : differentiate(worker, data, shard, gradients.front());
   }
 
-  /// Gives all threads the room that any of them has needed; see Objective.
+  /// Reserves as much memory for every thread as any of them needed; see Objective.
   void finish(std::span<Vector<Scalar>>) {
     detail::level(workers_, [](Worker& to, const Worker& from) { to.reserve_like(from); });
   }
 
-  /// See Objective: those of cell, loss and task, which is known by its first episodes too.
+  /// See Objective: the settings of cell, loss and task, with a fingerprint of its first episodes.
   Settings settings() const {
     Settings all = training_settings_of(*cell_);
     all.merge(loss_.settings());
@@ -122,16 +122,16 @@ class EpisodeObjective {
     Matrix<Scalar> step_weights;  // 1 x columns
     Matrix<Scalar> output;        // outputs x columns
     Matrix<Scalar> eta;           // 1 x columns
-    std::vector<Index> lengths;   // of the samples; empty: all alike
+    std::vector<Index> lengths;   // steps of each sample; empty: all alike
     Index columns = 0;            // steps * samples
   };
 
-  /// What one thread works with. The last shard of a batch may be smaller than the others, and has
+  /// Workspace of one thread. The last shard of a batch may be smaller than the others, and has
   /// data of its own so that nothing changes its size.
   struct Worker {
     Tape<Scalar> tape;
     CellState<Scalar> state;
-    std::vector<Data> data;  // of each size of a shard
+    std::vector<Data> data;  // one for each size of a shard
 
     Data& of_size(Index samples) {
       const auto found = std::find_if(data.begin(), data.end(),
@@ -169,7 +169,7 @@ class EpisodeObjective {
     }
   }
 
-  /// Puts drawn episodes side by side, zero behind the end of each.
+  /// Puts drawn episodes side by side, zero past the end of each.
   void gather(Data& data, const Shard& shard) const {
     const Index n = shard.size();
     data.lengths.clear();
@@ -285,7 +285,7 @@ class EpisodeObjective {
   TaskType task_;
   LossType loss_;
   std::vector<std::unique_ptr<Worker>> workers_;
-  std::vector<Episodes<Scalar>> drawn_;  // where lengths differ: the batch's samples
+  std::vector<Episodes<Scalar>> drawn_;  // the batch's samples, if lengths differ
   std::vector<Index> lengths_;
 };
 

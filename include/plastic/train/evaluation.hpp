@@ -12,29 +12,29 @@
 
 namespace plastic {
 
-/// What an evaluation tells of a network beside its loss: the mean of something over what was
-/// counted, often the share that was right.
+/// A quantity that an evaluation reports besides the loss: the mean of what was counted, often a
+/// share of right answers.
 struct Measure {
-  std::string_view name;  ///< in logs and tables
+  std::string_view name;  ///< name in logs and tables
   bool is_share = false;  ///< whether the mean is a share, in [0, 1]
-  double sum = 0;         ///< of what was counted
-  double count = 0;       ///< how much was counted
+  double sum = 0;         ///< sum of the counted values
+  double count = 0;       ///< number of counted values
 
   double mean() const { return sum / count; }  ///< NaN if nothing was counted
-  /// Half of the 95% interval of a share, by the normal approximation.
+  /// Half the width of a share's 95% interval, by the normal approximation.
   double half_width() const { return 1.96 * std::sqrt(mean() * (1 - mean()) / count); }
 };
 
 /// The largest number of measures that one loss or objective may have.
 inline constexpr std::size_t max_measures = 4;
 
-/// What a network does on a number of batches. An objective fills one in for each shard; they are
+/// Results of a network on a number of batches. An objective fills in one for each shard; they are
 /// summed in the order of batches and shards.
 class Evaluation {
  public:
   Evaluation() = default;  ///< without measures
-  /// With these, which must be at most max_measures and outlive it. `per_step`: with statistics of
-  /// eta.
+  /// With these measures, at most max_measures, which must outlive it. `per_step`: with statistics
+  /// of eta.
   explicit Evaluation(std::span<const Measure> measures, bool per_step = false)
       : size_(measures.size()), per_step_(per_step) {
     if (size_ > max_measures) {
@@ -43,7 +43,7 @@ class Evaluation {
     std::copy(measures.begin(), measures.end(), measures_.begin());
   }
 
-  double loss = 0;  ///< of the batches, at the end their mean
+  double loss = 0;  ///< sum over the batches; in the end, their mean
 
   /// Counts `value` for measure k, `count` times.
   void add(std::size_t k, double value, double count = 1) {
@@ -60,7 +60,7 @@ class Evaluation {
     steps_[step].square += eta * eta;
   }
 
-  /// Adds all that another has counted.
+  /// Adds everything that another has counted.
   void add(const Evaluation& other) {
     loss += other.loss;
     for (std::size_t k = 0; k < size_; ++k) {
@@ -75,7 +75,7 @@ class Evaluation {
     }
   }
 
-  /// In the order of the objective.
+  /// The measures, in the objective's order.
   std::span<const Measure> measures() const { return std::span(measures_).first(size_); }
   /// The measure called `name`. Throws std::invalid_argument if there is none.
   const Measure& measure(std::string_view name) const {
@@ -92,7 +92,7 @@ class Evaluation {
     for (const Step& s : steps_) means.push_back(s.sum / s.count);
     return means;
   }
-  /// Its standard deviation.
+  /// Standard deviation of that learning rate.
   std::vector<double> eta_deviation() const {
     std::vector<double> deviations;
     for (const Step& s : steps_) {

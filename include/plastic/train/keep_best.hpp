@@ -13,21 +13,21 @@
 
 namespace plastic {
 
-/// Remembers the values of the lowest validation loss, and calls `on_best` (if any) whenever the
-/// loss improves. A loss that is NaN is never the lowest.
+/// Keeps the values with the lowest validation loss, and calls `on_best` (if any) whenever the loss
+/// improves. A loss that is NaN is never the lowest.
 template <class Scalar>
 class KeepBest : public TrainingCallback {
  public:
-  /// Of one set of parameters, which must outlive the callback.
+  /// Keeps one set of parameters, which must outlive the callback.
   explicit KeepBest(Parameters<Scalar>& parameters, std::function<void()> on_best = {})
       : KeepBest({&parameters.values()}, std::move(on_best)) {}
 
-  /// Of a list of sets, which must outlive the callback.
+  /// Keeps a list of sets, which must outlive the callback.
   explicit KeepBest(const std::vector<Parameters<Scalar>*>& sets,
                     std::function<void()> on_best = {})
       : KeepBest(values_of(sets), std::move(on_best)) {}
 
-  /// Of several vectors, which must outlive the callback and keep their lengths.
+  /// Keeps several vectors, which must outlive the callback and keep their lengths.
   explicit KeepBest(std::vector<Vector<Scalar>*> values, std::function<void()> on_best = {})
       : values_(std::move(values)), on_best_(std::move(on_best)) {}
 
@@ -42,7 +42,7 @@ class KeepBest : public TrainingCallback {
 
   bool found() const { return best_batch_ > 0; }  ///< whether there are best values
   double loss() const { return best_loss_; }      ///< the lowest so far; infinity until found
-  Index batch() const { return best_batch_; }     ///< batches done when it was; 0 until found
+  Index batch() const { return best_batch_; }  ///< batches done at the lowest loss; 0 until found
 
   /// All values, in the constructor's order; empty until found.
   const std::vector<Vector<Scalar>>& best() const { return best_; }
@@ -73,7 +73,7 @@ class KeepBest : public TrainingCallback {
     };
   }
 
-  /// Puts the best values back; throws std::invalid_argument if none have been seen.
+  /// Restores the best values; throws std::invalid_argument if none have been seen.
   void restore() const {
     if (!found())
       detail::reject("KeepBest::restore", "the run", "one that has been validated",

@@ -17,32 +17,32 @@
 
 namespace plastic {
 
-/// A callback, given by name or made in place.
+/// A callback, as an lvalue or a temporary.
 template <class T>
 concept CallbackReference = std::derived_from<std::remove_cvref_t<T>, TrainingCallback>;
 
-/// What a trainer is to its run: batches to do one after another, and a state to keep.
+/// A trainer as its run sees it: batches to do one after another, and a state to save.
 class RunnableTrainer {
  public:
   virtual ~RunnableTrainer() = default;
 
-  virtual Index batches() const = 0;           ///< of the whole run
+  virtual Index batches() const = 0;           ///< batches in the whole run
   virtual Index validation_every() const = 0;  ///< batches between two validations; 0: none
   virtual double step(Index batch) = 0;        ///< trains on a batch and returns its loss
-  virtual Evaluation validate() = 0;           ///< of the network as it is
-  /// What a run of so many batches may only go on with.
+  virtual Evaluation validate() = 0;           ///< evaluates the network as it is
+  /// Settings that must be the same for a run of `batches` to resume.
   virtual Settings settings(Index batches) const = 0;
   /// Adds parameters and optimizer to a file.
   virtual void save(TensorFile& file) const = 0;
-  /// The reverse, as TrainingCallback::restore.
+  /// Reads them back, as TrainingCallback::restore does.
   virtual std::function<void()> restore(const TensorFile& file) = 0;
 
   /// @{
   /// Trains batches 0 .. batches() - 1 and tells the callbacks; their order does not matter. A
-  /// Checkpoint among them brings the run to where an earlier one stood. After every
-  /// `validation_every` batches and after the last one the network is validated. Ends early, after
-  /// a last validation, when a callback wants to. Returns where the run stands. What a step or a
-  /// callback throws ends the run, without `on_end`.
+  /// Checkpoint among them restores the state of an earlier run. After every `validation_every`
+  /// batches and after the last one the network is validated. Ends early, after a last validation,
+  /// when a callback wants to. Returns the final state of the run. What a step or a callback throws
+  /// ends the run, without `on_end`.
   Progress run(std::span<TrainingCallback* const> callbacks);
   template <CallbackReference... Callbacks>
   Progress run(Callbacks&&... callbacks) {
@@ -54,7 +54,7 @@ class RunnableTrainer {
 
 namespace detail {
 
-/// One run: where it stands, and the way to a checkpoint and back.
+/// One run: its progress, and saving it to a checkpoint and back.
 class TrainingLoop final : public ResumableRun {
  public:
   TrainingLoop(RunnableTrainer& trainer, std::span<TrainingCallback* const> callbacks)
@@ -89,7 +89,7 @@ class TrainingLoop final : public ResumableRun {
       stopped = stop_is_wanted();
     }
     tell(&TrainingCallback::on_end, mean);
-    progress_.measures = {};  // they end with the loop
+    progress_.measures = {};  // their storage ends with the loop
     return progress_;
   }
 
@@ -141,7 +141,7 @@ class TrainingLoop final : public ResumableRun {
  private:
   using Clock = std::chrono::steady_clock;
 
-  /// Also where a run goes on from a checkpoint that was written just before a validation.
+  /// Also when a run resumes from a checkpoint that was written just before a validation.
   bool validation_is_due(bool stopped) const {
     const Index every = trainer_.validation_every();
     return every > 0 && recent_ > 0 &&
@@ -160,7 +160,7 @@ class TrainingLoop final : public ResumableRun {
     for (TrainingCallback* callback : callbacks_) (callback->*what)(progress_);
   }
 
-  /// Those with a state. A second one of a kind is KIND.2 and so on, in the order given.
+  /// Callbacks with a state. The second one of a name is NAME.2 and so on, in the order given.
   std::map<std::string, TrainingCallback*> named_callbacks() const {
     std::map<std::string, int> counts;
     std::map<std::string, TrainingCallback*> named;
@@ -173,7 +173,7 @@ class TrainingLoop final : public ResumableRun {
     return named;
   }
 
-  /// What must be the same for a run to go on.
+  /// Settings that must be the same for a run to resume.
   Settings settings(Index batches) const {
     Settings all = trainer_.settings(batches);
     std::string& names = all["callbacks"];
@@ -184,10 +184,10 @@ class TrainingLoop final : public ResumableRun {
     return all;
   }
 
-  /// Throws, naming the first setting that differs and may not.
+  /// Throws, naming the first setting that differs without permission.
   void check_settings(const TensorFile& file, std::string_view source,
                       std::span<const std::string> allow) const {
-    // A schedule of the batch alone may go on beyond the end of the run that wrote the file.
+    // A schedule of the batch alone may continue past the end of the run that wrote the file.
     const Settings here = settings(number_setting<Index>(file.metadata, "state.batches"));
     Settings there;
     for (const auto& [name, value] : file.metadata) {
@@ -218,11 +218,11 @@ class TrainingLoop final : public ResumableRun {
   RunnableTrainer& trainer_;
   std::vector<TrainingCallback*> callbacks_;
   Clock::time_point begin_ = Clock::now();
-  double seconds_before_ = 0;  // of the run that this one goes on with
+  double seconds_before_ = 0;  // time of the run that this one resumes
   Progress progress_;
   Evaluation validation_;
-  mutable Settings settings_;  // once they have been asked for: images take a pass over the pixels
-  double recent_sum_ = 0;      // of the losses since the last validation
+  mutable Settings settings_;  // cached: for images they take a pass over the pixels
+  double recent_sum_ = 0;      // sum of the losses since the last validation
   Index recent_ = 0;
 };
 

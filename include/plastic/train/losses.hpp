@@ -14,13 +14,14 @@
 #include "plastic/train/evaluation.hpp"
 
 /// @file
-/// What training minimises in the steps of an episode.
+/// Losses over the steps of an episode.
 namespace plastic {
 
 /// A loss: a policy class.
 ///
-/// - `settings()`: what a run may only go on with: its name, as "loss", and its options.
-/// - `terms(outputs)`: how many terms the loss of a step has; the weights that the loss sees are
+/// - `settings()`: settings that must be the same for a run to resume: its name, as "loss", and its
+/// options.
+/// - `terms(outputs)`: number of terms in the loss of a step; the weights that the loss sees are
 ///   divided by it.
 /// - `loss(tape, output, target, weight)`: sum over columns of weight * the loss of the column, 1 x
 ///   1, differentiable. output, target: outputs x (steps * samples); weight: 1 x (steps * samples),
@@ -41,7 +42,7 @@ concept Loss = requires(const L& loss, Tape<float>& tape, const Var<float>& x,
 /// Squared error, the mean over the outputs. Measures: query_error, the same over the query steps,
 /// and within_bound, the share of them with every output within `bound` of its target.
 struct SquaredError {
-  double bound = 0.05;  ///< of the measure alone
+  double bound = 0.05;  ///< tolerance of the measure within_bound; not part of the loss
 
   /// @{
   /// See Loss. The loss is sum_j weight_j |output_j - target_j|^2.
@@ -73,7 +74,7 @@ struct SquaredError {
 /// column of probabilities, most often 1 for the class and 0 elsewhere. Measure: accuracy, the
 /// share of query steps whose largest logit is that of the largest target.
 struct CrossEntropy {
-  double smoothing = 0;  ///< of targets, in [0, 1]: see cross_entropy
+  double smoothing = 0;  ///< label smoothing in [0, 1]: see cross_entropy
 
   /// @{
   /// See Loss. The loss is sum_j weight_j cross_entropy_j.
@@ -85,7 +86,7 @@ struct CrossEntropy {
   template <class Scalar>
   Var<Scalar> operator()(Tape<Scalar>&, const Var<Scalar>& output, const Var<Scalar>& target,
                          const Var<Scalar>& weight) const {
-    // A target that is weighted weighs its cross-entropy; the mean over columns is undone.
+    // A weighted target weights its cross-entropy; the factor undoes the mean over columns.
     return cross_entropy(output, target * weight, smoothing) * output.cols();
   }
   template <class Column>
@@ -121,8 +122,8 @@ struct BinaryCrossEntropy {
   /// @}
 };
 
-/// A loss of one's own from a function (tape, output, target, weight) -> 1 x 1, as in Loss. No
-/// measures. A checkpoint tells it from others by what it gives for some fixed numbers.
+/// A user's loss from a function (tape, output, target, weight) -> 1 x 1, as in Loss. No measures.
+/// A checkpoint identifies it by its value on some fixed numbers.
 ///
 ///     const auto huber = [](auto&, auto output, auto target, auto weight) {
 ///       return sum(sum_features(sqrt(square(output - target) + 1) - 1) * weight);
@@ -135,7 +136,7 @@ class OwnLoss {
   OwnLoss(F function) : function_(std::move(function)) {}
 
   /// @{
-  /// See Loss. The loss is what the function gives; nothing is counted.
+  /// See Loss. The loss is the function's result; nothing is counted.
   static constexpr std::array<Measure, 0> measures{};
   Settings settings() const { return {{"loss", "own"}}; }
   static constexpr Index terms(Index) { return 1; }
@@ -157,7 +158,7 @@ namespace detail {
 template <class L>
 using LossOf = std::conditional_t<Loss<L>, L, OwnLoss<L>>;
 
-/// The value of a loss on fixed numbers, in 6 digits: it tells losses apart that have one name.
+/// The value of a loss on fixed numbers, in 6 digits, which distinguishes losses of the same name.
 template <class Scalar, class L>
 std::string loss_fingerprint(const L& loss, Index outputs) {
   constexpr Index columns = 8;

@@ -14,22 +14,22 @@ namespace plastic {
 struct BatchKey {
   Random::Stream stream;  ///< seed and purpose
   Index batch = 0;        ///< number in the stream
-  Index samples = 1;      ///< of the batch
-  int threads = 1;        ///< that work on it
+  Index samples = 1;      ///< samples in the batch
+  int threads = 1;        ///< threads that work on it
 };
 
 /// Some samples of a batch that go through the network together, on one thread.
 struct Shard {
-  BatchKey key;                    ///< the whole batch; the samples alone say nothing of it
-  std::span<const Index> samples;  ///< their numbers in the batch
-  int thread = 0;                  ///< in 0 .. key.threads - 1; no other shard has it meanwhile
-  int threads = 1;                 ///< that the shard may use itself
+  BatchKey key;                    ///< the batch that the samples belong to
+  std::span<const Index> samples;  ///< indices in the batch
+  int thread = 0;   ///< in 0 .. key.threads - 1; no other shard uses it at the same time
+  int threads = 1;  ///< threads that the shard itself may use
 
   /// Number of samples.
   Index size() const { return static_cast<Index>(samples.size()); }
 };
 
-/// What a training run minimises: what a batch is, its loss, and its gradient.
+/// What a training run minimises: defines a batch, its loss and its gradient.
 ///
 /// - `ScalarType`: float or double.
 /// - `parameters()`: the sets of parameters that are trained, a `std::vector<Parameters<Scalar>*>`.
@@ -42,9 +42,9 @@ struct Shard {
 ///
 /// It may also have:
 ///
-/// - `open(threads)`: makes room for so many threads. Called once, before anything else.
+/// - `open(threads)`: allocates for that many threads. Called once, before anything else.
 /// - `measures()`: what `evaluation` counts, a std::span<const Measure>. None without it.
-/// - `default_shard(batch)`: how many samples a shard should have. 1 without it.
+/// - `default_shard(batch)`: preferred number of samples in a shard. 1 without it.
 /// - `prepare(key, gradients)`: called before the shards of a batch, on one thread; it may use
 ///   key.threads. `gradients` are those of all sets.
 /// - `lengths()`: the time steps of each sample of the prepared batch. Samples of like length share
@@ -55,9 +55,9 @@ struct Shard {
 /// - `evaluate(stream, batches, samples, threads)`: returns an Evaluation whose loss is the mean
 ///   over the batches. Without it the trainer calls `loss` for the shards of them.
 /// - `state()`: vectors that training changes beside the parameters, std::vector<Vector<Scalar>*>.
-/// - `settings()`: what a run may only go on with, as texts.
+/// - `settings()`: settings that must be the same for a run to resume, as strings.
 ///
-/// EpisodeObjective is what most need; examples/own_objective.cpp is the smallest.
+/// EpisodeObjective is the one most programs need; examples/own_objective.cpp is the smallest.
 template <class O>
 concept Objective = requires(O& objective, const Shard& shard,
                              std::span<Vector<typename O::ScalarType>> gradients,

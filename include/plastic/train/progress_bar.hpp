@@ -16,15 +16,15 @@
 
 namespace plastic {
 
-/// Shows on a stream how a run proceeds: percentage, training loss, latest validation loss and what
-/// was measured with it, batches per second, time left.
+/// Shows the progress of a run on a stream: percentage, training loss, latest validation loss and
+/// its measures, batches per second, time left.
 ///
 /// On a terminal it is one line, drawn again at most ten times a second, at every validation and at
 /// the end; a label of up to 14 characters keeps it within 80 columns. Its training loss is a
 /// moving average over about 50 batches. On any other stream it is a plain line at each validation,
-/// with the mean training loss since the one before. Rates count from the first batch that the bar
-/// hears of. A stream that fails does not end the run; its own state tells. After `on_end` the
-/// object serves another run.
+/// with the mean training loss since the previous one. Rates count from the first batch that the
+/// bar sees. A stream that fails does not end the run: see its state. After `on_end` the object
+/// serves another run.
 class ProgressBar : public TrainingCallback {
  public:
   /// `stream` must outlive the bar; `terminal` says whether it is one (POSIX: isatty).
@@ -90,7 +90,7 @@ class ProgressBar : public TrainingCallback {
     return text.data();
   }
 
-  /// The first `most` that are shares, or all where `most` allows it.
+  /// The first `most` measures that are shares, or all measures if there are at most `most`.
   static std::string measures(const Progress& progress, std::size_t most) {
     std::string text;
     for (const Measure& measure : progress.measures) {
@@ -139,7 +139,7 @@ class ProgressBar : public TrainingCallback {
     const std::size_t full = bar * static_cast<std::size_t>(percent) / 100;
     std::string line =
         before + "[" + std::string(full, '#') + std::string(bar - full, '.') + "]" + after;
-    // Spaces wipe what is left of a longer line before it.
+    // Spaces overwrite the rest of a longer previous line.
     const std::size_t before_it = std::exchange(width_, line.size());
     if (line.size() < before_it) line.append(before_it - line.size(), ' ');
     drawn_ = progress.seconds;

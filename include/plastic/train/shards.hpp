@@ -10,17 +10,17 @@
 
 namespace plastic {
 
-/// Number of episodes on one tape at a time that trains fastest, at least 1; it may exceed `batch`
-/// where the cell is not plastic.
+/// The number of episodes on one tape at a time that trains fastest, at least 1; it may exceed
+/// `batch` if the cell is not plastic.
 ///
 /// Samples of a shard share each read of A and W and each write of dA, as long as their v and its
-/// adjoint stay in the second-level cache together: as many as fit its half, at most 8; else two
-/// where they fit the whole, else one, and four where one sample's matrices outgrow the third
-/// level. Measured with 2 MB, gradient rule, batch of 64 on two threads, ms at 1, 2, 4, 8 samples:
-/// RNN with hidden 64 4.6, 4.5, 4.0, 3.9; hidden 128 9.7, 9.0, 8.7, 9.8, of which four take twice
-/// the memory; hidden 256 37, 41, 44, 47; LSTM with hidden 64 11.7, 10.9, 10.9; hidden 128 48,
-/// 51, 53. Without plasticity a shard is one matrix product per layer. At least 16 shards, where
-/// the batch has them, keep 16 threads at work.
+/// adjoint stay in the second-level cache together: as many as fit into half of it, at most 8; else
+/// two if they fit into all of it, else one, and four if one sample's matrices exceed the
+/// third-level cache. Measured with 2 MB, gradient rule, batch of 64 on two threads, ms at 1, 2, 4,
+/// 8 samples: RNN with hidden 64 4.6, 4.5, 4.0, 3.9; hidden 128 9.7, 9.0, 8.7, 9.8, where four take
+/// twice the memory; hidden 256 37, 41, 44, 47; LSTM with hidden 64 11.7, 10.9, 10.9; hidden 128
+/// 48, 51, 53. Without plasticity a shard is one matrix product per layer. At least 16 shards, if
+/// the batch allows, keep 16 threads busy.
 template <class Cell>
 Index default_shard(const Cell& cell, Index batch) {
   if (!Cell::plastic) return 8;
@@ -37,8 +37,8 @@ Index default_shard(const Cell& cell, Index batch) {
   return std::min(std::max<Index>(1, batch / 16), chosen);
 }
 
-/// A batch cut into shards, and the shards dealt out to at most 16 lanes. What a lane's shards give
-/// is summed in their order, and the lanes in theirs: the same bits with any number of threads.
+/// A batch cut into shards, which are dealt out to at most 16 lanes. The results of a lane's shards
+/// are summed in order, and so are the lanes: the same bits with any number of threads.
 class ShardPlan {
  public:
   /// `batch` samples in shards of `shard`, of which the last may be smaller. Throws
@@ -53,9 +53,9 @@ class ShardPlan {
     deal({});
   }
 
-  /// Plans for samples of these lengths; empty: all alike. Where they are alike, shards and lanes
-  /// take the samples as they come. Else the longest come first, those of like length share a
-  /// shard, and each shard goes to the lane that has least to do, so that lanes end together.
+  /// Plans for samples of these lengths; empty: all alike. If they are alike, shards and lanes take
+  /// the samples in order. Else the longest come first, samples of similar length share a shard,
+  /// and each shard goes to the lane with the least work, so that lanes end together.
   void deal(std::span<const Index> lengths) {
     if (!lengths.empty() && lengths.size() != order_.size()) {
       detail::reject("ShardPlan::deal", "lengths",
@@ -91,22 +91,22 @@ class ShardPlan {
   Index count() const { return count_; }                             ///< number of shards
   Index lanes() const { return static_cast<Index>(lanes_.size()); }  ///< number of lanes
 
-  /// Numbers in the batch of a shard's samples.
+  /// Indices in the batch of a shard's samples.
   std::span<const Index> samples(Index shard) const {
     const auto first = static_cast<std::size_t>(shard * shard_);
     return std::span(order_).subspan(
         first, std::min(static_cast<std::size_t>(shard_), order_.size() - first));
   }
 
-  /// Numbers of a lane's shards.
+  /// Indices of a lane's shards.
   std::span<const Index> shards_of(Index lane) const {
     return lanes_[static_cast<std::size_t>(lane)].shards;
   }
 
  private:
   struct Lane {
-    std::vector<Index> shards;  // in their order
-    Index load = 0;             // samples * steps, where lengths differ
+    std::vector<Index> shards;  // in order
+    Index load = 0;             // samples * steps, if lengths differ
   };
 
   Index shard_;
@@ -117,7 +117,7 @@ class ShardPlan {
 
 namespace detail {
 
-/// Calls reserve_like(to, from) so that each of several threads' workers has the room of all.
+/// Calls reserve_like(to, from) so that each thread's worker has as much memory as any other.
 template <class Workers, class F>
 void level(Workers& workers, F&& reserve_like) {
   for (const auto& from : workers) reserve_like(*workers.front(), *from);
@@ -130,7 +130,7 @@ void level(Workers& workers, F&& reserve_like) {
 template <class Scalar>
 class Lanes {
  public:
-  /// Gradients of the layout of `sets` for each lane of a plan.
+  /// Allocates gradients of the layout of `sets` for each lane of a plan.
   Lanes(const ShardPlan& plan, std::span<Parameters<Scalar>* const> sets)
       : losses_(static_cast<std::size_t>(plan.count())) {
     std::vector<Vector<Scalar>> zero;
@@ -166,7 +166,7 @@ class Lanes {
   }
 
  private:
-  std::vector<std::vector<Vector<Scalar>>> lanes_;  // of each lane, of each set
+  std::vector<std::vector<Vector<Scalar>>> lanes_;  // gradients by lane and set
   std::vector<double> losses_;
 };
 

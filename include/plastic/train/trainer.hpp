@@ -18,13 +18,13 @@ namespace plastic {
 
 /// Settings of a training run; the defaults are those of the paper's experiments.
 struct TrainerOptions {
-  Index batch = 64;                ///< samples (episodes, images) of a batch
+  Index batch = 64;                ///< samples (episodes, images) in a batch
   Index batches = 5000;            ///< batches in a run
   double clip_norm = 5;            ///< bound on the norm of the whole gradient, in [1e-15, 1e15]
   Schedule schedule = {};          ///< learning rate of each batch; empty: the optimizer's own
   Index validation_every = 200;    ///< batches between validations; 0 never validates
   Index validation_batches = 100;  ///< batches per validation
-  std::uint64_t seed = 0;          ///< of the training and validation samples
+  std::uint64_t seed = 0;          ///< seed of the training and validation samples
   int threads = 0;  ///< 0: as many as the machine has; the results do not depend on it
   Index shard = 0;  ///< samples on one tape at a time; 0 chooses by the cache. It changes rounding
 
@@ -42,19 +42,19 @@ struct TrainerOptions {
   }
 };
 
-/// Minimises an objective by gradient descent: draws a batch, cuts it into shards, adds up their
-/// gradients, clips them, checks that all is finite, sets the learning rate and lets the optimizer
-/// step.
+/// Minimises an objective by gradient descent: draws a batch, cuts it into shards, sums their
+/// gradients, clips the sum, checks that it is finite, sets the learning rate and makes an
+/// optimizer step.
 ///
 ///     Trainer trainer(net, task, optimizer, {.batches = 2000});        // squared error
 ///     Trainer trainer(net, task, CrossEntropy(), optimizer, {});       // or any other Loss
 ///     Trainer trainer(objective, optimizer, {});                       // or any other Objective
 ///     trainer.run(bar, log, best);
 ///
-/// An objective that is given by name is referred to and must outlive the trainer; one that is made
-/// in place is kept. The same seed gives the same bits with any number of threads. In the steady
-/// state, after the first batch or the one with the longest episode, a training step of the
-/// library's objectives allocates nothing on any thread; some OpenMP runtimes do.
+/// An objective passed as an lvalue is referenced and must outlive the trainer; a temporary is
+/// stored. The same seed gives the same bits with any number of threads. In the steady state, after
+/// the first batch or the one with the longest episode, a training step of the library's objectives
+/// allocates nothing on any thread; some OpenMP runtimes do.
 template <class ObjectiveType, class Optimizer>
 class Trainer final : public RunnableTrainer {
   using Goal = std::remove_reference_t<ObjectiveType>;
@@ -64,7 +64,7 @@ class Trainer final : public RunnableTrainer {
 
  public:
   /// @{
-  /// For an objective, or for a cell that learns a task with a loss, by default SquaredError. Cell
+  /// Trains an objective, or a cell that learns a task with a loss, by default SquaredError. Cell
   /// and optimizer must outlive the trainer. Throws std::invalid_argument if task and cell do not
   /// fit each other, if the optimizer is for other parameters, and as the options' `validate` does.
   Trainer(ObjectiveType&& objective, Optimizer& optimizer, const TrainerOptions& options)
@@ -103,7 +103,7 @@ class Trainer final : public RunnableTrainer {
 
   const TrainerOptions& options() const { return options_; }  ///< with threads and shard resolved
   /// @{
-  /// What is minimised.
+  /// The objective that is minimised.
   Goal& objective() { return objective_; }
   const Goal& objective() const { return objective_; }
   /// @}
@@ -148,7 +148,7 @@ class Trainer final : public RunnableTrainer {
     return loss;
   }
 
-  /// What `gradient` has left for a set of parameters, of its layout; after `step`, clipped.
+  /// The latest gradient of a set of parameters, of its layout; after `step`, clipped.
   const Vector<Scalar>& gradients(std::size_t set = 0) const { return gradients_.at(set); }
 
   /// Mean loss over `batches` fresh batches of a stream, without derivatives. Throws
@@ -173,16 +173,16 @@ class Trainer final : public RunnableTrainer {
   Index batches() const override { return options_.batches; }
   Index validation_every() const override { return options_.validation_every; }
 
-  /// On the same batches of the seed's validation stream each time.
+  /// Evaluates on the same batches of the seed's validation stream each time.
   Evaluation validate() override {
     return evaluation({options_.seed, Random::Purpose::validation}, options_.validation_batches,
                       false);
   }
 
-  /// All that changes the bits of a run: of objective, optimizer, schedule and trainer, and which
-  /// parameters are frozen. The number of threads does not, nor that of the batches where no
-  /// schedule depends on it. Throws std::invalid_argument if the objective has a setting of the
-  /// trainer's names.
+  /// All settings that affect the bits of a run: those of objective, optimizer, schedule and
+  /// trainer, and which parameters are frozen; not the number of threads, nor that of the batches
+  /// if no schedule depends on it. Throws std::invalid_argument if a setting of the objective has a
+  /// name of the trainer's.
   Settings settings(Index batches) const override {
     Settings all = optimizer_->settings();
     using detail::number_text;
@@ -232,7 +232,8 @@ class Trainer final : public RunnableTrainer {
     const auto steps = detail::number_setting<Index>(file.metadata, "state.optimizer_steps");
     auto rate = detail::number_setting<double>(file.metadata, "state.learning_rate");
     const std::string option = "optimizer.learning_rate";
-    if (setting(file.metadata, option) != optimizer_->settings().at(option)) {  // on purpose
+    if (setting(file.metadata, option) !=
+        optimizer_->settings().at(option)) {  // changed on purpose
       rate = optimizer_->options().learning_rate;
     }
     return [this, values = std::move(values), moments = std::move(moments), steps, rate] {
@@ -291,7 +292,7 @@ class Trainer final : public RunnableTrainer {
     if constexpr (requires { objective_.evaluate(stream, batches, batches, 1); }) {
       return objective_.evaluate(stream, batches, options_.batch, options_.threads);
     } else {
-      // A batch that is prepared must be done before the next; others need not wait.
+      // A prepared batch must be finished before the next; others need not wait.
       const Index together = has_prepare ? 1 : batches;
       Evaluation total = empty_evaluation(in_detail);
       parts_.resize(static_cast<std::size_t>(together * plan_.count()));
@@ -342,19 +343,19 @@ class Trainer final : public RunnableTrainer {
   std::vector<Parameters<Scalar>*> sets_;
   ShardPlan plan_;
   Lanes<Scalar> lanes_;
-  std::vector<Vector<Scalar>> gradients_;  // of each set
+  std::vector<Vector<Scalar>> gradients_;  // gradient of each set
   std::vector<Evaluation> parts_;
 };
 
-/// Of a cell that learns a task by squared error.
+/// For a cell that learns a task by squared error.
 template <class Cell, class TaskType, class Optimizer>
 Trainer(Cell&, TaskType, Optimizer&, TrainerOptions)
     -> Trainer<EpisodeObjective<Cell, TaskType>, Optimizer>;
-/// Of a cell that learns a task by another loss, a policy or a function.
+/// For a cell that learns a task by another loss, a policy or a function.
 template <class Cell, class TaskType, class LossType, class Optimizer>
 Trainer(Cell&, TaskType, LossType, Optimizer&, TrainerOptions)
     -> Trainer<EpisodeObjective<Cell, TaskType, detail::LossOf<LossType>>, Optimizer>;
-/// Of an objective.
+/// For an objective.
 template <class ObjectiveType, class Optimizer>
 Trainer(ObjectiveType&&, Optimizer&, TrainerOptions) -> Trainer<ObjectiveType, Optimizer>;
 

@@ -178,8 +178,8 @@ CellOutput<Var<Scalar>> PlasticCell<Dynamics, Rule, Scalar>::advance(Episode<Sca
                                                                      Var<Scalar> x, bool update,
                                                                      std::span<const Index> lengths,
                                                                      Index t) const {
-  // A sample that has ended takes the step from nothing, so that all stays finite, with a learning
-  // rate and decay of zero, and gets its states back.
+  // A sample that has ended takes the step from zero input and state, so that everything stays
+  // finite, with a learning rate and decay of zero; afterwards it gets its states back.
   const Var<Scalar> active = active_samples(episode, lengths, t);
   const auto zero_if_ended = [&](const Var<Scalar>& v) {
     if (active.empty()) return v;

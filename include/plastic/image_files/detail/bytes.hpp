@@ -29,11 +29,11 @@ inline std::vector<std::uint8_t> read_file(const std::filesystem::path& path) {
   return bytes;
 }
 
-/// The most pixels that an image may have.
+/// Largest number of pixels that an image may have.
 inline constexpr Index most_image_pixels = Index{1} << 28;
 
-/// Refuses what a header asks for before memory is taken: more pixels than any image may have, or
-/// than the bytes of the file can hold, of which each stands for `most_per_byte` at most.
+/// Checks a header before memory is allocated. Refuses more pixels than any image may have, or than
+/// the file's bytes can hold at `most_per_byte` pixels each.
 inline void check_image_size(const std::filesystem::path& path, const ImageShape& shape,
                              std::size_t bytes, Index most_per_byte) {
   const std::string sides = std::to_string(shape.height) + " x " + std::to_string(shape.width);

@@ -22,8 +22,8 @@ inline bool is_jpeg(const std::vector<std::uint8_t>& bytes) {
   return bytes.size() >= 3 && bytes[0] == 0xFF && bytes[1] == 0xD8 && bytes[2] == 0xFF;
 }
 
-/// One JPEG file, whose header has been read. It is damaged where libjpeg has an error or a
-/// warning; so it has for bytes that are missing or too many before the end of the image.
+/// One JPEG file, whose header has been read. Any error or warning of libjpeg means damage; it
+/// warns of missing or extra bytes before the end of the image.
 class JpegReader {
  public:
   JpegReader(const std::filesystem::path& path, const std::vector<std::uint8_t>& bytes)
@@ -32,7 +32,7 @@ class JpegReader {
     info.err = jpeg_std_error(&errors_);
     errors_.error_exit = fail;
     errors_.emit_message = [](j_common_ptr of, int level) {
-      if (level < 0) fail(of);  // others tell how the work goes
+      if (level < 0) fail(of);  // other levels report progress
     };
     info.client_data = this;
     progress_.progress_monitor = [](j_common_ptr of) { reader(of).note_scan(); };
@@ -58,7 +58,7 @@ class JpegReader {
 
   const ImageShape& shape() const { return shape_; }
 
-  /// The channels of each pixel beside each other. To be called once.
+  /// Decodes into interleaved channels. To be called once.
   std::vector<std::uint8_t> pixels() {
     jpeg_decompress_struct& info = state_.info;
     info.out_color_space = shape_.channels == 1 ? JCS_GRAYSCALE : JCS_RGB;
@@ -97,7 +97,7 @@ class JpegReader {
     info->err->format_message(info, reader(info).message_.data());
     std::longjmp(reader(info).jump_, 1);
   }
-  // The channels of the present scan: libjpeg itself does not miss any.
+  // The channels of the current scan: libjpeg does not notice a missing one.
   void note_scan() {
     const jpeg_decompress_struct& info = state_.info;
     for (int k = 0; k < info.comps_in_scan; ++k) {

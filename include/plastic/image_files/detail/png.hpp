@@ -23,7 +23,7 @@ inline bool is_png(const std::vector<std::uint8_t>& bytes) {
          std::memcmp(bytes.data(), signature.data(), signature.size()) == 0;
 }
 
-/// One PNG file, whose header has been read. It is damaged where libpng has an error or a warning.
+/// One PNG file, whose header has been read. Any error or warning of libpng means damage.
 class PngReader {
  public:
   PngReader(const std::filesystem::path& path, const std::vector<std::uint8_t>& bytes)
@@ -43,7 +43,7 @@ class PngReader {
 
   const ImageShape& shape() const { return shape_; }
 
-  /// The channels of each pixel beside each other. To be called once.
+  /// Decodes into interleaved channels. To be called once.
   std::vector<std::uint8_t> pixels() {
     const auto width = static_cast<std::size_t>(shape_.width);
     const auto height = static_cast<std::size_t>(shape_.height);
@@ -116,14 +116,14 @@ class PngReader {
     png_set_read_fn(png, this, read);
     png_set_benign_errors(png, 0);
     png_set_crc_action(png, PNG_CRC_ERROR_QUIT, PNG_CRC_ERROR_QUIT);
-    // Of the chunks that may be left out only the checksum matters: no pixel depends on them.
+    // Of ancillary chunks only the checksum matters: no pixel depends on them.
     png_set_keep_unknown_chunks(png, PNG_HANDLE_CHUNK_NEVER, nullptr, -1);
     png_set_user_limits(png, PNG_UINT_31_MAX, PNG_UINT_31_MAX);
     png_read_info(png, state_.info);
     color_ = png_get_color_type(png, state_.info);
     pixel_bits_ = Index{png_get_bit_depth(png, state_.info)} * png_get_channels(png, state_.info);
     if (color_ == PNG_COLOR_TYPE_PALETTE) {
-      // Its indices: libpng says which are beyond the palette only where it does not look them up.
+      // Palette indices: libpng reports those beyond the palette only if it does not look them up.
       png_set_packing(png);
     } else if (png_get_bit_depth(png, state_.info) < 8) {
       png_set_expand_gray_1_2_4_to_8(png);

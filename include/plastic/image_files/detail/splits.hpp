@@ -20,9 +20,9 @@
 
 namespace plastic::detail {
 
-/// What stands in one line of a text file, without the white space around it.
+/// One line of a text file, without surrounding white space.
 struct TextLine {
-  std::size_t number = 0;  ///< from 1
+  std::size_t number = 0;  ///< line number, from 1
   std::string text;
 };
 
@@ -54,16 +54,16 @@ inline std::vector<TextLine> read_lines(const std::filesystem::path& path) {
   return lines;
 }
 
-/// A line of a split file, or the folder that images are read from without one.
-struct Place {
+/// Source of an entry: a line of a split file, or the folder if there is no such file.
+struct Source {
   std::filesystem::path path;
   std::size_t line = 0;  ///< 0: no line
 
   std::string text() const {
     return line == 0 ? path.string() : path.string() + ", line " + std::to_string(line);
   }
-  /// The other one, as a message that begins with this one says it.
-  std::string beside(const Place& other) const {
+  /// Describes the other source, in a message that begins with this one.
+  std::string describe(const Source& other) const {
     if (other.path != path) return "in " + other.text();
     return other.line == line ? "there" : "in line " + std::to_string(other.line);
   }
@@ -72,18 +72,19 @@ struct Place {
   }
 };
 
-/// Files or folders by what they are: through links too, and however their names are spelled.
+/// Files or folders by identity: independent of links and of the spelling of names.
 class Seen {
  public:
   explicit Seen(std::string kind) : kind_(std::move(kind)) {}
 
-  /// Refuses what has been added before. `name` is what the place calls it.
-  void add(const std::filesystem::path& path, const Place& place, const std::string& name) {
-    const auto [at, is_new] = seen_.emplace(identity(path), std::pair(place, name));
+  /// Adds a file or folder, and refuses one that has been added before. `name` is its name in the
+  /// source.
+  void add(const std::filesystem::path& path, const Source& source, const std::string& name) {
+    const auto [at, is_new] = seen_.emplace(identity(path), std::pair(source, name));
     if (is_new) return;
     const auto& [other, other_name] = at->second;
-    place.refuse("the " + kind_ + " " + name + " is also " + place.beside(other) +
-                 (other_name == name ? "" : ", as " + other_name));
+    source.refuse("the " + kind_ + " " + name + " is also " + source.describe(other) +
+                  (other_name == name ? "" : ", as " + other_name));
   }
 
  private:
@@ -102,13 +103,13 @@ class Seen {
 #endif
 
   std::string kind_;
-  std::map<Identity, std::pair<Place, std::string>> seen_;
+  std::map<Identity, std::pair<Source, std::string>> seen_;
 };
 
 /// Images to read: files of classes, in the order that they will have.
 using ClassFiles = std::vector<std::pair<std::string, std::vector<std::filesystem::path>>>;
 
-/// The images in the folder of a class, in the order of their names.
+/// Lists the images in the folder of a class, in the order of their names.
 inline std::vector<std::filesystem::path> list_class(const std::filesystem::path& folder) {
   namespace fs = std::filesystem;
   std::vector<fs::path> files;
@@ -129,21 +130,21 @@ class ImageLists {
  public:
   explicit ImageLists(std::filesystem::path root) : root_(std::move(root)) {}
 
-  /// The images in the folders of classes, in the order of their names.
+  /// Lists the images in the folders of classes, in the order of their names.
   ClassFiles of_classes(const std::vector<std::string>& classes) {
     ClassFiles files;
     for (const std::string& name : classes) add_class({root_}, name, files);
     return files;
   }
 
-  /// The same of a text file with a class a line.
+  /// The same for a text file with one class per line.
   ClassFiles of_text(const std::filesystem::path& text) {
     ClassFiles files;
     for (const TextLine& line : read_lines(text)) add_class({text, line.number}, line.text, files);
     return files;
   }
 
-  /// Images by lines FILENAME,LABEL below such a header.
+  /// Lists images by lines FILENAME,LABEL below such a header.
   ClassFiles of_csv(const std::filesystem::path& csv) {
     namespace fs = std::filesystem;
     const std::vector<TextLine> lines = read_lines(csv);
@@ -153,20 +154,20 @@ class ImageLists {
     }
     std::map<std::string, std::vector<fs::path>> classes;
     for (std::size_t k = 1; k < lines.size(); ++k) {
-      const Place place{csv, lines[k].number};
+      const Source source{csv, lines[k].number};
       const auto [name, label] = fields(lines[k]);
       if (name.empty() || label.empty()) {
-        place.refuse("it must be FILENAME,LABEL, got " + lines[k].text);
+        source.refuse("it must be FILENAME,LABEL, got " + lines[k].text);
       }
       std::error_code ignored;
       const fs::path in_class = root_ / label / name, in_root = root_ / name;
       const bool is_in_class = fs::exists(in_class, ignored);
       if (!is_in_class && !fs::exists(in_root, ignored)) {
-        place.refuse("there is no such file: " + in_root.string() + ", nor " + in_class.string());
+        source.refuse("there is no such file: " + in_root.string() + ", nor " + in_class.string());
       }
-      add_class_name(place, label);
+      add_class_name(source, label);
       classes[label].push_back(is_in_class ? in_class : in_root);
-      images_.add(classes[label].back(), place, name);
+      images_.add(classes[label].back(), source, name);
     }
     return {classes.begin(), classes.end()};
   }
@@ -178,30 +179,30 @@ class ImageLists {
     return {trimmed(text.substr(0, comma)), trimmed(text.substr(std::min(comma + 1, text.size())))};
   }
 
-  // A class belongs to one split, however often that names it.
-  void add_class_name(const Place& place, const std::string& name) {
-    const Place& first = classes_.emplace(name, place).first->second;
-    if (first.path != place.path) {
-      place.refuse("the class " + name + " is also " + place.beside(first));
+  // A class belongs to one split, which may name it several times.
+  void add_class_name(const Source& source, const std::string& name) {
+    const Source& first = classes_.emplace(name, source).first->second;
+    if (first.path != source.path) {
+      source.refuse("the class " + name + " is also " + source.describe(first));
     }
   }
 
-  void add_class(const Place& place, const std::string& name, ClassFiles& files) {
+  void add_class(const Source& source, const std::string& name, ClassFiles& files) {
     namespace fs = std::filesystem;
     const fs::path folder = root_ / name;
     if (!fs::is_directory(folder)) {
-      if (place.line == 0) refuse_file(folder, "there is no such class folder");
-      place.refuse("there is no such class folder: " + folder.string());
+      if (source.line == 0) refuse_file(folder, "there is no such class folder");
+      source.refuse("there is no such class folder: " + folder.string());
     }
-    folders_.add(folder, place, name);
-    add_class_name(place, name);
+    folders_.add(folder, source, name);
+    add_class_name(source, name);
     auto& of_class = files.emplace_back(name, list_class(folder)).second;
-    for (const fs::path& file : of_class) images_.add(file, place, file.string());
+    for (const fs::path& file : of_class) images_.add(file, source, file.string());
   }
 
   std::filesystem::path root_;
   Seen folders_{"class"}, images_{"image"};
-  std::map<std::string, Place> classes_;
+  std::map<std::string, Source> classes_;
 };
 
 }  // namespace plastic::detail

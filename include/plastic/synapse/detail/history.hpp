@@ -10,16 +10,16 @@ namespace plastic::detail {
 
 /// The fast weights of one layer for all samples of a shard, w = s v, as a history of updates.
 ///
-/// Version k is the state after k updates. An update is lazy where s can take its decay; then v
-/// only gains the change, in place, and gives it back when a sweep inverts the update. Where s
-/// would leave [1/8, 8], where a weight clip bounds w, and at every 64th update, v is decayed
-/// itself and s is 1 again; of these versions a history that is differentiated keeps v before the
-/// update. So the rounding errors of inverting stay within a few times those of going forward. Each
-/// sample decides for itself, and its bits do not depend on its neighbours.
+/// Version k is the state after k updates. An update is lazy if s can take its decay; then only the
+/// change is added to v, in place, and a sweep that inverts the update subtracts it. If s would
+/// leave [1/8, 8], if a weight clip bounds w, and at every 64th update, v itself is decayed and s
+/// is 1 again; before such an update a differentiable history keeps a copy of v. So the rounding
+/// errors of inverting stay within a few times those of going forward. Each sample decides for
+/// itself: its bits do not depend on its neighbours.
 ///
-/// Every `stride`-th kept copy stays. The stride is 1 at first and doubles whenever more than 32
-/// and more than twice as many copies as it says are held, so that T steps keep O(sqrt T) copies
-/// without knowing T beforehand; what is missing is replayed.
+/// Every `stride`-th copy stays. The stride is 1 at first and doubles whenever more than 32 and
+/// more than twice as many copies as it says are held, so that T steps keep O(sqrt T) copies
+/// without knowing T beforehand; missing ones are replayed.
 template <class Scalar>
 class History : public Passes<Scalar> {
  public:
@@ -73,7 +73,7 @@ class History : public Passes<Scalar> {
     plan(*entry);
   }
 
-  /// Makes `entry` the only update, where older ones need not be remembered: `advance` first.
+  /// Makes `entry` the only update, if older ones need not be remembered: call `advance` first.
   void replace(Entry* entry) {
     entry->version = versions();
     entry->next = nullptr;
@@ -81,8 +81,8 @@ class History : public Passes<Scalar> {
     plan(*entry);
   }
 
-  /// Goes on as after `versions` updates, the last of which has led to the present weights; `entry`
-  /// stands for it.
+  /// Continues as after `versions` updates, of which `entry` stands for the last; it has been
+  /// applied.
   void resume(Entry* entry, Index versions) {
     entry->version = versions - 1;
     entry->next = nullptr;
@@ -90,7 +90,7 @@ class History : public Passes<Scalar> {
     pending_ = nullptr;
   }
 
-  /// Goes on like `other`, a history of the same size that `replace` has written; `entry` has the
+  /// Continues like `other`, a history of the same size that `replace` has written; `entry` has the
   /// factors of its update.
   void copy(const History& other, Entry* entry) {
     for (Index s = 0; s < samples(); ++s) {
@@ -102,15 +102,15 @@ class History : public Passes<Scalar> {
     if (other.pending_ != nullptr) pending_ = entry;
   }
 
-  /// Makes the weights zero that the waiting update finds.
+  /// Zeroes the weights to which the pending update will be applied.
   void clear_sample(Index sample) {
     std::fill_n(latest_[sample], sample_size(), Scalar(0));
     scales_[sample] = 1;
     if (newest_ != nullptr) newest_->samples[sample] = {};
   }
 
-  /// v of one sample of the newest version, sample_size() values, without an update being carried
-  /// out; A as of Passes::apply_to_sample.
+  /// Copies v of one sample of the newest version, sample_size() values, without applying pending
+  /// updates to the history; alpha as in Passes::apply_to_sample.
   void copy_sample(Index sample, const Scalar* alpha, Scalar* to) const {
     std::copy_n(latest_[sample], sample_size(), to);
     for (const Entry* entry = pending_; entry != nullptr; entry = entry->next) {
@@ -118,8 +118,8 @@ class History : public Passes<Scalar> {
     }
   }
 
-  /// v of one sample of the newest version, which the caller may write with the scale that belongs
-  /// to it, before the first update or where nothing is differentiated.
+  /// v of one sample of the newest version. The caller may write it, with its scale, before the
+  /// first update or if nothing is differentiated.
   Scalar* latest(Index sample) {
     advance();
     return latest_[sample];
@@ -128,19 +128,19 @@ class History : public Passes<Scalar> {
     scales_[sample] = scale;
     if (versions() == 0) first_scales_[sample] = scale;
   }
-  double scale(Index sample) const { return scales_[sample]; }  ///< of the newest version
-  /// Of the version that `entry` leads to, or of the first for nullptr.
+  double scale(Index sample) const { return scales_[sample]; }  ///< scale of the newest version
+  /// Scale of the version after `entry`, or of the first for nullptr.
   double scale_after(const Entry* entry, Index sample) const {
     return entry == nullptr ? first_scales_[sample] : entry->samples[sample].scale;
   }
 
-  /// Applies the updates that wait.
+  /// Applies the pending updates.
   void advance() {
     while (pending_ != nullptr) apply_oldest_pending(nullptr, nullptr);
   }
 
-  /// y = x (W + w) + b + beta of the newest version, in one pass with the last waiting update. Has
-  /// the same bits where that update has been carried out before.
+  /// y = x (W + w) + b + beta of the newest version, in one pass with the last pending update.
+  /// Gives the same bits if that update has been applied before.
   void read(const Node<Scalar>& x, Scalar* y) {
     std::fill_n(y, samples() * this->outputs(), Scalar(0));
     if (pending_ == nullptr) {
@@ -151,9 +151,9 @@ class History : public Passes<Scalar> {
     apply_oldest_pending(&x, y);
   }
 
-  // The way back.
+  // Going backward.
 
-  /// The newest version of which the weights are there as numbers.
+  /// The newest version whose weights are stored.
   Index current_version() const { return pending_ == nullptr ? versions() : pending_->version; }
   const Scalar* current(Index sample) const { return latest_[sample]; }
 
@@ -175,7 +175,7 @@ class History : public Passes<Scalar> {
     return entry.samples[sample].before;
   }
 
-  /// Drops what has been replayed for a sample of `entry`.
+  /// Frees the copy replayed for a sample of `entry`.
   void release(Entry& entry, Index sample) {
     SampleUpdate<Scalar>& sample_update = entry.samples[sample];
     if (!sample_update.replayed) return;
@@ -184,15 +184,15 @@ class History : public Passes<Scalar> {
     sample_update.replayed = false;
   }
 
-  /// Writes v of a sample of any version that has been carried out: the nearest later one that is
-  /// there as numbers, with the updates since inverted.
+  /// Writes v of a sample at any version up to the current one: inverts the updates from the
+  /// nearest later version that is stored.
   void copy_version(Index version, Index sample, Scalar* to) {
     Index from = current_version();
     Entry* nearest = nullptr;
     for (Entry* e = newest_; e != nullptr && e->version >= version; e = e->previous) {
       if (e->version < current_version() && !e->samples[sample].lazy) nearest = e;
     }
-    Entry* kept = nearest;  // what is replayed after it serves this call alone
+    Entry* kept = nearest;  // copies replayed after it serve this call only
     if (nearest != nullptr) {
       from = nearest->version;
       while (kept->samples[sample].before == nullptr) kept = kept->previous;
@@ -205,7 +205,7 @@ class History : public Passes<Scalar> {
     for (Entry* e = nearest; e != kept; e = e->previous) release(*e, sample);
   }
 
-  /// Memory of one sample, uninitialised, from what was given back or from the arena.
+  /// Uninitialised memory for one sample, from the free list or the arena.
   Scalar* allocate_sample() {
     if (free_list_ == nullptr) {
       return static_cast<Scalar*>(arena_->allocate(
@@ -226,14 +226,14 @@ class History : public Passes<Scalar> {
  private:
   static constexpr double least_scale = 0.125;
 
-  /// Of one sample: versions that keep a copy are numbered.
+  /// Copies of one sample, numbered in the order they were made.
   struct Copies {
     Index made = 0;
     Index held = 0;
     Index stride = 1;
   };
 
-  /// Settles what an update does to each sample.
+  /// Decides what an update does to each sample.
   void plan(Entry& entry) {
     for (Index s = 0; s < samples(); ++s) {
       SampleUpdate<Scalar>& sample_update = entry.samples[s];
@@ -293,13 +293,13 @@ class History : public Passes<Scalar> {
   Index interval_ = 64;
 
   Scalar** latest_ = nullptr;  // v of each sample
-  Scalar** target_ = nullptr;  // where the present update leads
-  double* scales_ = nullptr;   // of the newest version
+  Scalar** target_ = nullptr;  // where the update being applied writes
+  double* scales_ = nullptr;   // scales of the newest version
   double* first_scales_ = nullptr;
   Copies* copies_ = nullptr;
   Entry* oldest_ = nullptr;
   Entry* newest_ = nullptr;
-  Entry* pending_ = nullptr;  // the oldest update that `latest_` lacks
+  Entry* pending_ = nullptr;  // the oldest update not yet applied to `latest_`
 
   Scalar* free_list_ = nullptr;
 };

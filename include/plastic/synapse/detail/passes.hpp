@@ -26,14 +26,14 @@ auto with_constants(F&& f, bool flag, Flags... more) {
 /// The passes over the fast weights of one layer, sample by sample.
 ///
 /// A sample's fast weights are the matrix v, row by row, and then v of the biases of all outputs. A
-/// row holds the weights from one input; where there are too few outputs to fill vectors, it holds
-/// those to one output. Measured, RNN with hidden 128 and 6 outputs: a training step takes 31 ms
-/// rather than 33.5, a forward pass 8.2 rather than 9.3.
+/// row holds the weights from one input; with too few outputs to fill SIMD vectors, it holds those
+/// to one output. Measured, RNN with hidden 128 and 6 outputs: a training step takes 31 ms rather
+/// than 33.5, a forward pass 8.2 rather than 9.3.
 ///
-/// Of a layer whose rows are inputs, a pass takes only those that are not silent: where the input
-/// is 0 a use gives nothing, where the pre activity is 0 an update changes nothing. It looks for
-/// them where an operation such as relu or a constant made the input (`Node::zeros_are_silent`); in
-/// a trained network 40 to 50% of the rows of hidden layers are left.
+/// If rows are inputs, a pass skips the silent ones: where the input is 0 a read contributes
+/// nothing, where the pre activity is 0 an update changes nothing. It looks for them if an
+/// operation such as relu or a constant made the input (`Node::zeros_are_silent`); in a trained
+/// network 40 to 50% of the rows of hidden layers remain.
 template <class Scalar>
 class Passes {
  public:
@@ -63,7 +63,7 @@ class Passes {
     for (Index s = 0; s < samples; ++s) lists_[s].own = memory + s * room;
   }
 
-  /// Slow weights and biases that have moved to another place; nullptr for one that has not.
+  /// Sets new addresses of slow weights and biases; nullptr for one that has not moved.
   void rebind(const Scalar* weight, const Scalar* alpha, const Scalar* bias,
               const Scalar* bias_alpha) {
     if (weight != nullptr) weights_.weight = weight;
@@ -81,7 +81,7 @@ class Passes {
   const SlowMatrices& weights() const { return weights_; }
   const SlowMatrices& bias() const { return bias_; }
 
-  /// Numbers of one sample: weights and biases.
+  /// Number of values of one sample: weights and biases.
   Index sample_size() const { return weights_.rows * weights_.cols + bias_.cols; }
   template <class S>  // Scalar or const Scalar
   S* bias_part(S* sample) const {
@@ -94,8 +94,8 @@ class Passes {
     return {sample, outputs(), inputs(), {column_step, step}};
   }
 
-  /// Chooses the rows in which one of some vectors, each inputs x samples, is not 0; all where rows
-  /// are outputs.
+  /// Chooses the rows in which any of the vectors, each inputs x samples, is not 0; all if rows are
+  /// outputs.
   template <class... Inputs>
   void choose_rows(Index sample, const Inputs&... vectors) const {
     if (!input_major()) return choose_all_rows(sample);
@@ -123,9 +123,9 @@ class Passes {
 
   /// Calls f(chosen rows, sample) for tiles of the weights, all samples of a tile in a row: they
   /// share the tile's slow weights while these are in the first-level cache. Every other version
-  /// goes through the tiles from the last to the first: of weights that the second-level cache
-  /// cannot hold, the part that the pass before has left there is used again. Measured with 2 MB,
-  /// LSTM with hidden 128, backward passes over one sample: 9.5 -> 7.7 ns per 16 weights.
+  /// goes through the tiles from last to first: if the second-level cache cannot hold the weights,
+  /// the part that the previous pass left there is used again. Measured with 2 MB, LSTM with hidden
+  /// 128, backward passes over one sample: 9.5 -> 7.7 ns per 16 weights.
   template <class F>
   void for_row_tiles(Index version, F&& f) const {
     const Index height = std::max<Index>(1, tile_values / weights_.cols);
@@ -167,7 +167,7 @@ class Passes {
   }
 
   /// y += x (W + w) + b + beta, with the sums in the order of `apply` with an update of `version`.
-  /// scales: of the samples.
+  /// scales: one per sample.
   void read(Index version, const Scalar* const* v, const double* scales, const Node<Scalar>& x,
             Scalar* y) const {
     const Scalar one = 1;
@@ -187,7 +187,7 @@ class Passes {
     });
   }
 
-  /// The update from one place to another, which may be the same where it is lazy, and where x is
+  /// Applies an update from `from` to `to`, which may be the same if it is lazy, and, if x is
   /// given, y += x (W + w') + b + beta'.
   void apply(const Entry& entry, const Scalar* const* from, Scalar* const* to,
              const Node<Scalar>* x, Scalar* y) const {
@@ -207,7 +207,8 @@ class Passes {
     });
   }
 
-  /// An update of one sample alone, weights in some rows and biases, with A where it is given.
+  /// Applies an update to one sample: biases, and weights in some rows, with `alpha` for A if
+  /// given.
   void apply_to_sample(const Entry& entry, Index sample, Rows rows, const Scalar* alpha,
                        const Scalar* from, Scalar* to) const {
     SlowMatrices weights = weights_;
@@ -219,7 +220,7 @@ class Passes {
                   entry.bias_update(sample, clip_), kernels::Sum::over_rows, nullptr, nullptr);
   }
 
-  /// A lazy update of one sample taken back, in place.
+  /// Inverts a lazy update of one sample, in place.
   void invert(const Entry& entry, Index sample, Rows rows, Scalar* v) const {
     kernels::invert_update(weights_, rows, v, entry.weight_update(sample, layout_, clip_));
     kernels::invert_update(bias_, first_row(), bias_part(v), entry.bias_update(sample, clip_));
@@ -241,7 +242,7 @@ class Passes {
   // 8 KB of A and of W: both tiles and a few rows of each sample fit the first-level cache.
   static constexpr Index tile_values = 8192 / static_cast<Index>(sizeof(Scalar));
 
-  /// A sample's chosen rows, and how far the tiles have come.
+  /// A sample's chosen rows, and how many the tiles have covered.
   struct List {
     std::int32_t* own;
     const std::int32_t* rows;
@@ -267,7 +268,7 @@ class Passes {
     }
   }
 
-  /// Without x only the update.
+  /// Without x, only updates.
   void apply_to_rows(const SampleUpdate<Scalar>& sample_update, const SlowMatrices& slow, Rows rows,
                      const Scalar* from, Scalar* to, const kernels::Update<Scalar>& update,
                      kernels::Sum sum, const Scalar* x, Scalar* y) const {
@@ -300,7 +301,7 @@ class Passes {
   Index samples_ = 0;
   Scalar clip_ = 0;
   std::int32_t* all_ = nullptr;  // every row
-  List* lists_ = nullptr;        // of the samples
+  List* lists_ = nullptr;        // one per sample
 };
 
 }  // namespace plastic::detail

@@ -10,7 +10,7 @@
 /// it.
 namespace plastic::detail {
 
-/// The first node of a synapse: swept last, it hands on what the sweep has gathered.
+/// The first node of a synapse: swept last, it passes on the adjoints that the sweep has gathered.
 template <class Scalar>
 class SynapseStart final : public Node<Scalar> {
  public:
@@ -21,7 +21,7 @@ class SynapseStart final : public Node<Scalar> {
   SynapseData<Scalar>* data_;
 };
 
-/// Reads one version of the weights; the first of a version also goes back over the
+/// A read of one version of the weights; the first read of a version also goes backward over the
 /// updates that led to it.
 template <class Scalar>
 class SynapseRead : public Node<Scalar> {
@@ -33,7 +33,7 @@ class SynapseRead : public Node<Scalar> {
     this->needs_adjoint = data->options().differentiable;
   }
 
-  /// To be called once, before anything else.
+  /// Must be called once, before anything else.
   void set_link(const ReadLink<Scalar>& link) { link_ = link; }
 
   std::span<Node<Scalar>* const> parents() const override { return argument_; }
@@ -67,7 +67,7 @@ class SynapseRead : public Node<Scalar> {
     return argument().needs_adjoint ? tape.open_adjoint(argument()).data() : nullptr;
   }
 
-  /// Comes to the version that was read.
+  /// Prepares the walk at the version that was read.
   void begin_backward(Tape<Scalar>& tape) const {
     data_->begin_sweep(tape);
     if (link_.previous != nullptr) tape.open_adjoint(*link_.previous);
@@ -75,11 +75,11 @@ class SynapseRead : public Node<Scalar> {
   }
 
   bool has_update() const { return link_.entry != nullptr; }
-  /// Whether the sweep goes from here to an older version.
+  /// Whether the sweep goes backward over updates from here.
   bool has_backward_updates() const { return link_.first && has_update(); }
 
-  /// Goes back to the version that was read before. The use came first after the newest of the
-  /// updates in between.
+  /// Goes backward to the previously read version; `read` is the first read after the newest of the
+  /// updates between.
   void backward_updates(Tape<Scalar>& tape, const BackwardRead<Scalar>& read, Scalar* dx) const {
     const auto alpha = data_->alpha_adjoints(tape);
     data_->walk().backward_update(tape, *link_.entry, read, dx, alpha);
@@ -89,7 +89,7 @@ class SynapseRead : public Node<Scalar> {
   }
 
  private:
-  /// Whether W, b, A or a factor of an update enters what is wanted, from the index `first` on.
+  /// Whether W, b, A or a factor of an update, from the index `first` on, is wanted.
   bool uses_wanted_weights(Index first) const {
     const auto is_wanted = [](const Var<Scalar>& v) { return !v.empty() && v.node().wanted; };
     const SlowWeights<Scalar>& slow = data_->slow();
@@ -119,8 +119,8 @@ Var<Scalar> append_read(SynapseData<Scalar>& data, const Var<Scalar>& argument, 
   return {&tape, read};
 }
 
-/// u = (W + w) d; where `alive` is given (inputs x samples), only in the rows where it is not 0,
-/// and 0 in the others.
+/// u = (W + w) d; if `alive` is given (inputs x samples), only in the rows where it is not 0, and 0
+/// elsewhere.
 template <class Scalar>
 class TransposedRead final : public SynapseRead<Scalar> {
  public:

@@ -10,8 +10,8 @@
 
 namespace plastic::detail {
 
-/// The transpose of a slow matrix, and what the matrix was when it was made. A step of one sample
-/// looks at the slow weights each time, and comparing costs a sixth of transposing.
+/// The transpose of a slow matrix, and a copy of the matrix it was made from: every step has to
+/// check for changes, and comparing costs a sixth of transposing.
 template <class Scalar>
 struct TransposedCopy {
   Scalar* values = nullptr;
@@ -25,16 +25,16 @@ struct TransposedCopy {
   }
 };
 
-/// Where a read stands in the chain of reads of a synapse.
+/// Position of a read in the chain of reads of a synapse.
 template <class Scalar>
 struct ReadLink {
-  UpdateEntry<Scalar>* entry = nullptr;    ///< the update before the version that is read
-  bool first = false;                      ///< whether it is the first read of that version
-  UpdateEntry<Scalar>* down_to = nullptr;  ///< the update before the version that was read before
-  Node<Scalar>* previous = nullptr;        ///< the first read of that version
+  UpdateEntry<Scalar>* entry = nullptr;    ///< the update that led to the version that is read
+  bool first = false;                      ///< whether this is the first read of that version
+  UpdateEntry<Scalar>* down_to = nullptr;  ///< the update that led to the previously read version
+  Node<Scalar>* previous = nullptr;        ///< the first read of the previously read version
 };
 
-/// What the nodes of one synapse share; lives in the tape's arena.
+/// Data shared by the nodes of one synapse; lives in the tape's arena.
 template <class Scalar>
 class SynapseData {
  public:
@@ -87,7 +87,7 @@ class SynapseData {
   bool rewound(std::size_t nodes) const { return options_.differentiable && nodes < end_; }
   /// @}
 
-  /// Brings the turned copies up to date, and the passes to where the slow weights lie.
+  /// Updates the transposed copies, and the passes' pointers to the slow weights.
   void refresh_slow_weights() {
     update_transposed();
     if (!options_.plastic) return;
@@ -100,8 +100,8 @@ class SynapseData {
                     pointer(slow_.bias_alpha));
   }
 
-  /// The fast weights of one sample as they are kept, with the update that waits, into `values`.
-  /// The turned copy of A may be out of date here, and is not touched: others may look as well.
+  /// Copies the stored fast weights of one sample, with the pending update applied, to `values`.
+  /// The transposed copy of A may be out of date; it is not updated, as other threads may look too.
   void copy_sample(Index sample, Scalar* values) const {
     Matrix<Scalar> alpha;
     if (transposed_alpha_.values != nullptr) alpha = slow_.alpha.value().transpose();
@@ -122,7 +122,7 @@ class SynapseData {
     tape.open_adjoint(*start_);
   }
 
-  /// Hands on what a sweep_ has gathered for W and A.
+  /// Passes on the adjoints of W and A that a sweep has gathered.
   void end_sweep(Tape<Scalar>& tape) {
     Node<Scalar>& weight = slow_.weight.node();
     if (weight.needs_adjoint) slow_gradient_.flush(tape.open_adjoint(weight));
@@ -141,19 +141,19 @@ class SynapseData {
             adjoint_of(slow_.bias_alpha, own_bias_alpha_adjoint_)};
   }
 
-  /// y += x W of every sample, for a layer without fast weights.
+  /// y += x W for every sample, for a layer without fast weights.
   void add_slow_product(const Scalar* x, Scalar* y) const {
     kernels::add_product<Scalar>(y, slow_.weight.node().value, {x, 1, inputs()}, outputs(),
                                  inputs(), options_.samples);
   }
 
-  /// u += W d of every sample, likewise.
+  /// u += W d for every sample, likewise.
   void add_slow_transposed_product(const Scalar* d, Scalar* u) const {
     kernels::add_transposed_product(u, slow_.weight.node().value, d, inputs(), outputs(),
                                     options_.samples);
   }
 
-  /// The slow_ weights' part of a use y = x W: gathered, added up by the start_ node.
+  /// Gathers the slow weights' adjoint of a read y = x W; the start node sums it.
   void add_slow(Tape<Scalar>& tape, const Scalar* x, const Scalar* dy) {
     Node<Scalar>& weight = slow_.weight.node();
     if (weight.needs_adjoint) {
@@ -206,15 +206,15 @@ class SynapseData {
   History<Scalar> history_;
   Walk<Scalar> walk_;
   OuterProducts<Scalar> slow_gradient_;
-  // Of a layer whose matrices are output-major: W and A in that order.
+  // W and A in output-major order, if the layer's matrices are.
   TransposedCopy<Scalar> transposed_weight_;
   TransposedCopy<Scalar> transposed_alpha_;
-  // Of such a layer, or where A is not learned; else the passes add to A's own adjoint.
+  // For such a layer, or if A is not learned; else the passes add to A's own adjoint.
   Scalar* own_alpha_adjoint_ = nullptr;
   Scalar* own_bias_alpha_adjoint_ = nullptr;
   Node<Scalar>* start_ = nullptr;
-  Node<Scalar>* chain_end_ = nullptr;               // of the newest version that has been read
-  UpdateEntry<Scalar>* chain_end_entry_ = nullptr;  // the update before that version
+  Node<Scalar>* chain_end_ = nullptr;               // first read of the newest version read so far
+  UpdateEntry<Scalar>* chain_end_entry_ = nullptr;  // the update that led to that version
   std::size_t end_ = 0;
   std::size_t sweep_ = ~std::size_t{0};
 };

@@ -5,19 +5,19 @@
 
 namespace plastic::detail {
 
-/// How a layer's matrices lie in memory: a row holds the weights from one input or to one output.
+/// Memory layout of a layer's matrices: a row holds the weights from one input or to one output.
 enum class Layout { input_major, output_major };
 
 /// What an update does to one sample's fast weights w = scale v: v' = keep v + rate A o (pre
-/// post^T) with keep = 1 where the decay is lazy, that is, where the scale takes it.
+/// post^T) with keep = 1 if the decay is lazy, that is, if the scale takes it.
 template <class Scalar>
 struct SampleUpdate {
   bool lazy = true;
   Scalar keep = 1;
   Scalar rate = 0;           ///< the rate of w, divided by the scale after the update
   double scale = 1;          ///< after the update
-  Scalar* before = nullptr;  ///< v before the update, where it is kept
-  bool replayed = false;     ///< kept for the present part of a sweep only
+  Scalar* before = nullptr;  ///< v before the update, if kept
+  bool replayed = false;     ///< whether it is kept only for the current part of a sweep
 };
 
 /// One rank-one update of the fast weights of all samples, as factors, in a list over the episode:
@@ -30,9 +30,9 @@ struct UpdateEntry {
   Node<Scalar>* rate = nullptr;
   Node<Scalar>* decay = nullptr;
   Scalar bias_pre = 0;
-  Index version = 0;                        ///< of the weights before the update
+  Index version = 0;                        ///< version of the weights before the update
   Index tape_size = 0;                      ///< nodes on the tape when it was written
-  SampleUpdate<Scalar>* samples = nullptr;  ///< one for each
+  SampleUpdate<Scalar>* samples = nullptr;  ///< one per sample
   UpdateEntry* previous = nullptr;
   UpdateEntry* next = nullptr;
 

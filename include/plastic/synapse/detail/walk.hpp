@@ -8,30 +8,30 @@
 
 namespace plastic::detail {
 
-/// A use of one version of the weights, y = x (W + w), with the adjoint of y: x inputs x samples,
-/// dy outputs x samples. Of u = (W + w) d, x is the adjoint of u and dy is d.
+/// A read y = x (W + w) of one version of the weights, going backward: x inputs x samples, dy, the
+/// adjoint of y, outputs x samples. For u = (W + w) d, x is the adjoint of u and dy is d.
 template <class Scalar>
 struct BackwardRead {
-  const Scalar* x = nullptr;  ///< nullptr: no use
+  const Scalar* x = nullptr;  ///< nullptr: no read
   const Scalar* dy = nullptr;
-  bool reads_bias = false;      ///< whether it adds the bias
-  bool needs_all_rows = false;  ///< whether the adjoint of x is wanted where x is 0
+  bool reads_bias = false;      ///< whether it also reads the bias
+  bool needs_all_rows = false;  ///< whether the adjoint of x is also wanted where x is 0
 };
 
-/// What a sweep over a synapse carries from version to version of its fast weights, from the newest
-/// back to the first: the weights v, their adjoint G, and the adjoint of the scale s.
+/// State that a sweep over a synapse carries from version to version of its fast weights, from the
+/// newest back to the first: the weights v, their adjoint G, and the adjoint of the scale s.
 ///
-/// For a use: dx = s v dy + W dy, G += s x dy^T, ds += x^T v dy. For a lazy update, with the rate
-/// r = eta / s' of v and s' = (1 - lambda) s: M = A o G, dq = r p^T M, dr = p^T M q,
-/// dA = r (p q^T) o G; then deta = dr / s', ds' -= dr r / s', d(1 - lambda) = s ds',
-/// ds = (1 - lambda) ds', and G stays. For another, whose s' is 1: G = keep G', with
-/// keep = (1 - lambda) s and dkeep = <v, G'>. Scalars are kept in double.
+/// For a read: dx = s v dy + W dy, G += s x dy^T, ds += x^T v dy. For a lazy update, with the rate
+/// r = eta / s' of v and s' = (1 - lambda) s: M = A o G, dq = r p^T M, dr = p^T M q, dA = r (p q^T)
+/// o G; then deta = dr / s', ds' -= dr r / s', d(1 - lambda) = s ds', ds = (1 - lambda) ds', and G
+/// stays. For another, whose s' is 1: G = keep G', with keep = (1 - lambda) s and dkeep = <v, G'>.
+/// Scalars are kept in double.
 template <class Scalar>
 class Walk {
  public:
   using Entry = UpdateEntry<Scalar>;
 
-  /// Adjoints of A, by rows as the passes have them, and of a.
+  /// Adjoints of A, in the layout of the passes, and of a.
   struct AlphaAdjoints {
     Scalar* weight = nullptr;
     Scalar* bias = nullptr;
@@ -51,7 +51,7 @@ class Walk {
     std::fill_n(zeros_, largest * samples, Scalar(0));
   }
 
-  /// A new sweep.
+  /// Starts a new sweep.
   void begin() {
     version_ = -1;
     pending_read_ = {};
@@ -66,7 +66,7 @@ class Walk {
     has_memory_ = true;
   }
 
-  /// Comes to the version after `entry`, or to the first for nullptr.
+  /// Goes to the version after `entry`, or to the first for nullptr.
   void go_to(const Entry* entry) {
     const Index version = entry == nullptr ? 0 : entry->version + 1;
     for (Index s = 0; s < history_->samples(); ++s) {
@@ -83,8 +83,8 @@ class Walk {
     version_ = version;
   }
 
-  /// dx += (W + w) dy where it is given, and what the scale gets where the version has an update;
-  /// x, dx: inputs x samples; dy: outputs x samples.
+  /// dx += (W + w) dy if it is given, and the scale's adjoint if the version has an update; x, dx:
+  /// inputs x samples; dy: outputs x samples.
   void backward_to_input(const BackwardRead<Scalar>& read, Scalar* dx) {
     const History<Scalar>& h = *history_;
     if (dx == nullptr && version_ == 0) return;
@@ -112,7 +112,7 @@ class Walk {
     }
   }
 
-  /// Takes s x dy^T into the adjoint of the fast weights, at the latest before the next update, and
+  /// Adds s x dy^T to the adjoint of the fast weights, before the next update at the latest, and
   /// the bias's part at once.
   void add_outer_product(const BackwardRead<Scalar>& read) {
     add_pending_outer_product();
@@ -127,9 +127,8 @@ class Walk {
     }
   }
 
-  /// Goes back over `entry`, which has led to the present version, and the use that came first
-  /// after it (none: a Use without x); dx, inputs x samples, takes the use's share where it is
-  /// given.
+  /// Goes backward over `entry`, which led to the current version, and over the first read after it
+  /// (none: x is nullptr); adds the read's adjoint to dx, inputs x samples, if given.
   void backward_update(Tape<Scalar>& tape, Entry& entry, const BackwardRead<Scalar>& first,
                        Scalar* dx, const AlphaAdjoints& alpha) {
     const Index n = inputs(), m = outputs();
@@ -173,16 +172,16 @@ class Walk {
   }
 
  private:
-  /// Where a sample's sweep is.
+  /// State of one sample's sweep.
   struct SampleState {
-    const Scalar* v = nullptr;  // of the present version
-    Scalar* own = nullptr;      // where inverted updates lead
+    const Scalar* v = nullptr;  // weights of the current version
+    Scalar* own = nullptr;      // where inverted updates are written
     Scalar* adjoint = nullptr;  // G
     double scale = 1;           // s
     double scale_adjoint = 0;   // ds
-    double keep_adjoint = 0;    // of the update that is being crossed
-    Scalar bias_pre_sum = 0;    // likewise, without the factor rate
-    Scalar* sums = nullptr;     // inputs, inputs, outputs
+    double keep_adjoint = 0;    // adjoint of keep of the current update
+    Scalar bias_pre_sum = 0;    // likewise for bias_pre, without the factor rate
+    Scalar* sums = nullptr;     // sizes: inputs, inputs, outputs
 
     Scalar* input_sum() const { return sums; }
     Scalar* pre_sum(Index inputs) const { return sums + inputs; }
@@ -192,7 +191,7 @@ class Walk {
   Index inputs() const { return history_->inputs(); }
   Index outputs() const { return history_->outputs(); }
 
-  /// The outer product of a use by rows and columns of the matrices.
+  /// The outer product of a read in the layout of the matrices.
   kernels::OuterProduct<Scalar> outer_product(const Scalar* x, const Scalar* dy, Index s) const {
     x += s * inputs();
     dy += s * outputs();
@@ -200,7 +199,7 @@ class Walk {
                                    : kernels::OuterProduct<Scalar>{dy, x};
   }
 
-  /// The rows that are not silent in the update and in both uses.
+  /// Chooses the rows that are not silent in the update and in both reads.
   void choose_rows(const Entry& entry, const BackwardRead<Scalar>& read, Index s) const {
     if (!entry.samples[s].lazy || read.needs_all_rows || !entry.pre->zeros_are_silent()) {
       history_->choose_all_rows(s);
@@ -265,7 +264,7 @@ class Walk {
                 state);
   }
 
-  /// From the sums of a sample to the adjoints of what the update was made from.
+  /// Adds a sample's sums to the adjoints of the update's factors.
   void add_factor_adjoints(Tape<Scalar>& tape, const Entry& entry, Scalar* dx, Index s) {
     using Column = Eigen::Map<Vector<Scalar>>;
     using ConstColumn = Eigen::Map<const Vector<Scalar>>;
@@ -296,11 +295,11 @@ class Walk {
   }
 
   History<Scalar>* history_ = nullptr;
-  SampleState* states_ = nullptr;  // of the samples
+  SampleState* states_ = nullptr;  // one per sample
   Scalar* zeros_ = nullptr;
   Index version_ = -1;
   bool has_memory_ = false;
-  BackwardRead<Scalar> pending_read_;  // whose outer product G still lacks
+  BackwardRead<Scalar> pending_read_;  // read whose outer product is not yet in G
 };
 
 }  // namespace plastic::detail

@@ -3,11 +3,11 @@
 #include "plastic/core/types.hpp"
 
 /// @file
-/// What the rearrangements of a tape evaluate to instead of an Eigen expression.
+/// Results of a tape's rearrangements, in place of Eigen expressions.
 namespace plastic::detail {
 
-/// Rows or columns of a matrix in another place: rows() x cols(), written to memory of that shape
-/// by assign_to and added to it by add_to, which does not look at the zeros.
+/// Rearranged rows or columns of a matrix: rows() x cols(), written to memory of that shape by
+/// assign_to and added to it by add_to, which skips the zeros.
 template <class Expression>
 concept Rearranged = requires(const Expression& expression,
                               MatrixMap<typename Expression::Scalar> to) {
@@ -33,7 +33,7 @@ struct PaddedRows {
   }
 };
 
-/// Numbers of `count` columns: those in `list`, or those from `first` on where it is null.
+/// Indices of `count` columns: those in `list`, or from `first` on if it is null.
 struct ColumnSet {
   Index first;
   Index count;
@@ -57,7 +57,7 @@ struct GatheredColumns {
   }
 };
 
-/// Column which[k] is column k of x; those that meet are added up, and zeros are in between.
+/// Column which[k] is column k of x; repeated columns are summed, and the others are zero.
 template <class X>
 struct ScatteredColumns {
   using Scalar = typename X::Scalar;
