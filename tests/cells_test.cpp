@@ -661,7 +661,8 @@ TEST_CASE("wrong shapes and foreign states are refused with what was expected", 
                    {"inputs", "3 x (steps * 2)", "3 x 5"}));
   REQUIRE(mentions(rejection([&] { cell.run(episode, Matrix<double>::Zero(3, 0)); }), {"inputs"}));
   Matrix<double> output;
-  REQUIRE(mentions(rejection([&] { cell.run(state, good, output, &output); }), {"the same one twice"}));
+  REQUIRE(
+      mentions(rejection([&] { cell.run(state, good, output, &output); }), {"the same one twice"}));
   Tape<double> cleared;
   Episode<double> gone = cell.begin(cleared, 2);
   cleared.clear();

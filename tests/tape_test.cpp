@@ -1046,7 +1046,7 @@ TEST_CASE("Operations that do not fit throw and say why", "[tape]") {
   for (const auto& [m, x, y] : {std::array{foreign, a, a}, {a, foreign, a}, {a, a, foreign}}) {
     CHECK(rejection([&, mask = m, left = x, right = y] {
             select(mask, left, right);
-          }).starts_with("select: the variable must be on this tape, got one of another tape"));
+          }).starts_with("select: the variable must be on this tape, got one on another tape"));
   }
   CHECK(rejection([&] { pad_rows(a, most, 4); }).starts_with("pad_rows: first"));
   CHECK(rejection([&] { rows(a, 0, 0); }).starts_with("rows: the range"));

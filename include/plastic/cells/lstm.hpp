@@ -79,8 +79,9 @@ Var<Scalar> lstm_step(CellStep<Scalar>& step, std::size_t h_fc, std::size_t i_fc
 
 }  // namespace detail
 
-/// e = relu(in_fc(x)); [i f g o] = h_fc(h) + i_fc(e); c' = sigmoid(f) c + sigmoid(i) tanh(g); h' =
-/// sigmoid(o) tanh(c'). The activity of h_fc and i_fc is the gates after sigmoid and tanh.
+/// e = relu(in_fc(x)); [i f g o] = h_fc(h) + i_fc(e);
+/// c' = sigmoid(f) c + sigmoid(i) tanh(g); h' = sigmoid(o) tanh(c'). The activity of h_fc and i_fc
+/// is that of the gates after sigmoid and tanh.
 struct Lstm {
   static constexpr std::string_view name = "lstm";  ///< name in files
   static constexpr std::size_t states = 2;          ///< h and c

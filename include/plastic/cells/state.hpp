@@ -59,9 +59,7 @@ class CellState {
   }
   /// @}
 
-  Index samples() const {
-    return episode_.samples;
-  }  ///< number of episodes side by side; 0 in an empty state
+  Index samples() const { return episode_.samples; }  ///< parallel episodes; 0 in an empty state
 
   /// @{
   /// State matrix k, hidden x samples: 0 is the hidden state, 1 the LSTM's cell state; a view,

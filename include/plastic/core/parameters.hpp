@@ -47,9 +47,7 @@ class Parameters {
     return static_cast<Index>(blocks_.size()) - 1;
   }
 
-  std::span<const ParameterBlock> blocks() const {
-    return blocks_;
-  }  ///< blocks in the order of `add`
+  std::span<const ParameterBlock> blocks() const { return blocks_; }  ///< in the order of `add`
   /// Block `number`. Throws std::invalid_argument if there is none, as every function that takes a
   /// number does.
   const ParameterBlock& block(Index number) const { return blocks_[place(number)]; }

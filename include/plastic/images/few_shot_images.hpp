@@ -60,11 +60,9 @@ class FewShotImages {
     }
   }
 
-  const ImageSet& set() const { return *set_; }                     ///< set of the images
-  const FewShotImagesOptions& options() const { return options_; }  ///< options as given
-  Index support_steps() const {
-    return options_.way * options_.shot;
-  }  ///< number of labelled steps, the first ones
+  const ImageSet& set() const { return *set_; }                         ///< set of the images
+  const FewShotImagesOptions& options() const { return options_; }      ///< options as given
+  Index support_steps() const { return options_.way * options_.shot; }  ///< labelled steps
   /// Number of steps of an episode: support and queries.
   Index steps() const { return options_.way * (options_.shot + options_.queries); }
 

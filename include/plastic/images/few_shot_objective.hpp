@@ -270,9 +270,8 @@ class FewShotObjective {
   FewShotSets sets_;
   FewShotObjectiveOptions options_;
   Parameters<Scalar> nothing_;  // parameters of a frozen encoder: none
-  std::unique_ptr<Tape<Scalar>> tape_ =
-      std::make_unique<Tape<Scalar>>();  // tape of encoder and head
-  Var<Scalar> embedded_;                 // the batch's images as the cell sees them, on that tape
+  std::unique_ptr<Tape<Scalar>> tape_ = std::make_unique<Tape<Scalar>>();  // encoder and head
+  Var<Scalar> embedded_;  // the batch's images as the cell sees them, on that tape
   std::vector<std::unique_ptr<Tape<Scalar>>> tapes_;  // tapes of the shards, one per thread
   std::vector<std::vector<double>> memory_;           // workspace to load images in, one per thread
   std::vector<DrawnEpisode> drawn_;                   // the batch's episodes

@@ -21,12 +21,11 @@ struct GlyphOptions {
   Index size = 28;              ///< rows and columns, in 8 .. 4096
   std::uint64_t seed = 0;       ///< seed of classes and images
   Index first_class = 0;  ///< number of the first class: sets with different numbers share no class
-  double stroke_noise =
-      0.03;               ///< standard deviation of a stroke's points, relative to the image's size
-  double rotation = 15;   ///< largest rotation and shear in degrees, up to 90
-  double scaling = 0.15;  ///< largest relative change of size along either axis
-  double shift = 0.08;    ///< largest shift, relative to the image's size
-  int threads = 1;        ///< threads to use; the result does not depend on it
+  double stroke_noise = 0.03;  ///< standard deviation of a stroke's points, in image sizes
+  double rotation = 15;        ///< largest rotation and shear in degrees, up to 90
+  double scaling = 0.15;       ///< largest relative change of size along either axis
+  double shift = 0.08;         ///< largest shift, relative to the image's size
+  int threads = 1;             ///< threads to use; the result does not depend on it
 };
 
 namespace detail {

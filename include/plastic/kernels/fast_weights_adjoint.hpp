@@ -17,10 +17,9 @@ struct OuterProduct {
 /// The sums that a backward pass adds to, for one sample.
 template <class Scalar>
 struct UpdateAdjoint {
-  Scalar* fast = nullptr;   // adjoint of v' on entry, of v on return
-  Scalar* alpha = nullptr;  // adjoint of A
-  Scalar* input =
-      nullptr;  // adjoint of the first read's input: by row if it sums over rows, else by column
+  Scalar* fast = nullptr;       // adjoint of v' on entry, of v on return
+  Scalar* alpha = nullptr;      // adjoint of A
+  Scalar* input = nullptr;      // adjoint of the first read's input: by row if over rows
   Scalar* by_row = nullptr;     // without the factor rate
   Scalar* by_column = nullptr;  // without the factor rate
   double scale = 0;             // adjoint of the scale from the first read; lazy updates only

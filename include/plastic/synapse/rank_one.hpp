@@ -34,10 +34,9 @@ struct FastSample {
 /// the learning rate), and bias_pre * post of the bias.
 template <class Scalar>
 struct RankOne {
-  Var<Scalar> pre;   ///< inputs x samples
-  Var<Scalar> post;  ///< outputs x samples
-  double bias_pre =
-      0;  ///< 1 treats the bias as the weight of a constant input, 0 leaves it unchanged
+  Var<Scalar> pre;      ///< inputs x samples
+  Var<Scalar> post;     ///< outputs x samples
+  double bias_pre = 0;  ///< 1 treats the bias as the weight of a constant input, 0 keeps it
 };
 
 }  // namespace plastic

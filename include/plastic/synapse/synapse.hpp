@@ -36,10 +36,8 @@ class Synapse {
 
   bool empty() const { return data_ == nullptr; }           ///< whether it was made without a tape
   Index inputs() const { return checked_data().inputs(); }  ///< columns of W
-  Index outputs() const { return checked_data().outputs(); }  ///< rows of W
-  Index samples() const {
-    return checked_data().options().samples;
-  }  ///< samples, as in the options
+  Index outputs() const { return checked_data().outputs(); }          ///< rows of W
+  Index samples() const { return checked_data().options().samples; }  ///< as in the options
 
   /// y = x (W + w) + b + beta for each sample. x: inputs x samples; y: outputs x samples.
   /// Differentiable once in everything that it depends on, and twice in x until the next write.

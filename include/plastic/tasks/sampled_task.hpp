@@ -21,9 +21,7 @@ class SampleEpisode {
   SampleEpisode(Episodes<Scalar>& episodes, Index samples, Index sample)
       : episodes_(&episodes), samples_(samples), sample_(sample) {}
 
-  Index steps() const {
-    return episodes_->inputs.cols() / samples_;
-  }  ///< number of steps in the episode
+  Index steps() const { return episodes_->inputs.cols() / samples_; }  ///< steps of the episode
 
   /// The network's input in step t: inputs x 1.
   Column input(Index t) { return episodes_->inputs.col(column("input", t)); }

@@ -36,9 +36,7 @@ class SequenceReproduction {
     detail::check_count("SequenceReproduction", "dimension", options.dimension);
   }
 
-  const SequenceReproductionOptions& options() const {
-    return options_;
-  }  ///< as given to the constructor
+  const SequenceReproductionOptions& options() const { return options_; }  ///< as given
 
   /// Name and options, for a checkpoint.
   Settings settings() const {

@@ -17,9 +17,8 @@ struct Progress {
   Index batches = 0;                                                  ///< batches in the whole run
   double train_loss = std::numeric_limits<double>::quiet_NaN();       ///< see TrainingCallback
   double validation_loss = std::numeric_limits<double>::quiet_NaN();  ///< the latest, or NaN
-  double seconds = 0;  ///< wall time since the run began
-  std::span<const Measure> measures =
-      {};  ///< measures of the latest validation; nothing counted before it
+  double seconds = 0;                      ///< wall time since the run began
+  std::span<const Measure> measures = {};  ///< of the latest validation; nothing counted before it
 };
 
 /// A run as a checkpoint sees it: everything that its future depends on.

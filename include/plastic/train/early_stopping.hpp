@@ -14,8 +14,7 @@ namespace plastic {
 struct EarlyStoppingOptions {
   Index patience = 10;   ///< validations without improvement that end the run; 0: never
   double min_delta = 0;  ///< smallest decrease of the loss that counts as an improvement
-  double target =
-      -std::numeric_limits<double>::infinity();  ///< validation loss at which the run may end
+  double target = -std::numeric_limits<double>::infinity();  ///< sufficient validation loss
 };
 
 /// Ends a run when its validation loss has not improved for some validations, or is low enough. A

@@ -232,8 +232,7 @@ class Trainer final : public RunnableTrainer {
     const auto steps = detail::number_setting<Index>(file.metadata, "state.optimizer_steps");
     auto rate = detail::number_setting<double>(file.metadata, "state.learning_rate");
     const std::string option = "optimizer.learning_rate";
-    if (setting(file.metadata, option) !=
-        optimizer_->settings().at(option)) {  // changed on purpose
+    if (setting(file.metadata, option) != optimizer_->settings().at(option)) {  // on purpose
       rate = optimizer_->options().learning_rate;
     }
     return [this, values = std::move(values), moments = std::move(moments), steps, rate] {
