@@ -17,7 +17,7 @@ namespace plastic {
 ///
 /// - `name`: name in files.
 /// - `states`: number of state matrices, at most max_states; each is hidden x samples and starts at
-/// zero. The first is the hidden state.
+///   zero. The first is the hidden state.
 /// - `layers(options)`: the shapes of the layers before the output layer; with it, at most
 ///   max_layers.
 /// - `features(options)`: rows of the result of `advance`; with states, `hidden`.

@@ -12,7 +12,7 @@ namespace plastic {
 inline constexpr std::size_t max_states = 4;
 
 /// A cell's run on a tape: its layers with their fast weights, and the state between two steps.
-/// Made by PlasticCell::begin; valid until the tape is rewound, whether past that point or not.
+/// Made by PlasticCell::begin; valid until the tape is rewound or cleared.
 template <class Scalar>
 struct Episode {
   Tape<Scalar>* tape = nullptr;                      ///< tape that it is recorded on

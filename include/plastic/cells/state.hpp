@@ -26,7 +26,7 @@ struct CellOutput {
 /// assignment; a pending update that nobody has looked at is then applied with the new A. After an
 /// assignment that moves them to other memory, call step or `begin` before looking at fast weights.
 ///
-/// A copy is a state of its own of the same cell, and further steps of either give the same bits:
+/// A copy is an independent state of the same cell, and further steps of either give the same bits:
 /// to plan ahead, or to branch. Copying to a state of the same cell and number of samples allocates
 /// nothing. Throws std::invalid_argument if the cell's parameters have since been replaced.
 ///

@@ -16,7 +16,7 @@ struct StateDictEntry {
   std::string name;
   Index block;
   std::vector<Index> shape;
-  bool outputs_first;  ///< whether the matrix is [outputs, inputs], transposed against memory
+  bool outputs_first;  ///< whether the matrix is [outputs, inputs], transposed relative to memory
 };
 
 /// Prefix of the names of a layer's parameters. In the published code in_fc and out_fc are a

@@ -23,7 +23,7 @@ struct Fading {
 };
 
 #ifdef __AVX512F__
-/// Which of `count` numbers from `x` on, at most 16, compare with `bound` in size.
+/// Bit mask of the `count` numbers at `x`, at most 16, whose absolute values compare with `bound`.
 template <int comparison>
 unsigned size_mask(const float* x, Index count, float bound) {
   const auto there = static_cast<__mmask16>(count >= 16 ? 0xffff : (1 << count) - 1);

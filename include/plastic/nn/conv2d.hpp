@@ -142,7 +142,7 @@ class Convolution {
     }
   }
 
-  /// Calls f(place in y, filter, place in the range, count) for each filter's part of each image.
+  /// Calls f(offset in y, filter, offset in the range, count) for each filter's part of each image.
   template <class F>
   void for_each_output(Range pixels, F&& f) const {
     for_each_part(pixels, out_.pixels(), [&](Index image, Index pixel, Index at, Index n) {
@@ -153,7 +153,7 @@ class Convolution {
   }
 
   /// The range of the i < count for which the input column column + i * stride is inside the image.
-  std::pair<Index, Index> inside(Index column, Index count) const {
+  std::pair<Index, Index> columns_inside(Index column, Index count) const {
     const Index first = column >= 0 ? 0 : (-column + o_.stride - 1) / o_.stride;
     const Index last = column >= o_.input.width
                            ? 0
@@ -161,8 +161,8 @@ class Convolution {
     return {std::min(first, count), std::max(last, std::min(first, count))};
   }
 
-  /// Calls f(place in the patches, place in the images, first, last, count) for `count` pixels of a
-  /// row of each value of a patch, of which those from first to before last lie inside the image.
+  /// Calls f(offset in the patches, offset in the images, first, last, count) for `count` pixels of
+  /// a row of each value of a patch, of which those in [first, last) are inside the image.
   template <class F>
   void for_each_run(Range pixels, F&& f) const {
     for_each_part(pixels, out_.pixels(), [&](Index image, Index pixel, Index at, Index n) {
@@ -174,7 +174,8 @@ class Convolution {
             const Index row = image * o_.input.size() + c * o_.input.pixels() + y * o_.input.width;
             for (Index x = x0; x < x0 + o_.kernel; ++x, place += tile) {
               const bool outside = y < 0 || y >= o_.input.height;
-              const auto [first, last] = outside ? std::pair(Index{0}, Index{0}) : inside(x, count);
+              const auto [first, last] =
+                  outside ? std::pair(Index{0}, Index{0}) : columns_inside(x, count);
               f(place, row + x, first, last, count);
             }
           }

@@ -20,15 +20,15 @@ namespace plastic {
 /// A loss: a policy class.
 ///
 /// - `settings()`: settings that must be the same for a run to resume: its name, as "loss", and its
-/// options.
+///   options.
 /// - `terms(outputs)`: number of terms in the loss of a step; the weights that the loss sees are
 ///   divided by it.
 /// - `loss(tape, output, target, weight)`: sum over columns of weight * the loss of the column, 1 x
 ///   1, differentiable. output, target: outputs x (steps * samples); weight: 1 x (steps * samples),
 ///   not negative; the weights of an episode sum to 1 / (samples of the batch * terms). Columns of
 ///   weight 0 must not matter.
-/// - `measures`: what an evaluation counts; `measure(output, target, evaluation)` counts one column
-///   that asks for what the episode has taught.
+/// - `measures`: what an evaluation counts; `measure(output, target, evaluation)` counts one query
+///   column.
 template <class L>
 concept Loss = requires(const L& loss, Tape<float>& tape, const Var<float>& x,
                         const Matrix<float>& m, Evaluation& evaluation) {

@@ -35,8 +35,8 @@ struct Shard {
 /// - `parameters()`: the sets of parameters that are trained, a `std::vector<Parameters<Scalar>*>`.
 /// - `loss(shard, gradients, evaluation)`: the shard's part of the batch's loss, so that the parts
 ///   of all shards sum to it. With derivatives, `gradients` has a vector for each set, of its
-///   layout, and the shard's gradient is added to them. Without, `gradients` is empty, and what is
-///   worth knowing is counted in `evaluation`, which is nullptr otherwise. Called from several
+///   layout, and the shard's gradient is added to them. Without, `gradients` is empty, and the
+///   measures are counted in `evaluation`, which is nullptr otherwise. Called from several
 ///   threads at once, with different `shard.thread`. What it does must follow from stream, batch
 ///   and samples alone.
 ///
@@ -47,8 +47,8 @@ struct Shard {
 /// - `default_shard(batch)`: preferred number of samples in a shard. 1 without it.
 /// - `prepare(key, gradients)`: called before the shards of a batch, on one thread; it may use
 ///   key.threads. `gradients` are those of all sets.
-/// - `lengths()`: the time steps of each sample of the prepared batch. Samples of like length share
-///   a shard, and the longest begin first. Empty: all alike.
+/// - `lengths()`: the time steps of each sample of the prepared batch. Samples of similar length
+///   share a shard, and the longest begin first. Empty: all alike.
 /// - `finish(gradients)`: called after the shards, on one thread, with the gradients of all sets.
 /// - `shared_sets`: how many of the sets, from the first, are left to `prepare` and `finish`, which
 ///   add to their gradients, zero at first; `loss` gets the gradients of the others. 0 without it.

@@ -90,7 +90,7 @@ class ProgressBar : public TrainingCallback {
     return text.data();
   }
 
-  /// The first `most` measures that are shares, or all measures if there are at most `most`.
+  /// The first `most` measures; shares only, unless there are at most `most` measures in all.
   static std::string measures(const Progress& progress, std::size_t most) {
     std::string text;
     for (const Measure& measure : progress.measures) {

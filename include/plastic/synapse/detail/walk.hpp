@@ -22,10 +22,10 @@ struct BackwardRead {
 /// newest back to the first: the weights v, their adjoint G, and the adjoint of the scale s.
 ///
 /// For a read: dx = s v dy + W dy, G += s x dy^T, ds += x^T v dy. For a lazy update, with the rate
-/// r = eta / s' of v and s' = (1 - lambda) s: M = A o G, dq = r p^T M, dr = p^T M q, dA = r (p q^T)
-/// o G; then deta = dr / s', ds' -= dr r / s', d(1 - lambda) = s ds', ds = (1 - lambda) ds', and G
-/// stays. For another, whose s' is 1: G = keep G', with keep = (1 - lambda) s and dkeep = <v, G'>.
-/// Scalars are kept in double.
+/// r = eta / s' of v and s' = (1 - lambda) s: M = A o G, dq = r p^T M, dr = p^T M q,
+/// dA = r (p q^T) o G; then deta = dr / s', ds' -= dr r / s', d(1 - lambda) = s ds',
+/// ds = (1 - lambda) ds', and G stays. For another, whose s' is 1: G = keep G', with
+/// keep = (1 - lambda) s and dkeep = <v, G'>. Scalars are kept in double.
 template <class Scalar>
 class Walk {
  public:
