@@ -22,7 +22,7 @@ struct Episodes {
                            ///< does not count, and positive at one step of each sample at least
   Matrix<Scalar> queries;  ///< 1 x (steps * samples): 1 where the step asks for what the episode
                            ///< has taught, else 0; for evaluation. Empty: as `weights`.
-  std::vector<Index> lengths;  ///< steps of each sample, at least 1; what the matrices hold behind
+  std::vector<Index> lengths;  ///< steps of each sample, at least 1; what the matrices hold past
                                ///< them is not used. Empty: all samples have all steps.
 
   /// Zeros everywhere, and no queries of their own; where the sizes already fit it allocates
