@@ -10,12 +10,12 @@
 #include <chrono>
 #include <cmath>
 #include <cstdint>
-#include <cstdlib>
 #include <iomanip>
 #include <iostream>
 #include <string>
 #include <vector>
 
+#include "arguments.hpp"
 #include "plastic/plastic.hpp"
 
 namespace {
@@ -115,8 +115,8 @@ void train(Net& net, const std::string& name, Index batches) {
     plastic::clip_gradient_norm(gradients, 1);
     optimizer.step(net.parameters(), gradients);
     if ((batch + 1) % 500 != 0) continue;
-    std::cout << name << "  batch " << batch + 1 << "/" << batches << "  cost " << recent / 500
-              << std::endl;
+    std::cout << name << "  batch " << batch + 1 << "/" << batches << "  cost "
+              << std::setprecision(3) << recent / 500 << std::endl;
     recent = 0;
   }
 }
@@ -161,8 +161,11 @@ void print_histogram(std::vector<double> microseconds) {
   const auto quantile = [&](double q) {
     return microseconds[static_cast<std::size_t>(q * static_cast<double>(microseconds.size() - 1))];
   };
-  std::cout << "\nTime of a step: median " << quantile(0.5) << " us, 99% " << quantile(0.99)
-            << " us, 99.9% " << quantile(0.999) << " us, longest " << quantile(1) << " us\n";
+  std::cout << "\n"
+            << std::fixed << std::setprecision(1) << "Time of a step: median " << quantile(0.5)
+            << " us, 99% " << quantile(0.99) << " us, 99.9% " << quantile(0.999) << " us, longest "
+            << quantile(1) << " us\n"
+            << std::defaultfloat << std::setprecision(6);
   const auto begin = microseconds.begin();
   for (double low = 1; low < quantile(1); low *= 2) {
     const auto count = std::lower_bound(begin, microseconds.end(), 2 * low) -
@@ -176,7 +179,12 @@ void print_histogram(std::vector<double> microseconds) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  const Index batches = argc > 1 ? std::max(1, std::atoi(argv[1])) : 2000;
+  const Index batches =
+      examples::read_arguments(argc, argv,
+                               "Trains a plastic and a plain network to balance a pole while motor "
+                               "and pole change, lets both\n"
+                               "steer new poles, and measures the time of a step.",
+                               2000);
   const plastic::CellOptions options{.inputs = seen, .hidden = 48, .inner_scale = 1};
   plastic::PlasticRNN<plastic::Gradient, float> net(options);
   plastic::PlasticRNN<plastic::None, float> plain(options);
@@ -195,7 +203,8 @@ int main(int argc, char** argv) {
   std::cout << "\nOne run: angle in degrees, plastic and plain\n";
   for (Index t = 4; t < steps; t += 5) {
     const auto degrees = [&](const std::vector<float>& all) {
-      return std::lround(all[static_cast<std::size_t>(t)] * 57.29578f);
+      constexpr float turn = 6.2831853f;  // a pole that fell may have gone round
+      return std::lround(360 / turn * std::remainder(all[static_cast<std::size_t>(t)], turn));
     };
     std::cout << std::setw(6) << static_cast<float>(t + 1) * dt << " s" << std::setw(8)
               << degrees(angles) << std::setw(8) << degrees(others)
@@ -212,7 +221,7 @@ int main(int argc, char** argv) {
     up[1] += run(frozen, course).up ? 1 : 0;
     up[2] += run(plain, course).up ? 1 : 0;
   }
-  std::cout << "\nThe pole stayed up in\n"
+  std::cout << std::fixed << std::setprecision(1) << "\nThe pole stayed up in\n"
             << std::setw(6) << 100.0 * up[0] / runs << "% of the runs with the plastic network\n"
             << std::setw(6) << 100.0 * up[1] / runs << "% with its fast weights held at zero\n"
             << std::setw(6) << 100.0 * up[2] / runs

@@ -4,11 +4,15 @@
 #include <cmath>
 #include <iostream>
 
+#include "arguments.hpp"
 #include "plastic/io/model_file.hpp"
 #include "plastic/plastic.hpp"
 
-int main() {
+int main(int argc, char** argv) {
   using namespace plastic;
+  examples::read_arguments(
+      argc, argv,
+      "Trains a network to continue waves, in a loop of its own, and writes by_hand.safetensors.");
 
   PlasticRNN<Hebbian, float> net({.inputs = 1, .hidden = 32, .outputs = 1, .seed = 1});
   AdamW<float> optimizer(net.parameters(), {.learning_rate = 3e-3});

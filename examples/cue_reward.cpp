@@ -10,9 +10,11 @@
 #include <cstdio>
 #include <exception>
 #include <filesystem>
+#include <iomanip>
 #include <iostream>
 #include <string>
 
+#include "command_line.hpp"
 #include "folder_lock.hpp"
 #include "plastic/cells/dispatch.hpp"
 #include "plastic/io/model_file.hpp"
@@ -108,8 +110,8 @@ void train(const RunSettings& settings) {
   keep.restore();
   const double test_loss = trainer.evaluate({0, Random::Purpose::test}, 100);
   write_file_atomically(test, "test_loss\n" + std::to_string(test_loss) + "\n");
-  std::cout << "Best after " << keep.batch() << " batches: validation loss " << keep.loss()
-            << ", test loss " << test_loss << "\n"
+  std::cout << std::setprecision(4) << "Best after " << keep.batch() << " batches: validation loss "
+            << keep.loss() << ", test loss " << test_loss << "\n"
             << "Weights:  " << best.string() << "\nProgress: " << progress.string() << "\n";
   if (plot(settings.out, title)) {
     std::cout << "Plot:     " << curve.string() << "\n";
@@ -133,38 +135,46 @@ int main(int argc, char** argv) {
       "episodes; what belongs together in this one it can only keep in its fast weights or its\n"
       "hidden state. Guessing without the cue leaves an error of 0.137, a perfect memory 0.018.\n\n"
       "Compare:  cue_reward --rule hebbian --out hebbian;  cue_reward --rule none --out none");
-  app.add_option("--rule", settings.rule,
-                 "plasticity rule: hebbian (what fires together), gradient (follows a target that\n"
-                 "the network sets itself), none (plain network)")
-      ->check(CLI::IsMember({"hebbian", "gradient", "none"}))
+  examples::takes_word(
+      app.add_option(
+          "--rule", settings.rule,
+          "plasticity rule: hebbian (what fires together), gradient (follows a target that\n"
+          "the network sets itself), none (plain network)"),
+      {"hebbian", "gradient", "none"})
       ->capture_default_str();
-  app.add_option("--cell", settings.cell, "recurrent cell")
-      ->check(CLI::IsMember({"rnn", "lstm"}))
+  examples::takes_word(app.add_option("--cell", settings.cell, "recurrent cell"), {"rnn", "lstm"})
       ->capture_default_str();
-  app.add_option("--hidden", cell.hidden, "hidden units (default: 128, or 192 for rule none)")
-      ->check(CLI::Range(1.0, 1e5));
-  app.add_option("--batches", training.batches, "training batches of 64 episodes")
-      ->check(CLI::Range(1.0, 1e9))
+  examples::takes_number(
+      app.add_option("--hidden", cell.hidden, "hidden units (default: 128, or 192 for rule none)"),
+      1, 100'000);
+  examples::takes_number(
+      app.add_option("--batches", training.batches, "training batches of 64 episodes"), 1,
+      1'000'000'000)
       ->capture_default_str();
-  app.add_option("--seed", cell.seed, "of the initial weights and the training episodes")
-      ->check(CLI::Range(0.0, 1e18))
+  examples::takes_number(
+      app.add_option("--seed", cell.seed, "of the initial weights and the training episodes"), 0,
+      1'000'000'000'000'000'000)
       ->capture_default_str();
-  app.add_option("--threads", training.threads,
-                 "0: one per processor; the results do not depend on it")
-      ->check(CLI::Range(0.0, 4096.0))
+  examples::takes_number(app.add_option("--threads", training.threads,
+                                        "0: one per processor; the results do not depend on it"),
+                         0, 4096)
       ->capture_default_str();
   app.add_option("--inner-scale", cell.inner_scale, "s of the gradient rule's own loss")
+      ->type_name("NUMBER")
       ->capture_default_str();
   app.add_option("--learning-rate", settings.learning_rate, "of AdamW, for the slow weights")
+      ->type_name("NUMBER")
       ->capture_default_str();
-  app.add_option("--validate-every", training.validation_every,
-                 "batches between validations on 100 fresh batches")
-      ->check(CLI::Range(1.0, 1e9))
+  examples::takes_number(app.add_option("--validate-every", training.validation_every,
+                                        "batches between validations on 100 fresh batches"),
+                         1, 1'000'000'000)
       ->capture_default_str();
   app.add_option("--out", settings.out,
                  "folder for progress.csv, best.safetensors (for replay), test.csv and\n"
                  "learning_curve.svg")
+      ->type_name("FOLDER")
       ->capture_default_str();
+  examples::say_in_one_line(app, "cue_reward");
   CLI11_PARSE(app, argc, argv);
   try {
     const CueReward task;

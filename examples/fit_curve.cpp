@@ -3,11 +3,13 @@
 #include <iomanip>
 #include <iostream>
 
+#include "arguments.hpp"
 #include "plastic/optim/adamw.hpp"
 #include "plastic/tape/functions.hpp"
 
-int main() {
+int main(int argc, char** argv) {
   using namespace plastic;
+  examples::read_arguments(argc, argv, "Fits a curve with a small network, by the tape alone.");
 
   // 200 points of y = sin(3 x) on [-1, 1].
   const Matrix<double> x = Eigen::RowVectorXd::LinSpaced(200, -1, 1);

@@ -9,6 +9,7 @@
 #include <iostream>
 #include <string>
 
+#include "command_line.hpp"
 #include "experiments/results.hpp"
 #include "experiments/run.hpp"
 #include "plastic/core/parallel.hpp"
@@ -80,60 +81,73 @@ int main(int argc, char** argv) {
                  "glyphs (drawn by the program), or a folder: CIFAR-100's binary version, or\n"
                  "CLASS/IMAGE.png or .jpg (also in a folder data or images) with split files\n"
                  "train, val and test, .txt or .csv (also in splits/bertinetto or splits)")
+      ->type_name("NAME")
       ->capture_default_str();
   app.add_option("--encoder", settings.encoder,
                  "conv4, resnet12, r2d2, or the encoder.safetensors of another run")
+      ->type_name("NAME")
       ->capture_default_str();
-  app.add_option("--pretrain", settings.pretraining,
-                 "what the encoder learns beforehand: classification of the training images,\n"
-                 "contrast (which images are views of the same one), or none")
-      ->check(CLI::IsMember({"classification", "contrast", "none"}))
+  examples::takes_word(
+      app.add_option("--pretrain", settings.pretraining,
+                     "what the encoder learns beforehand: classification of the training images,\n"
+                     "contrast (which images are views of the same one), or none"),
+      {"classification", "contrast", "none"})
       ->capture_default_str();
-  app.add_option("--pretrain-batches", settings.pretraining_batches, "batches of 128 images")
-      ->check(CLI::Range(1.0, 1e9))
+  examples::takes_number(
+      app.add_option("--pretrain-batches", settings.pretraining_batches, "batches of 128 images"),
+      1, 1'000'000'000)
       ->capture_default_str();
   app.add_flag("--train-encoder", settings.joint,
                "train the encoder together with the plastic network too");
-  app.add_option("--augment", settings.augmentation,
-                 "changes of training images: none, or the paper's crops, flips and colours")
-      ->check(CLI::IsMember({"none", "paper"}))
+  examples::takes_word(
+      app.add_option("--augment", settings.augmentation,
+                     "changes of training images: none, or the paper's crops, flips and colours"),
+      {"none", "paper"})
       ->capture_default_str();
-  app.add_option("--rule", settings.rule, "plasticity rule")
-      ->check(CLI::IsMember({"hebbian", "gradient", "none"}))
+  examples::takes_word(app.add_option("--rule", settings.rule, "plasticity rule"),
+                       {"hebbian", "gradient", "none"})
       ->capture_default_str();
-  app.add_option("--cell", settings.cell, "recurrent cell")
-      ->check(CLI::IsMember({"rnn", "lstm"}))
+  examples::takes_word(app.add_option("--cell", settings.cell, "recurrent cell"), {"rnn", "lstm"})
       ->capture_default_str();
-  app.add_option("--hidden", settings.hidden, "hidden units (default: 128, or 192 for rule none)")
-      ->check(CLI::Range(1.0, 1e5));
-  app.add_option("--way", settings.way, "classes of an episode")
-      ->check(CLI::Range(2.0, 1e3))
+  examples::takes_number(app.add_option("--hidden", settings.hidden,
+                                        "hidden units (default: 128, or 192 for rule none)"),
+                         1, 100'000);
+  examples::takes_number(app.add_option("--way", settings.way, "classes of an episode"), 2, 1000)
       ->capture_default_str();
-  app.add_option("--shot", settings.shot, "labelled images of each")
-      ->check(CLI::Range(1.0, 1e3))
+  examples::takes_number(app.add_option("--shot", settings.shot, "labelled images of each"), 1,
+                         1000)
       ->capture_default_str();
-  app.add_option("--batches", settings.batches, "training batches of 64 episodes")
-      ->check(CLI::Range(1.0, 1e9))
+  examples::takes_number(
+      app.add_option("--batches", settings.batches, "training batches of 64 episodes"), 1,
+      1'000'000'000)
       ->capture_default_str();
-  app.add_option("--validate-every", settings.validate_every,
-                 "batches between validations on 20 fresh batches")
-      ->check(CLI::Range(1.0, 1e9))
+  examples::takes_number(app.add_option("--validate-every", settings.validate_every,
+                                        "batches between validations on 20 fresh batches"),
+                         1, 1'000'000'000)
       ->capture_default_str();
   app.add_option("--learning-rate", settings.learning_rate, "of AdamW, at first")
+      ->type_name("NUMBER")
       ->capture_default_str();
   app.add_option("--inner-scale", settings.inner_scale, "s of the gradient rule's own loss")
+      ->type_name("NUMBER")
       ->capture_default_str();
-  app.add_option("--smoothing", settings.smoothing, "of labels")->capture_default_str();
-  app.add_option("--seed", settings.seed, "of the initial weights and the episodes")
-      ->check(CLI::Range(0.0, 1e18))
+  app.add_option("--smoothing", settings.smoothing, "of labels")
+      ->type_name("NUMBER (0 to 1)")
       ->capture_default_str();
-  app.add_option("--threads", threads, "0: one per processor; the results do not depend on it")
-      ->check(CLI::Range(0.0, 4096.0))
+  examples::takes_number(
+      app.add_option("--seed", settings.seed, "of the initial weights and the episodes"), 0,
+      1'000'000'000'000'000'000)
+      ->capture_default_str();
+  examples::takes_number(
+      app.add_option("--threads", threads, "0: one per processor; the results do not depend on it"),
+      0, 4096)
       ->capture_default_str();
   app.add_option("--out", out,
                  "folder for settings.json, encoder.safetensors, best.safetensors, progress.csv,\n"
                  "checkpoint.safetensors, test.csv and episode.svg")
+      ->type_name("FOLDER")
       ->capture_default_str();
+  examples::say_in_one_line(app, "one_shot_images");
   CLI11_PARSE(app, argc, argv);
   try {
     if (app.count("--hidden") == 0) settings.hidden = settings.rule == "none" ? 192 : 128;

@@ -1,10 +1,10 @@
 // A training callback of one's own: ends a run that has not got better for some validations.
 
 #include <algorithm>
-#include <cstdlib>
 #include <iostream>
 #include <limits>
 
+#include "arguments.hpp"
 #include "plastic/plastic.hpp"
 
 class Patience : public plastic::TrainingCallback {
@@ -26,7 +26,8 @@ class Patience : public plastic::TrainingCallback {
 };
 
 int main(int argc, char** argv) {
-  const int batches = argc > 1 ? std::max(1, std::atoi(argv[1])) : 2000;
+  const int batches = examples::read_arguments(
+      argc, argv, "Trains on the cue-reward task until a callback of its own ends the run.", 2000);
   const plastic::CueReward task;
   plastic::PlasticRNN<plastic::None, float> net({.inputs = task.inputs(), .hidden = 32});
   plastic::AdamW<float> optimizer(net.parameters(), {.learning_rate = 0.01});

@@ -1,11 +1,10 @@
 // A recurrent cell of one's own: a gated recurrent unit, whose weights are plastic under any rule.
 
-#include <algorithm>
-#include <cstdlib>
 #include <iostream>
 #include <string_view>
 #include <vector>
 
+#include "arguments.hpp"
 #include "plastic/plastic.hpp"
 
 using plastic::CellOptions;
@@ -45,7 +44,9 @@ struct Gru {
 };
 
 int main(int argc, char** argv) {
-  const int batches = argc > 1 ? std::max(1, std::atoi(argv[1])) : 1000;
+  const int batches = examples::read_arguments(
+      argc, argv,
+      "Trains a plastic gated recurrent unit, a cell of its own, on the cue-reward task.", 1000);
   const plastic::CueReward task;
   plastic::PlasticCell<Gru, plastic::Hebbian, float> net({.inputs = task.inputs(), .hidden = 64});
   plastic::AdamW<float> optimizer(net.parameters());

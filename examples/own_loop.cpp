@@ -2,10 +2,10 @@
 // own; the gradients are added up. The network is shown one of three classes and names it later.
 
 #include <cstdint>
-#include <cstdlib>
 #include <iostream>
 #include <vector>
 
+#include "arguments.hpp"
 #include "plastic/plastic.hpp"
 using namespace plastic;
 
@@ -17,7 +17,8 @@ struct Worker {
 };
 
 int main(int argc, char** argv) {
-  const int batches = argc > 1 ? std::atoi(argv[1]) : 100;
+  const int batches = examples::read_arguments(
+      argc, argv, "Trains a network in a loop of its own, on four threads.", 100);
   constexpr Index classes = 3, steps = 6, samples = 16;
   PlasticRNN<Hebbian, float> net({.inputs = classes + 1, .hidden = 24, .outputs = classes});
   AdamW<float> optimizer(net.parameters(), {.learning_rate = 3e-3});

@@ -2,11 +2,11 @@
 // and any loss on the tape can be trained so, on all threads, with schedule, checkpoint and log.
 
 #include <cmath>
-#include <cstdlib>
 #include <iostream>
 #include <span>
 #include <vector>
 
+#include "arguments.hpp"
 #include "plastic/plastic.hpp"
 using namespace plastic;
 
@@ -44,10 +44,12 @@ class Line {
 };
 
 int main(int argc, char** argv) {
+  const int batches = examples::read_arguments(
+      argc, argv, "Fits a line by a Trainer, with an objective of its own.", 400);
   Line line;
   AdamW<double> optimizer(line.parameters(), {.learning_rate = 0.1});
   Trainer trainer(line, optimizer,
-                  {.batches = argc > 1 ? std::atoi(argv[1]) : 400,
+                  {.batches = batches,
                    .schedule = CosineSchedule({.learning_rate = 0.1}),
                    .validation_every = 100,
                    .shard = 16});

@@ -6,6 +6,7 @@
 #include <iostream>
 #include <string_view>
 
+#include "arguments.hpp"
 #include "plastic/plastic.hpp"
 
 using plastic::Var;
@@ -28,7 +29,9 @@ Var<Scalar> swish(const Var<Scalar>& x) {
   return apply(Swish{}, x);
 }
 
-int main() {
+int main(int argc, char** argv) {
+  examples::read_arguments(argc, argv,
+                           "Differentiates swish, an operation of its own, once and twice.");
   plastic::Tape<double> tape;
   const Var<double> x = tape.variable(plastic::Vector<double>::LinSpaced(5, -2, 2));
   const Var<double> first = tape.gradient(sum(swish(x)), x);

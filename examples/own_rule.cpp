@@ -1,11 +1,10 @@
 // A plasticity rule of one's own: Oja's, which keeps a neuron's weights bounded where plain Hebbian
 // growth would not.
 
-#include <algorithm>
-#include <cstdlib>
 #include <iostream>
 #include <string_view>
 
+#include "arguments.hpp"
 #include "plastic/plastic.hpp"
 
 // Of a linear neuron y = (W + w)' x: dw = (x - (W + w) y) y'. The bracket is what is left of the
@@ -28,7 +27,9 @@ struct Oja {
 static_assert(plastic::PlasticityRule<Oja, float>);
 
 int main(int argc, char** argv) {
-  const int batches = argc > 1 ? std::max(1, std::atoi(argv[1])) : 1000;
+  const int batches = examples::read_arguments(
+      argc, argv, "Trains a network with Oja's rule, a rule of its own, on the cue-reward task.",
+      1000);
   const plastic::CueReward task;
   plastic::PlasticRNN<Oja, float> net({.inputs = task.inputs(), .hidden = 64});
   plastic::AdamW<float> optimizer(net.parameters());

@@ -4,9 +4,9 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
-#include <cstdlib>
 #include <iostream>
 
+#include "arguments.hpp"
 #include "plastic/plastic.hpp"
 
 using plastic::Index;
@@ -59,7 +59,8 @@ class AssociativeRecall {
 static_assert(plastic::Task<AssociativeRecall, float>);
 
 int main(int argc, char** argv) {
-  const Index batches = argc > 1 ? std::max(1, std::atoi(argv[1])) : 1000;
+  const Index batches = examples::read_arguments(
+      argc, argv, "Trains a network on associative recall, a task of its own.", 1000);
   const AssociativeRecall task;
   plastic::PlasticRNN<plastic::Hebbian, float> net({.inputs = task.inputs(), .hidden = 64});
   plastic::AdamW<float> optimizer(net.parameters());

@@ -1,13 +1,16 @@
 // Episodes of different lengths: two to six keys are shown, each with its value, then one of them
 // alone, and the network names its value. The function returns how long its episode is.
 
-#include <cstdlib>
+#include <iomanip>
 #include <iostream>
 
+#include "arguments.hpp"
 #include "plastic/plastic.hpp"
 using namespace plastic;
 
 int main(int argc, char** argv) {
+  const int batches = examples::read_arguments(
+      argc, argv, "Trains a network on episodes of different lengths.", 8000);
   constexpr std::uint32_t most = 6, keys = 8, values = 8;
   const auto fill = [](Random& random, auto e) {
     std::array<Index, keys> key{0, 1, 2, 3, 4, 5, 6, 7};
@@ -27,9 +30,10 @@ int main(int argc, char** argv) {
       {.inputs = keys + values, .hidden = 64, .outputs = values, .inner_scale = 1});
   AdamW<float> optimizer(net.parameters(), {.learning_rate = 3e-3});
   Trainer trainer(net, task, CrossEntropy(), optimizer,
-                  {.batches = argc > 1 ? std::atoi(argv[1]) : 8000, .validation_batches = 20});
+                  {.batches = batches, .validation_batches = 20});
   ProgressBar bar(std::cout, "ragged", false);
   trainer.run(bar, EarlyStopping({.target = 2e-3}));
   const Evaluation test = trainer.evaluate_in_detail({0, Random::Purpose::test}, 100);
-  std::cout << "right: " << 100 * test.measure("accuracy").mean() << "% of 6400 test episodes\n";
+  std::cout << std::setprecision(4) << "right: " << 100 * test.measure("accuracy").mean()
+            << "% of 6400 test episodes\n";
 }

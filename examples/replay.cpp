@@ -7,6 +7,7 @@
 #include <iostream>
 #include <string>
 
+#include "command_line.hpp"
 #include "plastic/cells/dispatch.hpp"
 #include "plastic/io/model_file.hpp"
 
@@ -175,8 +176,11 @@ int main(int argc, char** argv) {
       "squared error over all steps) and grad.* (of all parameters, also of those that training\n"
       "would leave as they are).");
   std::string in_path, out_path;
-  app.add_option("IN", in_path, "model file to read")->required();
-  app.add_option("OUT", out_path, "file to write; replaced only when all is done")->required();
+  app.add_option("IN", in_path, "model file to read")->required()->type_name("FILE");
+  app.add_option("OUT", out_path, "file to write; replaced only when all is done")
+      ->required()
+      ->type_name("FILE");
+  examples::say_in_one_line(app, "replay");
   CLI11_PARSE(app, argc, argv);
   try {
     const TensorFile in = read_safetensors(in_path);

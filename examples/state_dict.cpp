@@ -8,6 +8,7 @@
 #include <iostream>
 #include <string>
 
+#include "command_line.hpp"
 #include "plastic/cells/dispatch.hpp"
 
 namespace {
@@ -38,8 +39,11 @@ int main(int argc, char** argv) {
       "Both are safetensors files whose __metadata__ has the settings: cell, rule, inputs, hidden\n"
       "and the others that a model file has. F64 stays F64, F32 stays F32.");
   std::string in_path, out_path;
-  app.add_option("IN", in_path, "file to read")->required();
-  app.add_option("OUT", out_path, "file to write; replaced only when all is done")->required();
+  app.add_option("IN", in_path, "file to read")->required()->type_name("FILE");
+  app.add_option("OUT", out_path, "file to write; replaced only when all is done")
+      ->required()
+      ->type_name("FILE");
+  examples::say_in_one_line(app, "state_dict");
   CLI11_PARSE(app, argc, argv);
   try {
     const TensorFile in = read_safetensors(in_path);

@@ -5,10 +5,10 @@
 
 #include <atomic>
 #include <csignal>
-#include <cstdlib>
 #include <exception>
 #include <iostream>
 
+#include "arguments.hpp"
 #include "plastic/io/checkpoint.hpp"
 #include "plastic/io/model_file.hpp"
 #include "plastic/plastic.hpp"
@@ -17,6 +17,12 @@ using namespace plastic;
 std::atomic<bool> interrupted = false;
 
 int main(int argc, char** argv) try {
+  const int batches = examples::read_arguments(
+      argc, argv,
+      "Trains a network on the cue-reward task; goes on where an earlier run in this folder was "
+      "stopped.\n"
+      "Writes train.csv, train.safetensors (the best weights) and train.checkpoint.",
+      3000);
   // Ignored where the caller has said so, as a script does for what it runs in the background.
   if (std::signal(SIGINT, [](int) { interrupted = true; }) == SIG_IGN) {
     std::signal(SIGINT, SIG_IGN);
@@ -25,7 +31,7 @@ int main(int argc, char** argv) try {
   PlasticRNN<Hebbian, float> net({.inputs = task.inputs(), .hidden = 64});
   AdamW<float> optimizer(net.parameters());
   Trainer trainer(net, task, optimizer,
-                  {.batches = argc > 1 ? std::atoi(argv[1]) : 3000,
+                  {.batches = batches,
                    .schedule = CosineSchedule({.learning_rate = 2e-3, .warm_up = 100}),
                    .validation_every = 100});
   ProgressBar bar(std::cout, "cue-reward", ::isatty(STDOUT_FILENO) != 0);

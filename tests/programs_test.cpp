@@ -386,6 +386,43 @@ TEST_CASE("The help of the programs names every option and argument", "[programs
   }
 }
 
+TEST_CASE("Every program that takes arguments or runs long says what it does", "[programs]") {
+  const auto check_help = [](const std::string& name, const Arguments& arguments) {
+    INFO(name);
+    const Ended help = run_well(name, arguments);
+    CHECK(mentions(help.out, "Usage: "));
+    for (const std::string jargon : {"INT", "FLOAT", "TEXT", "e+", "[1 - "}) {
+      INFO(jargon);
+      CHECK_FALSE(mentions(help.out, jargon));
+    }
+  };
+  for (const char* name : {"key_value", "ragged", "train", "adaptive_control", "own_loop",
+                           "own_objective", "own_rule", "own_cell", "own_task", "own_callback"}) {
+    check_help(name, {"--help"});
+    CHECK(mentions(run_well(name, {"--help"}).out, "[BATCHES]"));
+    for (const std::string value :
+         {"0", "-3", "x", "7x", "1.5", "1e3", "", "--fast", "99999999999999999999"}) {
+      check_refusal(name, {value}, {name, "BATCHES", "whole number from 1", "--help"});
+    }
+    check_refusal(name, {"3", "4"}, {name, "\"4\""});
+  }
+  for (const char* name : {"by_hand", "fit_curve", "own_operation"}) {
+    check_help(name, {"--help"});
+    check_refusal(name, {"3"}, {name, "\"3\"", "--help"});
+  }
+  for (const char* name :
+       {"cue_reward", "replay", "state_dict", "one_shot_images", "experiments"}) {
+    check_help(name, {"--help"});
+    check_refusal(name, {"--fast"}, {name, "--fast", "--help"});
+  }
+  check_help("experiments", {"run", "--help"});
+  check_help("experiments", {"report", "--help"});
+  const Ended refused = run("cue_reward", {"--batches", "1.5"});
+  CHECK(refused.err ==
+        "cue_reward: --batches: must be a whole number from 1 to 1000000000, got 1.5; --help "
+        "explains\n");
+}
+
 TEST_CASE("Cue-reward refuses options that make no sense", "[programs]") {
   const Folder folder;
   const std::string out = folder / "out";
@@ -842,6 +879,16 @@ TEST_CASE("Adaptive_control trains, steers and tells how long a step takes", "[p
   };
   CHECK(cost_of("plastic") < cost_of("plain"));
   CHECK(mentions(out, "the plant has changed"));
+  std::istringstream lines(out.substr(out.find("angle in degrees")));
+  std::string line;
+  int angles = 0;
+  while (std::getline(lines, line)) {
+    double seconds = 0, plastic = 0, plain = 0;
+    if (std::sscanf(line.c_str(), "%lf s %lf %lf", &seconds, &plastic, &plain) != 3) continue;
+    ++angles;
+    CHECK(std::max(std::abs(plastic), std::abs(plain)) <= 180);
+  }
+  CHECK(angles == 16);
   CHECK(mentions(out, "Time of a step: median "));
 }
 

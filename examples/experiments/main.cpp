@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "../command_line.hpp"
 #include "../folder_lock.hpp"
 #include "definitions.hpp"
 #include "plastic/core/atomic_file.hpp"
@@ -164,35 +165,45 @@ int main(int argc, char** argv) {
   CLI::App* report_command =
       app.add_subcommand("report", "tables and figures of what has finished");
   for (CLI::App* command : {run_command, report_command}) {
-    command->add_option("NAME", options.name, "an experiment of the list")->required();
+    command->add_option("NAME", options.name, "an experiment of the list")
+        ->required()
+        ->type_name("");
     command->add_option("--out", options.out, "folder of all runs and reports")
+        ->type_name("FOLDER")
         ->check([](const std::string& text) {
           return text.empty() ? std::string("--out: an empty name") : std::string();
         })
         ->capture_default_str();
   }
-  run_command->add_option("--seeds", options.seeds, "runs of every setting")
-      ->check(CLI::Range(1.0, 1e6))
+  examples::takes_number(run_command->add_option("--seeds", options.seeds, "runs of every setting"),
+                         1, 1'000'000)
       ->capture_default_str();
-  run_command->add_option("--jobs", options.jobs, "runs at a time; 0: one per processor")
-      ->check(CLI::Range(0.0, 4096.0))
+  examples::takes_number(
+      run_command->add_option("--jobs", options.jobs, "runs at a time; 0: one per processor"), 0,
+      4096)
       ->capture_default_str();
-  run_command->add_option("--batches", options.batches, "instead of the experiment's own number")
-      ->check(CLI::Range(1.0, 1e9));
+  examples::takes_number(run_command->add_option("--batches", options.batches,
+                                                 "instead of the experiment's own number"),
+                         1, 1'000'000'000);
+  examples::takes_number(
+      run_command->add_option(
+          "--hidden", options.hidden,
+          "instead of 128 units; networks that have more, by rule and cell, keep their\n"
+          "proportion to it"),
+      1, 100'000);
+  examples::takes_number(
+      run_command->add_option("--validate-every", options.validate_every,
+                              "batches between validations and checkpoints (default: 200)"),
+      1, 1'000'000'000);
+  examples::takes_word(run_command->add_option("--cells", options.cells,
+                                               "only settings with these cells: rnn, lstm"),
+                       {"rnn", "lstm"});
   run_command
-      ->add_option("--hidden", options.hidden,
-                   "instead of 128 units; networks that have more, by rule and cell, keep their\n"
-                   "proportion to it")
-      ->check(CLI::Range(1.0, 1e5));
-  run_command
-      ->add_option("--validate-every", options.validate_every,
-                   "batches between validations and checkpoints (default: 200)")
-      ->check(CLI::Range(1.0, 1e9));
-  run_command->add_option("--cells", options.cells, "only settings with these cells: rnn, lstm")
-      ->check(CLI::IsMember({"rnn", "lstm"}));
-  run_command->add_option("--data", options.data,
-                          "images of fsc and fsc_resnet: a folder as of one_shot_images (default: "
-                          "glyphs)");
+      ->add_option("--data", options.data,
+                   "images of fsc and fsc_resnet: a folder as of one_shot_images (default: "
+                   "glyphs)")
+      ->type_name("FOLDER");
+  examples::say_in_one_line(app, "experiments");
   CLI11_PARSE(app, argc, argv);
   try {
     if (list_command->parsed()) {
