@@ -24,9 +24,34 @@ consumer() {
   fi
   (cd "$out/$name" && ./consumer)
   local also
-  for also in consumer_io consumer_images consumer_compiled; do
+  for also in consumer_io consumer_images consumer_compiled consumer_compiled_again; do
     if [[ -x $out/$name/$also ]]; then (cd "$out/$name" && "./$also"); fi
   done
+  # plastic::compiled is compiled once for all that link it.
+  if [[ -x $out/$name/consumer_compiled ]]; then
+    local scalar times
+    for scalar in float double; do
+      times=$(ninja -C "$out/$name" -t commands all | grep -c -- "-c .*compiled_$scalar\.cpp$")
+      [[ $times == 1 ]] || { echo "compiled_$scalar.cpp is compiled $times times" >&2; exit 1; }
+    done
+  fi
+}
+
+# refused COMPONENTS "EXPECTED TEXT" [CMAKE ARGUMENTS]: find_package names what is missing.
+refused() {
+  local components=$1 expected=$2 said
+  shift 2
+  echo "without: $expected"
+  if said=$(cmake -S "$here" -B "$out/refused" -G Ninja "$installed" "-DCOMPONENTS=$components" "$@" 2>&1); then
+    echo "find_package finds components $components with $*" >&2
+    exit 1
+  fi
+  # CMake breaks lines.
+  if [[ $(tr -s ' \n' ' ' <<<"$said") != *"$expected"* ]]; then
+    echo "find_package does not say \"$expected\": $said" >&2
+    exit 1
+  fi
+  rm -r "$out/refused"
 }
 
 installed=-DCMAKE_PREFIX_PATH=$out/installed
@@ -44,6 +69,11 @@ else
   done
   consumer by_fetch_content "-DPLASTIC_SOURCE=$source" -DPLASTIC_FETCH=ON -DWITH_COMPILED=ON
 fi
+no=-DCMAKE_DISABLE_FIND_PACKAGE_
+refused io "component io needs what was not found: nlohmann_json 3" ${no}nlohmann_json=ON
+refused image_files "component image_files needs what was not found: PNG 1.6 (Debian: libpng-dev)" ${no}PNG=ON
+refused image_files "JPEG (Debian: libjpeg-dev)" ${no}JPEG=ON
+refused pictures "there is no component pictures, only io and image_files"
 consumer by_add_subdirectory "-DPLASTIC_SOURCE=$source"
 
 echo by_pkg_config
