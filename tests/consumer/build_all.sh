@@ -24,14 +24,15 @@ consumer() {
   fi
   (cd "$out/$name" && ./consumer)
   local also
-  for also in consumer_io consumer_images consumer_compiled consumer_compiled_again; do
+  for also in consumer_io consumer_images consumer_compiled; do
     if [[ -x $out/$name/$also ]]; then (cd "$out/$name" && "./$also"); fi
   done
   # plastic::compiled is compiled once for all that link it.
   if [[ -x $out/$name/consumer_compiled ]]; then
     local scalar times
     for scalar in float double; do
-      times=$(ninja -C "$out/$name" -t commands all | grep -c -- "-c .*compiled_$scalar\.cpp$")
+      times=$(ninja -C "$out/$name" -t commands consumer_compiled consumer_compiled_again |
+        grep -c -- "-c .*compiled_$scalar\.cpp$" || true)
       [[ $times == 1 ]] || { echo "compiled_$scalar.cpp is compiled $times times" >&2; exit 1; }
     done
   fi
