@@ -445,12 +445,13 @@ TEMPLATE_LIST_TEST_CASE("a state follows parameters that have moved to another p
 
   options.hidden += 1;
   const std::string message = rejection([&] { output([&](Cell& c) { c = Cell(options); }); });
-  if (Cell::states > 0) CHECK(mentions(message, {"the cell's parameters", "others"}));
+  if (Cell::states > 0) CHECK(mentions(message, {"the cell's parameters", "different ones"}));
 
   Tape<double> tape;
   Episode<double> episode = cell.begin(tape, 2);
   cell.parameters().values() = Vector<double>(values);
-  CHECK(mentions(rejection([&] { cell.run(episode, x); }), {"the cell's parameters", "others"}));
+  CHECK(mentions(rejection([&] { cell.run(episode, x); }),
+                 {"the cell's parameters", "different ones"}));
 }
 
 TEST_CASE("a state that has been moved from is empty and may be reset", "[cells]") {
