@@ -19,7 +19,7 @@ RANDOM=${SEED:-$$}
 echo "seed ${SEED:-$$}, $batches batches a run"
 ulimit -c 0
 
-work=$(mktemp -d "${TMPDIR:-/tmp}/plastic_soak.XXXXXX")
+work=$(mktemp -d)
 child=
 cleanup() {
   [[ -z $child ]] || kill -9 "$child" 2>/dev/null || true

@@ -14,7 +14,8 @@ if ((!${#readers[@]})); then
 fi
 
 # Readers of several files work in a folder, best in memory.
-TMPDIR=$(mktemp -d "$([[ -w /dev/shm ]] && echo /dev/shm || echo "${TMPDIR:-/tmp}")/plastic_fuzz.XXXXXX")
+[[ ! -w /dev/shm ]] || export TMPDIR=/dev/shm
+TMPDIR=$(mktemp -d)
 export TMPDIR
 trap 'rm -rf "$TMPDIR"' EXIT
 
