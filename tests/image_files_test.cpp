@@ -231,6 +231,8 @@ TEST_CASE("What is wrong with a folder of images is said with the name of the fi
   };
   write_png(folder / "good" / "1.png", pattern(0, 0, 8, 8, 3), 8, 8, 3);
   CHECK(read({"good"}) == "no error");
+  CHECK(rejection([&] { read_image_folder(folder.path(), {"good"}, {.threads = 0}); }) ==
+        "ImageFolderOptions: threads must be at least 1, got 0");
   CHECK(read({"good", "gone"}) == (folder / "gone").string() + ": there is no such class folder");
 
   fs::create_directories(folder / "empty");

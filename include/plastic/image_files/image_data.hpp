@@ -23,7 +23,7 @@ namespace plastic {
 /// at a time.
 using ReadingProgress = std::function<void(Index done, Index all)>;
 
-/// Options of reading images.
+/// Options of reading images. Readers throw std::invalid_argument unless threads is positive.
 struct ImageFolderOptions {
   int threads = 1;                ///< threads that decode; the result does not depend on it
   ReadingProgress progress = {};  ///< progress callback; may be empty
@@ -32,6 +32,7 @@ struct ImageFolderOptions {
 namespace detail {
 
 inline ImageSet read_images(const ClassFiles& classes, const ImageFolderOptions& options) {
+  check_positive("ImageFolderOptions", "threads", options.threads);
   ImageSet set;
   std::vector<std::filesystem::path> files;
   for (const auto& [name, of_class] : classes) {
