@@ -182,8 +182,9 @@ int main(int argc, char** argv) {
     cell.outputs = task.outputs();
     if (app.count("--hidden") == 0) cell.hidden = settings.rule == None::name ? 192 : 128;
     training.seed = cell.seed;
-    with_cell_type<float>(settings.cell, settings.rule,
-                          [&]<class Cell>(std::type_identity<Cell>) { train<Cell>(settings); });
+    with_layered_cell_type<float>(
+        settings.cell, settings.rule,
+        [&]<class Cell>(std::type_identity<Cell>) { train<Cell>(settings); });
   } catch (const std::bad_alloc&) {
     std::cerr << "cue_reward: not enough memory\n";
     return 1;

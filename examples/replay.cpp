@@ -20,7 +20,7 @@ bool is_known(const std::string& name) {
   constexpr std::array<std::string_view, 7> whole = {"input",  "target", "output",    "eta",
                                                      "hidden", "loss",   "cell_state"};
   return std::find(whole.begin(), whole.end(), name) != whole.end() || name.starts_with("param.") ||
-         name.starts_with("grad.") || name.starts_with("fast.");
+         name.starts_with("grad.") || name.starts_with("fast.") || name.starts_with("trace.");
 }
 
 template <class Cell>
@@ -39,7 +39,7 @@ class Replay {
     steps_ = input.shape()[1];
     check_count(in, "batch", batch_);
     check_count(in, "steps", steps_);
-    const CellOptions& o = cell_.options();
+    const auto& o = cell_.options();
     input_ = in.values<Scalar>("input", {batch_, steps_, o.inputs});
     if (in.tensors.contains("target")) {
       target_ = in.values<Scalar>("target", {batch_, steps_, o.outputs});
@@ -58,7 +58,12 @@ class Replay {
     place("output", {batch_, steps_, o.outputs});
     place("eta", {batch_, steps_});
     for (std::size_t k = 0; k < Cell::states; ++k) place(state_names[k], {batch_, o.hidden});
-    if constexpr (Cell::plastic) {
+    for (const MatrixShape& matrix : Cell::matrix_shapes(o)) {
+      for (const std::string& name : names_of(matrix)) {
+        place(name, {batch_, matrix.inputs, matrix.outputs});
+      }
+    }
+    if constexpr (Cell::has_fast_layers) {
       for (const LayerShape& layer : Cell::layer_shapes(o)) {
         const std::string name = "fast." + std::string(layer.name);
         place(name + ".weight", {batch_, layer.inputs, layer.outputs});
@@ -82,6 +87,14 @@ class Replay {
  private:
   static constexpr std::array<const char*, 2> state_names = {"hidden", "cell_state"};
 
+  // Names in the file: of H itself, if it is not what is added to W, and of what is added to W.
+  static std::vector<std::string> names_of(const MatrixShape& matrix) {
+    std::vector<std::string> names;
+    if (matrix.name != "weight") names.push_back("trace." + matrix.layer + "." + matrix.name);
+    if (matrix.name != "eligibility") names.push_back("fast." + matrix.layer + ".weight");
+    return names;
+  }
+
   static void check_count(const TensorFile& in, const std::string& name, Index got) {
     if (!in.metadata.contains(name)) return;
     const auto expected = detail::number_setting<Index>(in.metadata, name);
@@ -101,7 +114,7 @@ class Replay {
   }
 
   void run_shard(Index first, Index count) {
-    const CellOptions& o = cell_.options();
+    const auto& o = cell_.options();
     const auto part = [&](std::span<const Scalar> all, Index features) {
       const auto each = static_cast<std::size_t>(steps_ * features);
       return sequences_from<Scalar>(all.subspan(static_cast<std::size_t>(first) * each,
@@ -136,7 +149,14 @@ class Replay {
     put("output", to, output(Eigen::all, columns));
     put("eta", to, eta(Eigen::all, columns));
     for (std::size_t k = 0; k < Cell::states; ++k) put(state_names[k], to, state.state(k).col(s));
-    if constexpr (Cell::plastic) {
+    const std::vector<MatrixShape> matrices = Cell::matrix_shapes(cell_.options());
+    for (std::size_t k = 0; k < matrices.size(); ++k) {
+      for (const std::string& name : names_of(matrices[k])) {
+        put(name, to,
+            name.starts_with("trace.") ? state.matrix(k, s) : cell_.added_weight(state, k, s));
+      }
+    }
+    if constexpr (Cell::has_fast_layers) {
       for (std::size_t l = 0; l < cell_.layer_names().size(); ++l) {
         put("fast." + cell_.layer_names()[l] + ".weight", to, state.fast_weight(l, s));
         put("fast." + cell_.layer_names()[l] + ".bias", to, state.fast_bias(l, s));
@@ -172,7 +192,8 @@ int main(int argc, char** argv) {
       "such\n"
       "files. F64 files are computed in double, F32 files in float.\n\n"
       "OUT gets all of it, and output, eta (learning rate of the fast weights before the norm\n"
-      "clip), hidden, cell_state (LSTM), fast.* after the last step, and with a target loss (mean\n"
+      "clip), hidden, cell_state (LSTM), fast.* and trace.* after the last step, and with a target "
+      "loss (mean\n"
       "squared error over all steps) and grad.* (of all parameters, also of those that training\n"
       "would leave as they are).");
   std::string in_path, out_path;

@@ -22,7 +22,7 @@ bool is_model(const TensorFile& file) {
 
 template <class Scalar>
 TensorFile convert(const TensorFile& in) {
-  return with_cell_type<Scalar>(
+  return with_layered_cell_type<Scalar>(
       setting(in.metadata, "cell"), setting(in.metadata, "rule"),
       [&]<class Cell>(std::type_identity<Cell>) {
         return is_model(in) ? to_state_dict(from_tensors<Cell>(in))

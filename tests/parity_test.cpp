@@ -23,13 +23,16 @@ using namespace plastic;
 template <class Scalar>
 constexpr double tolerance = std::is_same_v<Scalar, double> ? 1e-10 : 1e-4;
 
+const fs::path rules_folder = fs::path(PLASTIC_TEST_DATA) / "rules";
+
 enum class Path { tape, without_derivatives };
 
 using Results = std::map<std::string, std::vector<double>>;
 
-std::vector<fs::path> case_files() {
+// The cases of the paper's rules, or, in the folder "rules", those of other published rules.
+std::vector<fs::path> case_files(const fs::path& folder = PLASTIC_TEST_DATA) {
   std::vector<fs::path> files;
-  for (const auto& entry : fs::directory_iterator(PLASTIC_TEST_DATA)) {
+  for (const auto& entry : fs::directory_iterator(folder)) {
     if (entry.path().extension() == ".safetensors") files.push_back(entry.path());
   }
   std::sort(files.begin(), files.end());
@@ -66,8 +69,11 @@ class Computation {
  public:
   Computation(const TensorFile& in, Path path, Index samples)
       : cell_(from_tensors<Cell>(in)), path_(path), gradients_(cell_.zero_gradients()) {
+    for (Index n = 0; n < static_cast<Index>(cell_.parameters().blocks().size()); ++n) {
+      cell_.parameters().unfreeze(n);
+    }
     const Index batch = in.tensor("input").shape()[0];
-    const CellOptions& o = cell_.options();
+    const auto& o = cell_.options();
     steps_ = in.tensor("input").shape()[1];
     loss_weight_ = Scalar(1) / static_cast<Scalar>(batch * steps_ * o.outputs);
     const auto input = in.values<Scalar>("input", {batch, steps_, o.inputs});
@@ -112,10 +118,22 @@ class Computation {
     const Index samples = state.samples();
     for (Index s = 0; s < samples; ++s) {
       append(results_["output"], output(Eigen::all, Eigen::seqN(s, steps_, samples)));
-      append(results_["eta"], eta(Eigen::all, Eigen::seqN(s, steps_, samples)));
+      if constexpr (!Cell::is_model) {
+        append(results_["eta"], eta(Eigen::all, Eigen::seqN(s, steps_, samples)));
+      }
       append(results_["hidden"], state.hidden().col(s));
       if constexpr (Cell::states > 1) append(results_["cell_state"], state.state(1).col(s));
-      if constexpr (Cell::plastic) {
+      const std::vector<MatrixShape> matrices = Cell::matrix_shapes(cell_.options());
+      for (std::size_t k = 0; k < matrices.size(); ++k) {
+        const auto& [layer, name, inputs, outputs, alpha] = matrices[k];
+        if (name != "weight") {
+          append(results_["trace." + layer + "." + name], state.matrix(k, s));
+        }
+        if (name != "eligibility") {
+          append(results_["fast." + layer + ".weight"], cell_.added_weight(state, k, s));
+        }
+      }
+      if constexpr (Cell::has_fast_layers) {
         for (std::size_t l = 0; l < cell_.layer_names().size(); ++l) {
           const std::string name = "fast." + cell_.layer_names()[l];
           append(results_[name + ".weight"], state.fast_weight(l, s));
@@ -216,14 +234,38 @@ TEST_CASE("The parity cases cover every cell, rule and option", "[parity]") {
   }
 }
 
+TEST_CASE("The parity cases of other rules cover every one of them", "[parity]") {
+  std::map<std::string, int> count;
+  for (const fs::path& path : case_files(rules_folder)) {
+    const TensorFile file = read_safetensors(path);
+    ++count[file.metadata.at("cell") + " " + file.metadata.at("rule")];
+  }
+  CHECK(count == std::map<std::string, int>{{"clamp trace", 1},
+                                            {"delta_net delta", 2},
+                                            {"delta_rnn delta", 2},
+                                            {"lstm modulated", 2},
+                                            {"mlp abcd", 2},
+                                            {"recurrent_delta_net delta", 1},
+                                            {"rnn abcd", 1},
+                                            {"rnn fast_weights", 4},
+                                            {"rnn modulated", 3},
+                                            {"rnn retroactive", 3},
+                                            {"rnn stpn", 3},
+                                            {"rnn trace", 3}});
+}
+
 TEMPLATE_TEST_CASE("The tape computes every parity case with all gradients", "[parity]", double,
                    float) {
   for (const fs::path& path : case_files()) check_case<TestType>(path, Path::tape);
+  for (const fs::path& path : case_files(rules_folder)) check_case<TestType>(path, Path::tape);
 }
 
 TEMPLATE_TEST_CASE("A state without derivatives computes every parity case", "[parity]", double,
                    float) {
   for (const fs::path& path : case_files()) {
+    check_case<TestType>(path, Path::without_derivatives);
+  }
+  for (const fs::path& path : case_files(rules_folder)) {
     check_case<TestType>(path, Path::without_derivatives);
   }
 }

@@ -121,21 +121,23 @@ TEMPLATE_TEST_CASE("A state dictionary brings back every cell, bit for bit", "[s
         options.alpha_mode = mode;
         options.layer_norm = mode == AlphaMode::none;
         options.seed = 3;
-        with_cell_type<TestType>(cell_name, rule, [&]<class Cell>(std::type_identity<Cell>) {
-          const Cell cell(options);
-          options.seed = 4;  // other numbers than those of the file
-          const TensorFile file = to_state_dict(cell);
-          const Cell read = from_state_dict<Cell>(file, options);
-          CHECK(read.parameters().values() == cell.parameters().values());
-          CHECK(to_state_dict(read).tensors.size() == file.tensors.size());
-        });
+        with_layered_cell_type<TestType>(
+            cell_name, rule, [&]<class Cell>(std::type_identity<Cell>) {
+              const Cell cell(options);
+              options.seed = 4;  // other numbers than those of the file
+              const TensorFile file = to_state_dict(cell);
+              const Cell read = from_state_dict<Cell>(file, options);
+              CHECK(read.parameters().values() == cell.parameters().values());
+              CHECK(to_state_dict(read).tensors.size() == file.tensors.size());
+            });
         // The settings are in the file too.
-        with_cell_type<TestType>(cell_name, rule, [&]<class Cell>(std::type_identity<Cell>) {
-          const Cell cell(options);
-          const TensorFile file = to_state_dict(cell);
-          CHECK(setting(file.metadata, "rule") == rule);
-          CHECK(to_settings(from_settings(file.metadata)) == to_settings(options));
-        });
+        with_layered_cell_type<TestType>(
+            cell_name, rule, [&]<class Cell>(std::type_identity<Cell>) {
+              const Cell cell(options);
+              const TensorFile file = to_state_dict(cell);
+              CHECK(setting(file.metadata, "rule") == rule);
+              CHECK(to_settings(from_settings(file.metadata)) == to_settings(options));
+            });
       }
     }
   }
@@ -185,13 +187,13 @@ TEST_CASE("The parity cases go through state dictionaries unchanged", "[state_di
     if (entry.path().extension() != ".safetensors") continue;
     CAPTURE(entry.path().string());
     const TensorFile file = read_safetensors(entry.path());
-    with_cell_type<double>(setting(file.metadata, "cell"), setting(file.metadata, "rule"),
-                           [&]<class Cell>(std::type_identity<Cell>) {
-                             const Cell cell = from_tensors<Cell>(file);
-                             const Cell read =
-                                 from_state_dict<Cell>(to_state_dict(cell), cell.options());
-                             CHECK(read.parameters().values() == cell.parameters().values());
-                           });
+    with_layered_cell_type<double>(
+        setting(file.metadata, "cell"), setting(file.metadata, "rule"),
+        [&]<class Cell>(std::type_identity<Cell>) {
+          const Cell cell = from_tensors<Cell>(file);
+          const Cell read = from_state_dict<Cell>(to_state_dict(cell), cell.options());
+          CHECK(read.parameters().values() == cell.parameters().values());
+        });
     ++cases;
   }
   CHECK(cases == 17);

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "plastic/cells/compiled.hpp"
+#include "plastic/cells/families.hpp"
 #include "plastic/cells/linear.hpp"
 #include "plastic/cells/lstm.hpp"
 #include "plastic/cells/rnn.hpp"

@@ -8,7 +8,7 @@ namespace {
 
 void read(Bytes bytes) {
   const TensorFile file = parse_safetensors(bytes);
-  with_cell_type<float>(
+  with_layered_cell_type<float>(
       setting(file.metadata, "cell"), setting(file.metadata, "rule"),
       [&]<class Cell>(std::type_identity<Cell>) {
         const CellOptions options = from_settings(file.metadata);

@@ -6,7 +6,9 @@
 #include <string>
 #include <vector>
 
-#include "plastic/cells/layer.hpp"
+#include "plastic/cells/detail/model_impl.hpp"
+#include "plastic/cells/model.hpp"
+#include "plastic/cells/model_options.hpp"
 #include "plastic/cells/state.hpp"
 #include "plastic/synapse/clipped_rate.hpp"
 #include "plastic/tape/select.hpp"
@@ -49,28 +51,42 @@ concept CellDynamics = requires(const CellOptions& options, CellStep<float>& ste
 template <class Dynamics, class Rule, class Scalar>
 class PlasticCell {
   static_assert(std::is_floating_point_v<Scalar>, "PlasticCell needs float or double");
-  static_assert(CellDynamics<Dynamics>,
+  static_assert(CellDynamics<Dynamics> || CellModel<Dynamics>,
                 "the cell's Dynamics lacks a member of CellDynamics: see cells/cell.hpp");
   static_assert(Dynamics::states <= max_states,
                 "the cell's Dynamics has more states than max_states: see cells/episode.hpp");
-  static_assert(PlasticityRule<Rule, Scalar>,
+  static_assert(PlasticityRule<Rule, Scalar> || CellModel<Dynamics>,
                 "the rule lacks a member of PlasticityRule: see rules/rule.hpp");
 
  public:
   using ScalarType = Scalar;                                     ///< float or double
+  using Options = typename detail::OptionsOf<Dynamics>::Type;    ///< CellOptions or the model's
   static constexpr std::string_view cell_name = Dynamics::name;  ///< name in files
   static constexpr std::string_view rule_name = Rule::name;      ///< name in files
   static constexpr bool plastic = Rule::plastic;                 ///< whether it has fast weights
   static constexpr std::size_t states = Dynamics::states;        ///< number of state matrices
+  /// Whether it is a CellModel, whose fast weights are FastMatrix: see CellState::matrix.
+  static constexpr bool is_model = CellModel<Dynamics>;
+  /// Whether every layer has fast weights of its own: see CellState::fast_weight.
+  static constexpr bool has_fast_layers = plastic && !is_model;
 
   /// Draws the initial slow weights. Throws std::invalid_argument on a setting out of its range.
-  explicit PlasticCell(const CellOptions& options);
+  explicit PlasticCell(const Options& options);
 
   /// The layers that a cell with these options has; the last is out_fc. Throws
   /// std::invalid_argument on a setting out of its range.
-  static std::vector<LayerShape> layer_shapes(const CellOptions& options);
+  static std::vector<LayerShape> layer_shapes(const Options& options);
 
-  const CellOptions& options() const { return options_; }  ///< as given to the constructor
+  /// The fast matrices of a CellModel with these options; none for another cell.
+  static std::vector<MatrixShape> matrix_shapes(const Options& options) {
+    if constexpr (is_model) {
+      return Dynamics::matrices(options);
+    } else {
+      return {};
+    }
+  }
+
+  const Options& options() const { return options_; }  ///< as given to the constructor
   /// @{
   /// The slow parameters: LAYER.weight, .bias, .weight_alpha and .bias_alpha of every layer,
   /// out_scale, and with layer norm layer_norm.weight and .bias.
@@ -178,6 +194,10 @@ class PlasticCell {
   void run(CellState<Scalar>& state, const ConstMatrixMap<Scalar>& inputs, MatrixMap<Scalar> output,
            MatrixMap<Scalar> eta, std::span<const Index> lengths = {}) const;
 
+  /// What fast matrix k of a CellModel adds to its layer's W in one sample of a state: A o H where
+  /// it has an A, else H; outputs x inputs. Throws std::invalid_argument if there is none.
+  Matrix<Scalar> added_weight(const CellState<Scalar>& state, std::size_t k, Index sample) const;
+
   /// A copy of an episode's current state, to continue from without derivatives or on another tape.
   CellState<Scalar> state_of(Episode<Scalar>& episode) const;
 
@@ -225,13 +245,15 @@ class PlasticCell {
   // Checks of a user's own Dynamics or rule.
 
   void check_advance(const Episode<Scalar>& episode, const Var<Scalar>& hidden) const {
-    const auto check = [&](std::string_view what, const Var<Scalar>& v, Index rows) {
-      detail::check_shape(Dynamics::name, what, v, rows, episode.samples);
-    };
-    check("the result of advance", hidden, Dynamics::features(options_));
-    if constexpr (Dynamics::states > 0) check("the hidden state", hidden, options_.hidden);
-    for (std::size_t k = 1; k < Dynamics::states; ++k) {
-      check("every state", episode.state[k], options_.hidden);
+    if constexpr (!is_model) {
+      const auto check = [&](std::string_view what, const Var<Scalar>& v, Index rows) {
+        detail::check_shape(Dynamics::name, what, v, rows, episode.samples);
+      };
+      check("the result of advance", hidden, Dynamics::features(options_));
+      if constexpr (Dynamics::states > 0) check("the hidden state", hidden, options_.hidden);
+      for (std::size_t k = 1; k < Dynamics::states; ++k) {
+        check("every state", episode.state[k], options_.hidden);
+      }
     }
   }
 
@@ -275,10 +297,12 @@ class PlasticCell {
     return inputs.cols() / samples;
   }
 
-  CellOptions options_;
+  Options options_;
   Parameters<Scalar> parameters_;
   std::vector<Layer<Scalar>> layers_;
   std::vector<std::string> layer_names_;
+  std::vector<MatrixShape> matrix_shapes_;  // of a CellModel
+  std::vector<Index> blocks_;               // likewise; -1 for one that it lacks
   Index out_scale_ = -1;
   Index norm_gain_ = -1;
   Index norm_bias_ = -1;
@@ -287,3 +311,4 @@ class PlasticCell {
 }  // namespace plastic
 
 #include "plastic/cells/detail/cell_impl.hpp"
+#include "plastic/cells/detail/state_impl.hpp"

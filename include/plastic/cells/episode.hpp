@@ -5,11 +5,15 @@
 #include <string_view>
 
 #include "plastic/rules/rule.hpp"
+#include "plastic/synapse/fast_matrix.hpp"
 
 namespace plastic {
 
 /// Largest number of state matrices that one cell may carry from step to step.
 inline constexpr std::size_t max_states = 4;
+
+/// Largest number of fast matrices that one cell may have.
+inline constexpr std::size_t max_matrices = 16;
 
 /// A cell's run on a tape: its layers with their fast weights, and the state between two steps.
 /// Made by PlasticCell::begin; valid until the tape is rewound or cleared.
@@ -28,6 +32,9 @@ struct Episode {
   Var<Scalar> norm_bias;                      ///< bias of layer norm, likewise
   Var<Scalar> fixed_eta;                      ///< without modulation: eta0, 1 x samples
   Var<Scalar> fixed_decay;                    ///< without modulation: lambda0
+  std::array<FastMatrix<Scalar>, max_matrices> matrices;  ///< of a CellModel, in order
+  std::span<Var<Scalar>> blocks;                          ///< its parameters beside the layers'
+  std::span<Var<Scalar>> derived;                         ///< what it computes from them once
   typename Tape<Scalar>::Position step_begin;  ///< where a step that is not differentiated restarts
 };
 

@@ -54,6 +54,7 @@ class CellState {
     episode_ = std::exchange(other.episode_, {});
     layers_ = std::exchange(other.layers_, 0);
     states_ = std::exchange(other.states_, 0);
+    matrices_ = std::exchange(other.matrices_, 0);
     copy_ = std::exchange(other.copy_, nullptr);
     return *this;
   }
@@ -99,6 +100,19 @@ class CellState {
     synapse(l).set_fast_bias(sample, bias);
   }
   /// @}
+  /// @{
+  /// Fast matrix k of a CellModel in one sample, outputs x inputs, in the order of
+  /// PlasticCell::matrix_shapes, as a copy; and sets it. Throw std::invalid_argument if there is no
+  /// such matrix or sample, or the shape differs.
+  Matrix<Scalar> matrix(std::size_t k, Index sample) const {
+    check_matrix(k);
+    return episode_.matrices[k].value(sample);
+  }
+  void set_matrix(std::size_t k, Index sample, const Eigen::Ref<const Matrix<Scalar>>& value) {
+    check_matrix(k);
+    episode_.matrices[k].set_value(sample, value);
+  }
+  /// @}
 
  private:
   template <class Dynamics, class Rule, class S>
@@ -107,6 +121,11 @@ class CellState {
 
   void check_state(std::size_t k) const {
     if (k >= states_) detail::reject("CellState::state", "k", "below the number of states", k);
+  }
+  void check_matrix(std::size_t k) const {
+    if (k >= matrices_) {
+      detail::reject("CellState", "the matrix", "below the number of fast matrices", k);
+    }
   }
   void check_layer(std::size_t l) const {
     if (l >= layers_) detail::reject("CellState", "the layer", "below the number of layers", l);
@@ -124,6 +143,7 @@ class CellState {
   Episode<Scalar> episode_;
   std::size_t layers_ = 0;
   std::size_t states_ = 0;
+  std::size_t matrices_ = 0;
   void (*copy_)(const CellState& from,
                 CellState& to) = nullptr;  // set by the cell, whose type it knows
 };

@@ -17,6 +17,7 @@ struct ParameterBlock {
   Index cols = 0;         ///< inputs, for a layer's weight
   Index offset = 0;       ///< position of its first value in the flat vector
   bool trainable = true;  ///< false: frozen
+  bool vector = false;    ///< whether files hold it with one dimension
 
   Index size() const { return rows * cols; }  ///< number of values
 };
@@ -31,8 +32,8 @@ template <class Scalar>
 class Parameters {
  public:
   /// Appends a block of zeros and returns its number. Throws std::invalid_argument on an empty
-  /// shape, one that no memory can hold, or a name already taken.
-  Index add(std::string_view name, Index rows, Index cols) {
+  /// shape, one that no memory can hold, or a name already taken. A `vector` has one column.
+  Index add(std::string_view name, Index rows, Index cols, bool vector = false) {
     detail::check_positive("Parameters::add", "rows", rows);
     detail::check_positive("Parameters::add", "cols", cols);
     if (contains(name)) detail::reject("Parameters::add", "name", "new", name);
@@ -43,7 +44,7 @@ class Parameters {
     const Index padded = (rows * cols + boundary - 1) / boundary * boundary;
     values_.conservativeResize(offset + padded);
     values_.tail(padded).setZero();
-    blocks_.push_back({std::string(name), rows, cols, offset, true});
+    blocks_.push_back({std::string(name), rows, cols, offset, true, vector});
     return static_cast<Index>(blocks_.size()) - 1;
   }
 

@@ -18,7 +18,9 @@ namespace detail {
 /// Shape of a block in a file: a weight is [inputs, outputs], row-major as in memory; a column is
 /// [size].
 inline std::vector<Index> file_shape(const ParameterBlock& block) {
-  if (block.cols == 1 && !block.name.ends_with(".weight_alpha") &&
+  if (block.vector) return {block.rows};
+  if (block.cols == 1 && !block.name.starts_with("rule.") &&
+      !block.name.ends_with(".weight_alpha") &&
       (!block.name.ends_with(".weight") || block.name.ends_with("norm.weight"))) {
     return {block.rows};
   }
@@ -51,6 +53,21 @@ Vector<Scalar> read_tensors(const TensorFile& file, const std::string& prefix,
   return result;
 }
 
+namespace detail {
+
+/// Adds zeros for the biases that the file of a published network lacks.
+template <class Scalar>
+void add_absent_biases(TensorFile& file, const Parameters<Scalar>& parameters) {
+  for (const ParameterBlock& block : parameters.blocks()) {
+    const std::string name = "param." + block.name;
+    if (!block.name.ends_with(".bias") || file.tensors.contains(name)) continue;
+    const Vector<Scalar> zeros = Vector<Scalar>::Zero(block.size());
+    file.tensors[name] = Tensor::from<Scalar>(file_shape(block), zeros.data());
+  }
+}
+
+}  // namespace detail
+
 /// A cell's settings and parameters (param.LAYER.weight and so on), as files hold them.
 template <class Dynamics, class Rule, class Scalar>
 TensorFile to_tensors(const PlasticCell<Dynamics, Rule, Scalar>& cell) {
@@ -62,7 +79,8 @@ TensorFile to_tensors(const PlasticCell<Dynamics, Rule, Scalar>& cell) {
 
 /// The cell that a file describes. Throws std::invalid_argument if the file is of another cell,
 /// rule or number type, or if a tensor param.* is missing, unknown or of another shape than the
-/// settings say. Other tensors in the file are ignored.
+/// settings say. Other tensors in the file are ignored. A CellModel's file may lack biases, which
+/// are then zero.
 template <class Cell>
 Cell from_tensors(const TensorFile& file) {
   using Scalar = typename Cell::ScalarType;
@@ -75,7 +93,7 @@ Cell from_tensors(const TensorFile& file) {
   };
   expect("cell", Cell::cell_name);
   expect("rule", Cell::rule_name);
-  const CellOptions options = from_settings(file.metadata);
+  const auto options = detail::options_from<typename Cell::Options>(file.metadata);
   // Checked before the cell allocates memory for the sizes that the settings claim.
   for (const LayerShape& layer : Cell::layer_shapes(options)) {
     const std::string name = "param." + std::string(layer.name) + ".weight";
@@ -83,7 +101,13 @@ Cell from_tensors(const TensorFile& file) {
   }
   Cell cell(options);
   Parameters<Scalar>& parameters = cell.parameters();
-  parameters.values() = read_tensors(file, "param", parameters);
+  if constexpr (Cell::is_model) {
+    TensorFile whole = file;
+    detail::add_absent_biases<Scalar>(whole, parameters);
+    parameters.values() = read_tensors(whole, "param", parameters);
+  } else {
+    parameters.values() = read_tensors(file, "param", parameters);
+  }
   for (const auto& [name, tensor] : file.tensors) {
     if (name.starts_with("param.") && !parameters.contains(name.substr(6))) {
       detail::reject("from_tensors", "every param.* tensor", "a parameter of the cell", name);

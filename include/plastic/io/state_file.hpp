@@ -30,6 +30,7 @@ struct CellStateAccess {
   struct Numbers {
     std::vector<Matrix<Scalar>> states;                 // hidden x samples
     std::vector<std::vector<FastSample<Scalar>>> fast;  // by layer and sample
+    std::vector<std::vector<Matrix<Scalar>>> matrices;  // of a CellModel, likewise
     Index updates = 0;  // updates of the fast weights since the state was zero
   };
 
@@ -37,7 +38,11 @@ struct CellStateAccess {
   static Numbers<Scalar> numbers(const Cell&, const CellState<Scalar>& state) {
     Numbers<Scalar> all;
     for (std::size_t k = 0; k < Cell::states; ++k) all.states.push_back(state.state(k));
-    if constexpr (Cell::plastic) {
+    for (std::size_t k = 0; k < state.matrices_; ++k) {
+      auto& samples = all.matrices.emplace_back();
+      for (Index s = 0; s < state.samples(); ++s) samples.push_back(state.matrix(k, s));
+    }
+    if constexpr (Cell::has_fast_layers) {
       all.updates = state.synapse(0).version();
       for (std::size_t l = 0; l < state.layers_; ++l) {
         auto& layer = all.fast.emplace_back();
@@ -52,6 +57,11 @@ struct CellStateAccess {
   template <class Scalar>
   static void set(CellState<Scalar>& state, const Numbers<Scalar>& all) {
     for (std::size_t k = 0; k < all.states.size(); ++k) state.state(k) = all.states[k];
+    for (std::size_t k = 0; k < all.matrices.size(); ++k) {
+      for (Index s = 0; s < state.samples(); ++s) {
+        state.set_matrix(k, s, all.matrices[k][static_cast<std::size_t>(s)]);
+      }
+    }
     for (std::size_t l = 0; l < all.fast.size(); ++l) {
       for (Index s = 0; s < state.samples(); ++s) {
         state.synapse(l).set_fast_sample(s, all.fast[l][static_cast<std::size_t>(s)]);
@@ -71,7 +81,15 @@ void for_state_tensors(const Cell& cell, Index samples, F&& f) {
     f("state." + std::to_string(k), Shape{samples, hidden},
       [k](auto& all, Index s) { return all.states[k].col(s); });
   }
-  if constexpr (Cell::plastic) {
+  const std::vector<MatrixShape> matrices = Cell::matrix_shapes(cell.options());
+  for (std::size_t k = 0; k < matrices.size(); ++k) {
+    f(
+        "fast." + matrices[k].layer + "." + matrices[k].name,
+        Shape{samples, matrices[k].inputs, matrices[k].outputs}, [k](auto& all, Index s) -> auto& {
+          return all.matrices[k][static_cast<std::size_t>(s)];
+        });
+  }
+  if constexpr (Cell::has_fast_layers) {
     const std::vector<LayerShape> layers = Cell::layer_shapes(cell.options());
     for (std::size_t l = 0; l < layers.size(); ++l) {
       const std::string name = "fast." + std::string(layers[l].name);
@@ -111,7 +129,8 @@ using PartScalar =
 /// (number of updates of the fast weights so far, which determines the order of summation), and the
 /// tensors state.K [samples, hidden], fast.LAYER.weight [samples, inputs, outputs], fast.LAYER.bias
 /// [samples, outputs] and fast.LAYER.scale [samples, 1], in double: the fast weights are scale *
-/// weight and scale * bias, as FastSample keeps them. A pending update is applied in the file, not
+/// weight and scale * bias, as FastSample keeps them. A CellModel's file has fast.LAYER.NAME for
+/// each fast matrix instead, and no `updates`. A pending update is applied in the file, not
 /// in `state`. Throws std::invalid_argument unless it is a state of `net`.
 template <class Dynamics, class Rule, class Scalar>
 TensorFile to_tensors(const PlasticCell<Dynamics, Rule, Scalar>& net,
@@ -122,7 +141,8 @@ TensorFile to_tensors(const PlasticCell<Dynamics, Rule, Scalar>& net,
   file.metadata = settings_of(net);
   file.metadata["samples"] = detail::number_text(samples);
   auto numbers = detail::CellStateAccess::numbers(net, now);
-  if constexpr (Rule::plastic) file.metadata["updates"] = detail::number_text(numbers.updates);
+  if constexpr (PlasticCell<Dynamics, Rule, Scalar>::has_fast_layers)
+    file.metadata["updates"] = detail::number_text(numbers.updates);
   detail::for_state_tensors(
       net, samples,
       [&]<class Part>(const std::string& name, const std::vector<Index>& shape, const Part& part) {
@@ -169,7 +189,7 @@ CellState<Scalar> state_from_tensors(const PlasticCell<Dynamics, Rule, Scalar>& 
     }
   }
   Index updates = 0;
-  if constexpr (Rule::plastic) {
+  if constexpr (PlasticCell<Dynamics, Rule, Scalar>::has_fast_layers) {
     updates = detail::number_setting<Index>(file.metadata, "updates");
     constexpr int bits = std::numeric_limits<Index>::digits - 1;
     if (updates < 0 || updates > Index{1} << bits) {

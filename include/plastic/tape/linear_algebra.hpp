@@ -123,6 +123,66 @@ auto pad_rows(const Variable auto& x, Index first, Index total) {
   return apply(detail::PadRows{{}, first, total}, x);
 }
 
+namespace detail {
+
+/// [x_0; x_1; ...] one above the other; a sweep gives each its rows.
+template <class Scalar>
+class ConcatenateRowsNode final : public NodeWithParents<Scalar, std::span<Node<Scalar>* const>> {
+ public:
+  using ConcatenateRowsNode::NodeWithParents::NodeWithParents;
+
+  void propagate(Tape<Scalar>& tape) override {
+    each_part([&](Node<Scalar>& parent, Index first) {
+      if (!parent.needs_adjoint) return;
+      tape.accumulate(parent, this->adjoint_map().middleRows(first, parent.rows));
+    });
+  }
+  void record(Tape<Scalar>& tape) override {
+    each_part([&](Node<Scalar>& parent, Index first) {
+      if (!parent.wanted) return;
+      add_recorded(tape, parent, rows(Var<Scalar>(&tape, this->recorded), first, parent.rows));
+    });
+  }
+
+ private:
+  template <class F>
+  void each_part(F&& f) {
+    Index first = 0;
+    for (Node<Scalar>* parent : this->parents()) {
+      f(*parent, first);
+      first += parent->rows;
+    }
+  }
+};
+
+}  // namespace detail
+
+/// The matrices in `parts`, each with the same samples, copied one above the other: all their
+/// features x samples. Differentiable any number of times. Throws std::invalid_argument if there is
+/// none or they differ in the number of samples.
+template <class Scalar>
+Var<Scalar> concatenate_rows(std::span<const Var<Scalar>> parts) {
+  if (parts.empty()) detail::reject("concatenate_rows", "parts", "at least one matrix", 0);
+  Tape<Scalar>& tape = parts.front().tape();
+  auto** parents = tape.arena().template allocate_array<Node<Scalar>*>(parts.size());
+  Index height = 0;
+  for (std::size_t k = 0; k < parts.size(); ++k) {
+    tape.check_on_this_tape("concatenate_rows", parts[k]);
+    detail::check_shape("concatenate_rows", "every part", parts[k], parts[k].rows(),
+                        parts.front().cols());
+    parents[k] = &parts[k].node();
+    height += parts[k].rows();
+  }
+  auto* node = tape.template emplace_result<detail::ConcatenateRowsNode<Scalar>>(
+      height, parts.front().cols(), std::span<Node<Scalar>* const>(parents, parts.size()));
+  Index first = 0;
+  for (const Var<Scalar>& part : parts) {
+    node->value_map().middleRows(first, part.rows()) = part.value();
+    first += part.rows();
+  }
+  return {&tape, node};
+}
+
 /// The matrices in `parts`, features x samples each, copied side by side. Differentiable once.
 /// Throws std::invalid_argument if there is none or they differ in the number of rows.
 template <class Scalar>

@@ -7,31 +7,45 @@
 namespace plastic {
 
 template <class Dynamics, class Rule, class Scalar>
-PlasticCell<Dynamics, Rule, Scalar>::PlasticCell(const CellOptions& options) : options_(options) {
+PlasticCell<Dynamics, Rule, Scalar>::PlasticCell(const Options& options) : options_(options) {
   const std::vector<LayerShape> shapes = layer_shapes(options);
   if (shapes.size() > max_layers) {
     detail::reject("PlasticCell", "the number of layers", "at most " + std::to_string(max_layers),
                    shapes.size());
   }
   for (const LayerShape& shape : shapes) {
-    layers_.emplace_back(parameters_, shape, options, Rule::plastic);
+    if constexpr (is_model) {
+      layers_.emplace_back(parameters_, shape, options.seed);
+    } else {
+      layers_.emplace_back(parameters_, shape, options, Rule::plastic);
+    }
     layer_names_.emplace_back(shape.name);
   }
-  out_scale_ = parameters_.add("out_scale", options.all_outputs(), 1);
-  parameters_.matrix(out_scale_).setOnes();
-  if (options.layer_norm) {
-    norm_gain_ = parameters_.add("layer_norm.weight", Dynamics::features(options), 1);
-    norm_bias_ = parameters_.add("layer_norm.bias", Dynamics::features(options), 1);
-    parameters_.matrix(norm_gain_).setOnes();
+  if constexpr (is_model) {
+    matrix_shapes_ = Dynamics::matrices(options);
+    blocks_ = detail::add_model_blocks<Dynamics>(options, parameters_);
+    return;
+  } else {
+    out_scale_ = parameters_.add("out_scale", options.all_outputs(), 1);
+    parameters_.matrix(out_scale_).setOnes();
+    if (options.layer_norm) {
+      norm_gain_ = parameters_.add("layer_norm.weight", Dynamics::features(options), 1);
+      norm_bias_ = parameters_.add("layer_norm.bias", Dynamics::features(options), 1);
+      parameters_.matrix(norm_gain_).setOnes();
+    }
   }
 }
 
 template <class Dynamics, class Rule, class Scalar>
-std::vector<LayerShape> PlasticCell<Dynamics, Rule, Scalar>::layer_shapes(
-    const CellOptions& options) {
+std::vector<LayerShape> PlasticCell<Dynamics, Rule, Scalar>::layer_shapes(const Options& options) {
   options.validate();
   std::vector<LayerShape> shapes = Dynamics::layers(options);
-  shapes.push_back({"out_fc", Dynamics::features(options), options.all_outputs(), 1});
+  if constexpr (!is_model) {
+    LayerShape& output = shapes.emplace_back();
+    output.name = "out_fc";
+    output.inputs = Dynamics::features(options);
+    output.outputs = options.all_outputs();
+  }
   return shapes;
 }
 
@@ -85,14 +99,6 @@ void PlasticCell<Dynamics, Rule, Scalar>::run(CellState<Scalar>& state,
 }
 
 template <class Dynamics, class Rule, class Scalar>
-CellState<Scalar> PlasticCell<Dynamics, Rule, Scalar>::state_of(Episode<Scalar>& episode) const {
-  check_owner("PlasticCell::state_of", episode);
-  CellState<Scalar> state = initial_state(episode.samples);
-  copy_state(episode, state.episode_);
-  return state;
-}
-
-template <class Dynamics, class Rule, class Scalar>
 Episode<Scalar> PlasticCell<Dynamics, Rule, Scalar>::begin(Tape<Scalar>& tape, Index samples,
                                                            Vector<Scalar>* gradients,
                                                            bool differentiable) const {
@@ -117,27 +123,37 @@ Episode<Scalar> PlasticCell<Dynamics, Rule, Scalar>::begin(Tape<Scalar>& tape, I
   episode.samples = samples;
   episode.differentiable = differentiable;
   for (std::size_t l = 0; l < layers_.size(); ++l) {
-    episode.synapses[l] = Synapse<Scalar>(
-        tape, layers_[l].on(tape, parameters_, gradients),
-        {samples, Rule::plastic, differentiable, options_.weight_clip, options_.snapshot_interval});
+    SynapseOptions of_layer{samples, has_fast_layers, differentiable};
+    if constexpr (has_fast_layers) {
+      of_layer.weight_clip = options_.weight_clip;
+      of_layer.snapshot_interval = options_.snapshot_interval;
+    }
+    episode.synapses[l] =
+        Synapse<Scalar>(tape, layers_[l].on(tape, parameters_, gradients), of_layer);
   }
   for (std::size_t k = 0; k < Dynamics::states; ++k) {
     episode.state[k] = tape.constant(Matrix<Scalar>::Zero(options_.hidden, samples));
   }
-  episode.out_scale = borrow(tape, parameters_, out_scale_, gradients);
-  if (options_.layer_norm) {
-    episode.norm_gain = borrow(tape, parameters_, norm_gain_, gradients);
-    episode.norm_bias = borrow(tape, parameters_, norm_bias_, gradients);
+  if constexpr (is_model) {
+    detail::begin_model<Dynamics>(options_, parameters_, matrix_shapes_, blocks_, gradients,
+                                  episode);
+    return episode;
+  } else {
+    episode.out_scale = borrow(tape, parameters_, out_scale_, gradients);
+    if (options_.layer_norm) {
+      episode.norm_gain = borrow(tape, parameters_, norm_gain_, gradients);
+      episode.norm_bias = borrow(tape, parameters_, norm_bias_, gradients);
+    }
+    if (!options_.modulation) {
+      const auto fixed = [&](double value) {
+        return tape.constant(Matrix<Scalar>::Constant(1, samples, static_cast<Scalar>(value)));
+      };
+      episode.fixed_eta = fixed(options_.eta0);
+      episode.fixed_decay = fixed(options_.decay0);
+    }
+    episode.step_begin = tape.position();
+    return episode;
   }
-  if (!options_.modulation) {
-    const auto fixed = [&](double value) {
-      return tape.constant(Matrix<Scalar>::Constant(1, samples, static_cast<Scalar>(value)));
-    };
-    episode.fixed_eta = fixed(options_.eta0);
-    episode.fixed_decay = fixed(options_.decay0);
-  }
-  episode.step_begin = tape.position();
-  return episode;
 }
 
 template <class Dynamics, class Rule, class Scalar>
@@ -188,32 +204,41 @@ CellOutput<Var<Scalar>> PlasticCell<Dynamics, Rule, Scalar>::advance(Episode<Sca
   const std::array<Var<Scalar>, max_states> previous = episode.state;
   x = zero_if_ended(x);
   for (std::size_t k = 0; k < Dynamics::states; ++k) episode.state[k] = zero_if_ended(previous[k]);
-  CellStep<Scalar> step(episode);
-  Var<Scalar> hidden = Dynamics::advance(step, x);
-  check_advance(episode, hidden);
-  if (options_.layer_norm) hidden = layer_norm(hidden, episode.norm_gain, episode.norm_bias);
-  if constexpr (Dynamics::states > 0) step.set_state(0, hidden);
-  const std::size_t out_fc = layers_.size() - 1;
-  const Var<Scalar> all = step.layer(out_fc, hidden);
-  step.activity(out_fc, all);
-
-  Var<Scalar> eta = episode.fixed_eta;
-  Var<Scalar> decay = episode.fixed_decay;
-  if (options_.modulation) {
-    const Var<Scalar> half_m = sigmoid(rows(all, all.rows() - 1, 1));
-    eta = half_m * (2 * options_.eta0);
-    if (Rule::plastic && update) decay = half_m * (2 * options_.decay0);
-  }
-  eta = zero_if_ended(eta);
-  if constexpr (Rule::plastic) {
-    if (update) update_fast_weights(episode, step, all, eta, zero_if_ended(decay));
-  }
-  if (!active.empty()) {
+  const auto keep_if_ended = [&] {
+    if (active.empty()) return;
     for (std::size_t k = 0; k < Dynamics::states; ++k) {
       episode.state[k] = select(active, episode.state[k], previous[k]);
     }
+  };
+  if constexpr (is_model) {
+    const CellOutput<Var<Scalar>> result =
+        detail::advance_model<Dynamics>(options_, episode, x, update, active);
+    keep_if_ended();
+    return {zero_if_ended(result.output), zero_if_ended(result.eta)};
+  } else {
+    CellStep<Scalar> step(episode);
+    Var<Scalar> hidden = Dynamics::advance(step, x);
+    check_advance(episode, hidden);
+    if (options_.layer_norm) hidden = layer_norm(hidden, episode.norm_gain, episode.norm_bias);
+    if constexpr (Dynamics::states > 0) step.set_state(0, hidden);
+    const std::size_t out_fc = layers_.size() - 1;
+    const Var<Scalar> all = step.layer(out_fc, hidden);
+    step.activity(out_fc, all);
+
+    Var<Scalar> eta = episode.fixed_eta;
+    Var<Scalar> decay = episode.fixed_decay;
+    if (options_.modulation) {
+      const Var<Scalar> half_m = sigmoid(rows(all, all.rows() - 1, 1));
+      eta = half_m * (2 * options_.eta0);
+      if (Rule::plastic && update) decay = half_m * (2 * options_.decay0);
+    }
+    eta = zero_if_ended(eta);
+    if constexpr (Rule::plastic) {
+      if (update) update_fast_weights(episode, step, all, eta, zero_if_ended(decay));
+    }
+    keep_if_ended();
+    return {zero_if_ended(rows(all, 0, options_.outputs)), eta};
   }
-  return {zero_if_ended(rows(all, 0, options_.outputs)), eta};
 }
 
 template <class Dynamics, class Rule, class Scalar>
@@ -222,23 +247,25 @@ void PlasticCell<Dynamics, Rule, Scalar>::update_fast_weights(Episode<Scalar>& e
                                                               const Var<Scalar>& all,
                                                               const Var<Scalar>& eta,
                                                               const Var<Scalar>& decay) const {
-  const std::size_t count = layers_.size();
-  RuleStep<Scalar> view{*episode.tape,
-                        step.connections(count),
-                        all,
-                        episode.out_scale,
-                        static_cast<Scalar>(options_.inner_scale),
-                        std::span(episode.synapses.data(), count)};
-  for (std::size_t l = 0; l < count; ++l) check_applied(view.connections[l], l);
-  Rule::propose(view);
-  std::array<RankOne<Scalar>, max_layers> changes;
-  for (std::size_t l = 0; l < count; ++l) {
-    changes[l] = view.connections[l].change;
-    check_proposal(changes[l], l);
+  if constexpr (!is_model) {
+    const std::size_t count = layers_.size();
+    RuleStep<Scalar> view{*episode.tape,
+                          step.connections(count),
+                          all,
+                          episode.out_scale,
+                          static_cast<Scalar>(options_.inner_scale),
+                          std::span(episode.synapses.data(), count)};
+    for (std::size_t l = 0; l < count; ++l) check_applied(view.connections[l], l);
+    Rule::propose(view);
+    std::array<RankOne<Scalar>, max_layers> changes;
+    for (std::size_t l = 0; l < count; ++l) {
+      changes[l] = view.connections[l].change;
+      check_proposal(changes[l], l);
+    }
+    const Var<Scalar> rate = clipped_rate(
+        eta, std::span<const RankOne<Scalar>>(changes.data(), count), options_.max_norm);
+    for (std::size_t l = 0; l < count; ++l) episode.synapses[l].write(changes[l], rate, decay);
   }
-  const Var<Scalar> rate =
-      clipped_rate(eta, std::span<const RankOne<Scalar>>(changes.data(), count), options_.max_norm);
-  for (std::size_t l = 0; l < count; ++l) episode.synapses[l].write(changes[l], rate, decay);
 }
 
 template <class Dynamics, class Rule, class Scalar>
@@ -266,68 +293,12 @@ void PlasticCell<Dynamics, Rule, Scalar>::refresh_parameters(Episode<Scalar>& ep
     for (std::size_t l = 0; l < layers_.size(); ++l) {
       layers_[l].rebind(episode.synapses[l].slow_weights(), parameters_);
     }
+    for (std::size_t k = 0; k < blocks_.size(); ++k) rebind(episode.blocks[k], blocks_[k]);
     rebind(episode.out_scale, out_scale_);
     rebind(episode.norm_gain, norm_gain_);
     rebind(episode.norm_bias, norm_bias_);
   }
   for (std::size_t l = 0; l < layers_.size(); ++l) episode.synapses[l].refresh_slow_weights();
-}
-
-template <class Dynamics, class Rule, class Scalar>
-void PlasticCell<Dynamics, Rule, Scalar>::restart(CellState<Scalar>& state, Index samples) const {
-  if (state.tape_ == nullptr) state.tape_ = std::make_unique<Tape<Scalar>>();
-  state.tape_->clear();
-  state.episode_ = begin(*state.tape_, samples, nullptr, false);
-  state.layers_ = layers_.size();
-  state.states_ = Dynamics::states;
-  state.copy_ = &PlasticCell::copy;
-}
-
-template <class Dynamics, class Rule, class Scalar>
-void PlasticCell<Dynamics, Rule, Scalar>::reset_sample(CellState<Scalar>& state,
-                                                       Index sample) const {
-  check_owner("PlasticCell::reset_sample", state.episode_);
-  if (sample < 0 || sample >= state.samples()) {
-    detail::reject("PlasticCell::reset_sample", "sample",
-                   "in 0 .. " + std::to_string(state.samples() - 1), sample);
-  }
-  for (std::size_t k = 0; k < Dynamics::states; ++k) state.state(k).col(sample).setZero();
-  if constexpr (Rule::plastic) {
-    for (std::size_t l = 0; l < layers_.size(); ++l)
-      state.episode_.synapses[l].reset_sample(sample);
-  }
-}
-
-template <class Dynamics, class Rule, class Scalar>
-void PlasticCell<Dynamics, Rule, Scalar>::copy(const CellState<Scalar>& from,
-                                               CellState<Scalar>& to) {
-  const auto& cell = *static_cast<const PlasticCell*>(from.episode_.cell);
-  cell.check_owner("CellState", from.episode_);
-  if (to.episode_.cell != from.episode_.cell || to.samples() != from.samples() ||
-      to.episode_.parameter_count != from.episode_.parameter_count) {
-    cell.restart(to, from.samples());
-  }
-  for (std::size_t k = 0; k < Dynamics::states; ++k) to.state(k) = from.state(k);
-  if constexpr (Rule::plastic) {
-    for (std::size_t l = 0; l < cell.layers_.size(); ++l) {
-      to.episode_.synapses[l].copy(from.episode_.synapses[l]);
-    }
-  }
-}
-
-template <class Dynamics, class Rule, class Scalar>
-void PlasticCell<Dynamics, Rule, Scalar>::copy_state(Episode<Scalar>& from,
-                                                     Episode<Scalar>& to) const {
-  for (std::size_t k = 0; k < Dynamics::states; ++k) {
-    to.state[k].node().value_map() = from.state[k].value();
-  }
-  if constexpr (Rule::plastic) {
-    for (std::size_t l = 0; l < layers_.size(); ++l) {
-      for (Index s = 0; s < from.samples; ++s) {
-        to.synapses[l].set_fast_sample(s, from.synapses[l].fast_sample(s));
-      }
-    }
-  }
 }
 
 template <class Dynamics, class Rule, class Scalar>
@@ -338,7 +309,7 @@ void PlasticCell<Dynamics, Rule, Scalar>::check_owner(std::string_view function,
                    "one that this cell began (initial_state or begin)",
                    episode.cell == nullptr ? "an empty one" : "one of another cell");
   }
-  if (!episode.out_scale.usable()) {
+  if (!(is_model ? episode.state[0] : episode.out_scale).usable()) {
     detail::reject(function, "the episode", "on its tape",
                    "one whose tape has been cleared: begin a new one");
   }
