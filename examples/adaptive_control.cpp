@@ -162,7 +162,7 @@ void print_histogram(std::vector<double> microseconds) {
     return microseconds[static_cast<std::size_t>(q * static_cast<double>(microseconds.size() - 1))];
   };
   std::cout << "\n"
-            << std::fixed << std::setprecision(1) << "Time of a step: median " << quantile(0.5)
+            << std::fixed << std::setprecision(1) << "Time per step: median " << quantile(0.5)
             << " us, 99% " << quantile(0.99) << " us, 99.9% " << quantile(0.999) << " us, longest "
             << quantile(1) << " us\n"
             << std::defaultfloat << std::setprecision(6);
@@ -179,12 +179,11 @@ void print_histogram(std::vector<double> microseconds) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  const Index batches =
-      examples::read_arguments(argc, argv,
-                               "Trains a plastic and a plain network to balance a pole while motor "
-                               "and pole change, lets both\n"
-                               "steer new poles, and measures the time of a step.",
-                               2000);
+  const Index batches = examples::read_arguments(
+      argc, argv,
+      "Trains a plastic and a plain network to balance a pole while the motor and\n"
+      "the pole change, lets both balance new poles, and measures the time per step.",
+      2000);
   const plastic::CellOptions options{.inputs = seen, .hidden = 48, .inner_scale = 1};
   plastic::PlasticRNN<plastic::Gradient, float> net(options);
   plastic::PlasticRNN<plastic::None, float> plain(options);
@@ -200,7 +199,7 @@ int main(int argc, char** argv) {
   const auto course_of = [](int k) { return draw_course(Random::Purpose::test, 0, k); };
   const Course first = course_of(0);
   const std::vector<float> angles = run(net, first).angles, others = run(plain, first).angles;
-  std::cout << "\nOne run: angle in degrees, plastic and plain\n";
+  std::cout << "\nOne run: the angle in degrees with the plastic and with the plain network\n";
   for (Index t = 4; t < steps; t += 5) {
     const auto degrees = [&](const std::vector<float>& all) {
       constexpr float turn = 6.2831853f;  // a pole that fell may have gone round
@@ -225,6 +224,6 @@ int main(int argc, char** argv) {
             << std::setw(6) << 100.0 * up[0] / runs << "% of the runs with the plastic network\n"
             << std::setw(6) << 100.0 * up[1] / runs << "% with its fast weights held at zero\n"
             << std::setw(6) << 100.0 * up[2] / runs
-            << "% with a plain network of as many units, trained alike\n";
+            << "% with a plain network of as many units, trained in the same way\n";
   print_histogram(microseconds);
 }

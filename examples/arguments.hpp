@@ -19,7 +19,7 @@ inline int read_arguments(int argc, char** argv, std::string_view about,
   constexpr int most = 1'000'000'000;
   const std::string name = std::filesystem::path(argc > 0 ? argv[0] : "").filename().string();
   const auto refuse = [&](const std::string& why) {
-    std::cerr << name << ": " << why << "; --help explains\n";
+    std::cerr << name << ": " << why << "; --help explains the options\n";
     std::exit(1);
   };
   for (int i = 1; i < argc; ++i) {
@@ -27,13 +27,13 @@ inline int read_arguments(int argc, char** argv, std::string_view about,
     if (text != "--help" && text != "-h") continue;
     std::cout << "Usage: " << name << (batches ? " [BATCHES]" : "") << "\n\n" << about << "\n";
     if (batches) {
-      std::cout << "\n  BATCHES  batches of the training, 1 to " << most << "; " << *batches
-                << " if left out\n";
+      std::cout << "\n  BATCHES  number of training batches, 1 to " << most << "; " << *batches
+                << " by default\n";
     }
     std::exit(0);
   }
   const int taken = batches ? 2 : 1;
-  if (argc > taken) refuse("there is no argument \"" + std::string(argv[taken]) + "\"");
+  if (argc > taken) refuse("the argument \"" + std::string(argv[taken]) + "\" is not expected");
   int number = batches.value_or(0);
   if (argc > 1) {
     const std::string_view text = argv[1];

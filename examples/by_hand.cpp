@@ -10,9 +10,9 @@
 
 int main(int argc, char** argv) {
   using namespace plastic;
-  examples::read_arguments(
-      argc, argv,
-      "Trains a network to continue waves, in a loop of its own, and writes by_hand.safetensors.");
+  examples::read_arguments(argc, argv,
+                           "Trains a network to continue waves, in a hand-written loop, and writes "
+                           "by_hand.safetensors.");
 
   PlasticRNN<Hebbian, float> net({.inputs = 1, .hidden = 32, .outputs = 1, .seed = 1});
   AdamW<float> optimizer(net.parameters(), {.learning_rate = 3e-3});
@@ -53,6 +53,6 @@ int main(int argc, char** argv) {
     same.step(state, Matrix<float>::Constant(1, 1, wave(1, 0.5, t)));
   }
   const auto next = same.step(state, Matrix<float>::Constant(1, 1, wave(1, 0.5, steps)));
-  std::cout << "after " << steps << " steps it expects " << next.output << ", and "
-            << wave(1, 0.5, steps + 1) << " comes\n";
+  std::cout << "after " << steps << " steps it predicts " << next.output << "; the true value is "
+            << wave(1, 0.5, steps + 1) << "\n";
 }

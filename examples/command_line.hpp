@@ -43,7 +43,7 @@ inline CLI::Option* takes_word(CLI::Option* option, const std::vector<std::strin
 inline void say_in_one_line(CLI::App& app, const std::string& name) {
   app.name(name);
   app.failure_message([name](const CLI::App*, const CLI::Error& error) {
-    return name + ": " + error.what() + "; --help explains\n";
+    return name + ": " + error.what() + "; --help explains the options\n";
   });
 }
 

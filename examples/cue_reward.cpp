@@ -118,7 +118,7 @@ void train(const RunSettings& settings) {
   } else {
     std::cout << "No plot: gnuplot is not installed.\n";
   }
-  if (!std::cout.flush()) throw std::runtime_error("cannot write to the standard output");
+  if (!std::cout.flush()) throw std::runtime_error("cannot write to standard output");
 }
 
 }  // namespace
@@ -132,14 +132,14 @@ int main(int argc, char** argv) {
       "In each episode the network sees 5 new cues, each with a reward, for 10 steps; for 10 more\n"
       "steps it sees the cues alone and must name the rewards. Its slow weights are the same in "
       "all\n"
-      "episodes; what belongs together in this one it can only keep in its fast weights or its\n"
+      "episodes; it can keep what belongs together in this one only in its fast weights or its\n"
       "hidden state. Guessing without the cue leaves an error of 0.137, a perfect memory 0.018.\n\n"
       "Compare:  cue_reward --rule hebbian --out hebbian;  cue_reward --rule none --out none");
   examples::takes_word(
       app.add_option(
           "--rule", settings.rule,
-          "plasticity rule: hebbian (what fires together), gradient (follows a target that\n"
-          "the network sets itself), none (plain network)"),
+          "plasticity rule: hebbian (strengthens what fires together), gradient (descends a loss\n"
+          "that the network defines itself), none (plain network)"),
       {"hebbian", "gradient", "none"})
       ->capture_default_str();
   examples::takes_word(app.add_option("--cell", settings.cell, "recurrent cell"), {"rnn", "lstm"})
@@ -152,17 +152,19 @@ int main(int argc, char** argv) {
       1'000'000'000)
       ->capture_default_str();
   examples::takes_number(
-      app.add_option("--seed", cell.seed, "of the initial weights and the training episodes"), 0,
-      1'000'000'000'000'000'000)
+      app.add_option("--seed", cell.seed, "seed of the initial weights and the training episodes"),
+      0, 1'000'000'000'000'000'000)
       ->capture_default_str();
-  examples::takes_number(app.add_option("--threads", training.threads,
-                                        "0: one per processor; the results do not depend on it"),
-                         0, 4096)
+  examples::takes_number(
+      app.add_option("--threads", training.threads,
+                     "number of threads (0: one per processor); the results do not depend on it"),
+      0, 4096)
       ->capture_default_str();
-  app.add_option("--inner-scale", cell.inner_scale, "s of the gradient rule's own loss")
+  app.add_option("--inner-scale", cell.inner_scale, "scale s of the gradient rule's own loss")
       ->type_name("NUMBER")
       ->capture_default_str();
-  app.add_option("--learning-rate", settings.learning_rate, "of AdamW, for the slow weights")
+  app.add_option("--learning-rate", settings.learning_rate,
+                 "learning rate of AdamW for the slow weights")
       ->type_name("NUMBER")
       ->capture_default_str();
   examples::takes_number(app.add_option("--validate-every", training.validation_every,

@@ -37,10 +37,10 @@ class FolderLock {
     if (error == 0) return;
     if (error == EWOULDBLOCK) {
       ::close(file_);
-      throw FolderBusy(folder.string() + ": another process is at work here");
+      throw FolderBusy(folder.string() + ": another process is using this folder");
     }
     std::cerr << folder.string()
-              << ": this file system has no locks; start no second program here\n";
+              << ": this file system has no locks; do not start a second program here\n";
   }
   ~FolderLock() { ::close(file_); }
   FolderLock(const FolderLock&) = delete;

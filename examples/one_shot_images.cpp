@@ -34,12 +34,12 @@ void run(const RunSettings& settings, const fs::path& out, int threads) {
   const bool finished_before = experiments::is_finished(out);
   experiments::train(settings, out, threads,
                      {.training = training, .pretraining = &pretraining, .reading = reading});
-  if (finished_before) std::cout << "This run has finished before.\n";
+  if (finished_before) std::cout << "This run had already finished.\n";
 
   const experiments::Columns test = experiments::read_columns(out / "test.csv");
   const auto value = [&](const char* name) { return test.at(name).at(0); };
-  std::cout << std::fixed << std::setprecision(1) << "\nOn classes never seen, " << settings.way
-            << "-way " << settings.shot
+  std::cout << std::fixed << std::setprecision(1) << "\nOn classes that training never showed, "
+            << settings.way << "-way " << settings.shot
             << "-shot (guessing: " << 100.0 / static_cast<double>(settings.way) << "%):\n"
             << "  first query right     " << 100 * value("first_query_accuracy") << "% +- "
             << 100 * value("first_query_half_width") << "\n"
@@ -52,7 +52,7 @@ void run(const RunSettings& settings, const fs::path& out, int threads) {
   if (fs::exists(out / "encoder.safetensors")) {
     std::cout << "Encoder:  " << (out / "encoder.safetensors").string() << "\n";
   }
-  if (!std::cout.flush()) throw std::runtime_error("cannot write to the standard output");
+  if (!std::cout.flush()) throw std::runtime_error("cannot write to standard output");
 }
 
 }  // namespace
@@ -70,13 +70,13 @@ int main(int argc, char** argv) {
   fs::path out = "one_shot_images_out";
   CLI::App app(
       "Teaches a plastic network to recognise images of new classes after one look at each.\n\n"
-      "In each episode the network sees an image of each of some classes together with a label, "
-      "new\nin every episode, then further images of them without. An encoder (convolutions) gives "
-      "it\nfeatures; what belongs to which label it can only keep in its fast weights or its "
-      "hidden\n"
-      "state. A run that was stopped goes on with the same command.\n\n"
-      "As in the paper, all at once and for hours:  --pretrain none --train-encoder --hidden 512\n"
-      "    --batches 40000 --inner-scale 0.015625");
+      "In each episode the network sees an image of each of several classes together with a\n"
+      "label that is new in every episode, then further images of these classes without labels.\n"
+      "An encoder (a convolutional network) computes the features of the images. The network can\n"
+      "keep which label belongs to which class only in its fast weights or its hidden state. The\n"
+      "same command continues a run that was stopped.\n\n"
+      "Training everything at once, as in the paper, takes hours:  --pretrain none\n"
+      "    --train-encoder --hidden 512 --batches 40000 --inner-scale 0.015625");
   app.add_option("--data", settings.data,
                  "glyphs (drawn by the program), or a folder: CIFAR-100's binary version, or\n"
                  "CLASS/IMAGE.png or .jpg (also in a folder data or images) with split files\n"
@@ -93,15 +93,16 @@ int main(int argc, char** argv) {
                      "contrast (which images are views of the same one), or none"),
       {"classification", "contrast", "none"})
       ->capture_default_str();
-  examples::takes_number(
-      app.add_option("--pretrain-batches", settings.pretraining_batches, "batches of 128 images"),
-      1, 1'000'000'000)
+  examples::takes_number(app.add_option("--pretrain-batches", settings.pretraining_batches,
+                                        "pretraining batches of 128 images"),
+                         1, 1'000'000'000)
       ->capture_default_str();
   app.add_flag("--train-encoder", settings.joint,
-               "train the encoder together with the plastic network too");
+               "also train the encoder together with the plastic network");
   examples::takes_word(
-      app.add_option("--augment", settings.augmentation,
-                     "changes of training images: none, or the paper's crops, flips and colours"),
+      app.add_option(
+          "--augment", settings.augmentation,
+          "changes to training images: none, or the paper's crops, flips and colour changes"),
       {"none", "paper"})
       ->capture_default_str();
   examples::takes_word(app.add_option("--rule", settings.rule, "plasticity rule"),
@@ -112,10 +113,10 @@ int main(int argc, char** argv) {
   examples::takes_number(app.add_option("--hidden", settings.hidden,
                                         "hidden units (default: 128, or 192 for rule none)"),
                          1, 100'000);
-  examples::takes_number(app.add_option("--way", settings.way, "classes of an episode"), 2, 1000)
+  examples::takes_number(app.add_option("--way", settings.way, "classes in an episode"), 2, 1000)
       ->capture_default_str();
-  examples::takes_number(app.add_option("--shot", settings.shot, "labelled images of each"), 1,
-                         1000)
+  examples::takes_number(app.add_option("--shot", settings.shot, "labelled images of each class"),
+                         1, 1000)
       ->capture_default_str();
   examples::takes_number(
       app.add_option("--batches", settings.batches, "training batches of 64 episodes"), 1,
@@ -125,21 +126,22 @@ int main(int argc, char** argv) {
                                         "batches between validations on 20 fresh batches"),
                          1, 1'000'000'000)
       ->capture_default_str();
-  app.add_option("--learning-rate", settings.learning_rate, "of AdamW, at first")
+  app.add_option("--learning-rate", settings.learning_rate, "initial learning rate of AdamW")
       ->type_name("NUMBER")
       ->capture_default_str();
-  app.add_option("--inner-scale", settings.inner_scale, "s of the gradient rule's own loss")
+  app.add_option("--inner-scale", settings.inner_scale, "scale s of the gradient rule's own loss")
       ->type_name("NUMBER")
       ->capture_default_str();
-  app.add_option("--smoothing", settings.smoothing, "of labels")
+  app.add_option("--smoothing", settings.smoothing, "label smoothing")
       ->type_name("NUMBER (0 to 1)")
       ->capture_default_str();
   examples::takes_number(
-      app.add_option("--seed", settings.seed, "of the initial weights and the episodes"), 0,
+      app.add_option("--seed", settings.seed, "seed of the initial weights and the episodes"), 0,
       1'000'000'000'000'000'000)
       ->capture_default_str();
   examples::takes_number(
-      app.add_option("--threads", threads, "0: one per processor; the results do not depend on it"),
+      app.add_option("--threads", threads,
+                     "number of threads (0: one per processor); the results do not depend on it"),
       0, 4096)
       ->capture_default_str();
   app.add_option("--out", out,
@@ -153,8 +155,8 @@ int main(int argc, char** argv) {
     if (app.count("--hidden") == 0) settings.hidden = settings.rule == "none" ? 192 : 128;
     if (settings.pretraining == "none" && !settings.joint && !fs::exists(settings.encoder)) {
       throw std::invalid_argument(
-          "an encoder that learns nothing is useless: give --train-encoder, a --pretrain, or "
-          "--encoder with a file");
+          "the encoder would never be trained: give --train-encoder, a --pretrain other than none, "
+          "or --encoder with a file");
     }
     run(settings, out, threads == 0 ? available_threads() : threads);
   } catch (const std::bad_alloc&) {

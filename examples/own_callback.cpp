@@ -16,7 +16,8 @@ class Patience : public plastic::TrainingCallback {
     best_ = std::min(best_, progress.validation_loss);
   }
   void on_end(const plastic::Progress& progress) override {
-    std::cout << "ended after " << progress.batch << " batches at " << best_ << "\n";
+    std::cout << "ended after " << progress.batch << " batches; lowest validation loss " << best_
+              << "\n";
   }
   bool wants_stop() const override { return waited_ >= most_; }
 
@@ -27,7 +28,8 @@ class Patience : public plastic::TrainingCallback {
 
 int main(int argc, char** argv) {
   const int batches = examples::read_arguments(
-      argc, argv, "Trains on the cue-reward task until a callback of its own ends the run.", 2000);
+      argc, argv, "Trains on the cue-reward task until a user-defined callback ends the run.",
+      2000);
   const plastic::CueReward task;
   plastic::PlasticRNN<plastic::None, float> net({.inputs = task.inputs(), .hidden = 32});
   plastic::AdamW<float> optimizer(net.parameters(), {.learning_rate = 0.01});

@@ -46,7 +46,7 @@ struct Gru {
 int main(int argc, char** argv) {
   const int batches = examples::read_arguments(
       argc, argv,
-      "Trains a plastic gated recurrent unit, a cell of its own, on the cue-reward task.", 1000);
+      "Trains a plastic gated recurrent unit, a user-defined cell, on the cue-reward task.", 1000);
   const plastic::CueReward task;
   plastic::PlasticCell<Gru, plastic::Hebbian, float> net({.inputs = task.inputs(), .hidden = 64});
   plastic::AdamW<float> optimizer(net.parameters());

@@ -18,7 +18,7 @@ struct Worker {
 
 int main(int argc, char** argv) {
   const int batches = examples::read_arguments(
-      argc, argv, "Trains a network in a loop of its own, on four threads.", 100);
+      argc, argv, "Trains a network in a hand-written loop, on four threads.", 100);
   constexpr Index classes = 3, steps = 6, samples = 16;
   PlasticRNN<Hebbian, float> net({.inputs = classes + 1, .hidden = 24, .outputs = classes});
   AdamW<float> optimizer(net.parameters(), {.learning_rate = 3e-3});

@@ -45,7 +45,7 @@ class Line {
 
 int main(int argc, char** argv) {
   const int batches = examples::read_arguments(
-      argc, argv, "Fits a line by a Trainer, with an objective of its own.", 400);
+      argc, argv, "Fits a line with a Trainer and a user-defined objective.", 400);
   Line line;
   AdamW<double> optimizer(line.parameters(), {.learning_rate = 0.1});
   Trainer trainer(line, optimizer,
@@ -56,5 +56,6 @@ int main(int argc, char** argv) {
   ProgressBar bar(std::cout, "line", false);
   trainer.run(bar);
   std::cout << "y = " << line.parameters()[0]->values()[0] << " x + "
-            << line.parameters()[0]->matrix("offset")(0, 0) << ", drawn from y = 2 x - 1\n";
+            << line.parameters()[0]->matrix("offset")(0, 0)
+            << "; the points are drawn from y = 2 x - 1\n";
 }

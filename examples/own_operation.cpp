@@ -31,7 +31,7 @@ Var<Scalar> swish(const Var<Scalar>& x) {
 
 int main(int argc, char** argv) {
   examples::read_arguments(argc, argv,
-                           "Differentiates swish, an operation of its own, once and twice.");
+                           "Differentiates swish, a user-defined operation, once and twice.");
   plastic::Tape<double> tape;
   const Var<double> x = tape.variable(plastic::Vector<double>::LinSpaced(5, -2, 2));
   const Var<double> first = tape.gradient(sum(swish(x)), x);

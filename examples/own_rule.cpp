@@ -28,7 +28,7 @@ static_assert(plastic::PlasticityRule<Oja, float>);
 
 int main(int argc, char** argv) {
   const int batches = examples::read_arguments(
-      argc, argv, "Trains a network with Oja's rule, a rule of its own, on the cue-reward task.",
+      argc, argv, "Trains a network with Oja's rule, a user-defined rule, on the cue-reward task.",
       1000);
   const plastic::CueReward task;
   plastic::PlasticRNN<Oja, float> net({.inputs = task.inputs(), .hidden = 64});

@@ -60,7 +60,7 @@ static_assert(plastic::Task<AssociativeRecall, float>);
 
 int main(int argc, char** argv) {
   const Index batches = examples::read_arguments(
-      argc, argv, "Trains a network on associative recall, a task of its own.", 1000);
+      argc, argv, "Trains a network on associative recall, a user-defined task.", 1000);
   const AssociativeRecall task;
   plastic::PlasticRNN<plastic::Hebbian, float> net({.inputs = task.inputs(), .hidden = 64});
   plastic::AdamW<float> optimizer(net.parameters());

@@ -191,11 +191,10 @@ int main(int argc, char** argv) {
       "inputs] and, for a loss and gradients, target [batch, steps, outputs]. cue_reward writes "
       "such\n"
       "files. F64 files are computed in double, F32 files in float.\n\n"
-      "OUT gets all of it, and output, eta (learning rate of the fast weights before the norm\n"
-      "clip), hidden, cell_state (LSTM), fast.* and trace.* after the last step, and with a target "
-      "loss (mean\n"
-      "squared error over all steps) and grad.* (of all parameters, also of those that training\n"
-      "would leave as they are).");
+      "OUT gets all of this and the results: output and eta (the learning rate of the fast\n"
+      "weights before the norm clip) of every step, and hidden, cell_state (LSTM), fast.* and\n"
+      "trace.* after the last step. If there is a target, it also gets loss (the mean squared error over\n"
+      "all steps) and grad.* (of all parameters, even of those that training would not change).");
   std::string in_path, out_path;
   app.add_option("IN", in_path, "model file to read")->required()->type_name("FILE");
   app.add_option("OUT", out_path, "file to write; replaced only when all is done")

@@ -19,8 +19,8 @@ std::atomic<bool> interrupted = false;
 int main(int argc, char** argv) try {
   const int batches = examples::read_arguments(
       argc, argv,
-      "Trains a network on the cue-reward task; goes on where an earlier run in this folder was "
-      "stopped.\n"
+      "Trains a network on the cue-reward task; continues an earlier run in this folder that\n"
+      "was stopped.\n"
       "Writes train.csv, train.safetensors (the best weights) and train.checkpoint.",
       3000);
   // Ignored where the caller has said so, as a script does for what it runs in the background.

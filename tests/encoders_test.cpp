@@ -122,7 +122,7 @@ TEST_CASE("An encoder that is misused throws and says why", "[images]") {
         "Encoder::encode: threads must be at least 1, got 0");
   Vector<double> gradients(3);
   CHECK(rejection([&] { encoder.encode(y, {}, &gradients); }) ==
-        "Encoder::encode: gradients must be a vector of " +
+        "Encoder::encode: gradients must be a vector of length " +
             std::to_string(encoder.parameters().size()) + ", got 3");
 }
 

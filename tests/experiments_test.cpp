@@ -200,10 +200,10 @@ TEST_CASE("Finished runs are not repeated, and other settings are other runs", "
   for (const fs::path& run : first) times[run] = fs::last_write_time(run / "best.safetensors");
 
   CHECK(mentions(run_well("experiments", small(folder.path(), "cuereward_demo", options)).out,
-                 "3 of them finished before"));
+                 "3 of them had already finished"));
   // The same networks under another name are the same runs.
   CHECK(mentions(run_well("experiments", small(folder.path(), "cuereward_test", options)).out,
-                 "2 of them finished before"));
+                 "2 of them had already finished"));
   CHECK(run_folders(folder.path()) == first);
   for (const fs::path& run : first) {
     CHECK(fs::last_write_time(run / "best.safetensors") == times[run]);
@@ -338,7 +338,7 @@ TEST_CASE("Experiments refuse what makes no sense and say what", "[experiments]"
   check_refusal("experiments", {"run", "cuereward_demo", "--seeds", "0"}, {"--seeds"});
   check_refusal("experiments", {"run", "cuereward_demo", "--cells", "gru"}, {"gru"});
   check_refusal("experiments", {"run", "cuereward_demo", "--cells", "lstm", "--out", out},
-                {"no such cell"});
+                {"no setting with that cell"});
   check_refusal("experiments", {}, {"subcommand"});
 }
 

@@ -283,12 +283,12 @@ TEST_CASE("What is wrong with split files is said with the name of the file", "[
   CHECK(read() == val.string() + ": the split is empty");
   write_plainly(val, good + "class0\n");
   const std::string train = (folder.path() / "splits" / "train.txt").string();
-  CHECK(read() == val.string() + ", line 3: the class class0 is also in " + train + ", line 1");
+  CHECK(read() == val.string() + ", line 3: the class class0 is already in " + train + ", line 1");
   write_plainly(val, "\nclass77\n");
   CHECK(read() == val.string() + ", line 2: there is no such class folder: " +
                       (folder.path() / "data" / "class77").string());
   fs::remove(val);
-  CHECK(mentions(read(), val.string() + ": there is no such split file, nor val.csv"));
+  CHECK(mentions(read(), val.string() + ": there is no such split file, and no val.csv either"));
   const fs::path csv = folder.path() / "splits" / "val.csv";
   write_plainly(csv, "file,class\n");
   CHECK(read() == csv.string() + ": its first line must be filename,label");
@@ -299,13 +299,13 @@ TEST_CASE("What is wrong with split files is said with the name of the file", "[
     CHECK(mentions(read(), csv.string() + ", line 4: it must be FILENAME,LABEL, got "));
   }
   write_plainly(csv, "filename,label\nnone.png,class2\n");
-  CHECK(read() == csv.string() + ", line 2: there is no such file: " +
-                      (folder.path() / "data" / "none.png").string() + ", nor " +
-                      (folder.path() / "data" / "class2" / "none.png").string());
+  CHECK(read() == csv.string() + ", line 2: neither " +
+                      (folder.path() / "data" / "none.png").string() + " nor " +
+                      (folder.path() / "data" / "class2" / "none.png").string() + " exists");
   write_plainly(csv, "filename,label\n" + std::string(5000, 'n') + ",class2\n");
-  CHECK(mentions(read(), csv.string() + ", line 2: there is no such file: "));
+  CHECK(mentions(read(), csv.string() + ", line 2: neither "));
   write_plainly(csv, "filename,label\n0.png,class1\n");
-  CHECK(read() == csv.string() + ", line 2: the class class1 is also in " + train + ", line 2");
+  CHECK(read() == csv.string() + ", line 2: the class class1 is already in " + train + ", line 2");
   write_plainly(csv, "filename,label\n0.png,class2\n");
   CHECK(read() == "no error");
 }
@@ -348,7 +348,7 @@ TEST_CASE("Split files are read as spreadsheets and other systems write them", "
                                                 6));
   CHECK(refusal_of([&] { load_image_data(folder.path().string()); }) ==
         (folder / "val.csv").string() +
-            ": it must be text in UTF-8 or another byte encoding, got zero bytes");
+            ": it must be text in UTF-8 or another byte encoding, got a zero byte");
 }
 
 TEST_CASE("Names of classes and images may be in any encoding", "[image_files]") {
@@ -397,24 +397,24 @@ TEST_CASE("An image that splits list twice is refused with file and line", "[ima
   };
   CHECK(with(train, "train0.png,train\ntrain1.png,train\n") == "no error");
   CHECK(with(train, "train1.png,train\n\ntrain1.png,train\n") ==
-        train + ", line 4: the image train1.png is also in line 2");
+        train + ", line 4: the image train1.png is already in line 2");
   // Spelled otherwise, and under another class.
   for (const char* other : {"./train1.png", ".//train1.png", "../train/train1.png"}) {
     CHECK(with(train, "train1.png,train\n" + std::string(other) + ",train\n") ==
-          train + ", line 3: the image " + other + " is also in line 2, as train1.png");
+          train + ", line 3: the image " + other + " is already in line 2, as train1.png");
   }
   CHECK(with(train, "train1.png,train\ntrain/train1.png,more\n") ==
-        train + ", line 3: the image train/train1.png is also in line 2, as train1.png");
+        train + ", line 3: the image train/train1.png is already in line 2, as train1.png");
   CHECK(with(train, "train1.png,train\n" + (root / "train/train1.png").string() + ",train\n") ==
         train + ", line 3: the image " + (root / "train/train1.png").string() +
-            " is also in line 2, as train1.png");
+            " is already in line 2, as train1.png");
   // Through links to the file and to its folder.
   fs::create_symlink("train1.png", root / "train/soft.png");
   fs::create_hard_link(root / "train/train1.png", root / "train/hard.png");
   fs::create_directory_symlink("train", root / "linked");
   for (const char* other : {"soft.png", "hard.png", "../linked/train1.png"}) {
     CHECK(with(train, "train1.png,train\n" + std::string(other) + ",train\n") ==
-          train + ", line 3: the image " + other + " is also in line 2, as train1.png");
+          train + ", line 3: the image " + other + " is already in line 2, as train1.png");
   }
   // One alone may be a link; the same bytes in two files are two images.
   CHECK(with(train, "soft.png,train\n") == "no error");
@@ -422,10 +422,10 @@ TEST_CASE("An image that splits list twice is refused with file and line", "[ima
   CHECK(with(train, "train1.png,train\ncopy.png,train\n") == "no error");
   // In two splits.
   CHECK(with(val, "train/train0.png,val\n") ==
-        val + ", line 2: the image train/train0.png is also in " + train +
+        val + ", line 2: the image train/train0.png is already in " + train +
             ", line 2, as train0.png");
   CHECK(with(val, "val1.png,val\nlinked/train0.png,val\n") ==
-        val + ", line 3: the image linked/train0.png is also in " + train +
+        val + ", line 3: the image linked/train0.png is already in " + train +
             ", line 2, as train0.png");
 }
 
@@ -442,13 +442,13 @@ TEST_CASE("A class that splits list twice is refused with file and line", "[imag
     return error;
   };
   CHECK(with(train, "class0\n\nclass1\nclass0\n") ==
-        train.string() + ", line 4: the class class0 is also in line 1");
+        train.string() + ", line 4: the class class0 is already in line 1");
   fs::create_directory_symlink("class0", data / "linked");
   for (const std::string other : {"class0/", "./class0", "class1//../class0", "linked"}) {
     CHECK(with(train, "class0\n" + other + "\n") ==
-          train.string() + ", line 2: the class " + other + " is also in line 1, as class0");
+          train.string() + ", line 2: the class " + other + " is already in line 1, as class0");
     CHECK(with(val, "class2\n" + other + "\n") == val.string() + ", line 2: the class " + other +
-                                                      " is also in " + train.string() +
+                                                      " is already in " + train.string() +
                                                       ", line 1, as class0");
   }
   // Two folders, and an image of one in the other.
@@ -459,10 +459,10 @@ TEST_CASE("A class that splits list twice is refused with file and line", "[imag
     const std::string error = with(train, "class0\nclass1\n");
     const std::string place =
         other == "class0"
-            ? train.string() + ", line 1: the image " + link.string() + " is also there, as "
+            ? train.string() + ", line 1: the image " + link.string() + " is already here, as "
         : other == "class1"
-            ? train.string() + ", line 2: the image " + link.string() + " is also in line 1, as "
-            : val.string() + ", line 1: the image " + link.string() + " is also in " +
+            ? train.string() + ", line 2: the image " + link.string() + " is already in line 1, as "
+            : val.string() + ", line 1: the image " + link.string() + " is already in " +
                   train.string() + ", line 1, as ";
     CHECK(error == place + image);
     fs::remove(link);
@@ -472,19 +472,19 @@ TEST_CASE("A class that splits list twice is refused with file and line", "[imag
   const fs::path csv = folder.path() / "splits" / "val.csv";
   write_plainly(csv, "filename,label\n0.png,class2\nclass0/0.png,class2\n");
   CHECK(refusal_of([&] { load_image_data(folder.path().string()); }) ==
-        csv.string() + ", line 3: the image class0/0.png is also in " + train.string() +
+        csv.string() + ", line 3: the image class0/0.png is already in " + train.string() +
             ", line 1, as " + image);
   // Without split files.
   const auto read = [&](const std::vector<std::string>& classes) {
     return refusal_of([&] { read_image_folder(data, classes); });
   };
-  CHECK(read({"class0", "class0"}) == data.string() + ": the class class0 is also there");
+  CHECK(read({"class0", "class0"}) == data.string() + ": the class class0 is already here");
   CHECK(read({"class0", "linked"}) ==
-        data.string() + ": the class linked is also there, as class0");
+        data.string() + ": the class linked is already here, as class0");
   fs::create_symlink(image, data / "class1" / "9.png");
   CHECK(read({"class0", "class1"}) == data.string() + ": the image " +
                                           (data / "class1" / "9.png").string() +
-                                          " is also there, as " + image);
+                                          " is already here, as " + image);
 }
 
 TEST_CASE("CIFAR-100's binary version becomes CIFAR-FS", "[image_files]") {

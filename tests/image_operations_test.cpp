@@ -295,7 +295,7 @@ TEST_CASE("Operations on images that do not fit throw and say why", "[images]") 
         "dropout: rate must be a finite number in [0, 0.999], got 1");
   CHECK(rejection([&] {
           drop_block(x, {2, 2, 2}, 3, 0.1, {});
-        }) == "drop_block: block must be in 1 .. the image's side, got 3");
+        }) == "drop_block: block must be in 1 .. the image's shorter side, got 3");
   const auto y = max_pool(x, {.input = {2, 2, 2}});
   CHECK(rejection([&] { tape.gradient(sum(y), x); }) ==
         "Tape::gradient: the path to the loss must be free of operations on images, got one that "

@@ -477,9 +477,10 @@ TEST_CASE("A bad file is refused with its name and what is wrong") {
       {with_header(R"({"x":{"dtype":"F32","data_offsets":[0,4]}})", 4), "with dtype, shape and"},
       {with_header(R"({"x":{"dtype":"F32","shape":[1]}})", 4), "with dtype, shape and"},
       {with_header(entry("[2]", "[0,4]", R"("F31")"), 4),
-       "the dtype of tensor \"x\" must be a type of the format with whole bytes, got \"F31\""},
-      {with_header(entry("[8]", "[0,4]", R"("F4")"), 4), "with whole bytes, got \"F4\""},
-      {with_header(entry("[1]", "[0,4]", "32"), 4), "with whole bytes, got 32"},
+       "the dtype of tensor \"x\" must be a type of the format that takes whole bytes, got "
+       "\"F31\""},
+      {with_header(entry("[8]", "[0,4]", R"("F4")"), 4), "that takes whole bytes, got \"F4\""},
+      {with_header(entry("[1]", "[0,4]", "32"), 4), "that takes whole bytes, got 32"},
       {with_header(entry("[1]", "[0,4]", R"("I64")"), 4), "must be 8 bytes apart"},
       {with_header(entry("[3]", "[0,4]", R"("BF16")"), 4), "must be 6 bytes apart"},
       {with_header(entry("1", "[0,4]"), 4), "the shape of tensor \"x\" must be a list"},

@@ -179,8 +179,9 @@ TEST_CASE("Gradients have the length of the parameters", "[mistakes]") {
   const Net net(small);
   Tape<double> tape;
   Vector<double> gradients;
-  check_message("PlasticCell::begin: gradients must be a vector of 232 (zero_gradients()), got 0",
-                [&] { net.begin(tape, 1, &gradients); });
+  check_message(
+      "PlasticCell::begin: gradients must be a vector of length 232 (see zero_gradients()), got 0",
+      [&] { net.begin(tape, 1, &gradients); });
 }
 
 TEST_CASE("An optimizer belongs to the parameters it was made for", "[mistakes]") {

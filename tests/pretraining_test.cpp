@@ -284,8 +284,8 @@ TEST_CASE("Goals and augmentations out of range are rejected by name", "[pretrai
     return rejection([&] { EncoderObjective<float>(encoder, set, o); });
   };
   CHECK(error({.goal = Pretraining::contrast}) ==
-        "EncoderObjectiveOptions: augmentation must be one that changes images, or both views are "
-        "the same, got none");
+        "EncoderObjectiveOptions: augmentation must be one that changes images, since both views "
+        "would otherwise be the same, got none");
   CHECK(error({.projection = 0}) ==
         "EncoderObjectiveOptions: projection must be at least 1, got 0");
   CHECK(error({.augmentation = {.padding = 1, .resized_crop = 0.5}}).find("resized_crop") !=

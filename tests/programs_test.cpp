@@ -426,7 +426,7 @@ TEST_CASE("Every program that takes arguments or runs long says what it does", "
   const Ended refused = run("cue_reward", {"--batches", "1.5"});
   CHECK(refused.err ==
         "cue_reward: --batches: must be a whole number from 1 to 1000000000, got 1.5; --help "
-        "explains\n");
+        "explains the options\n");
 }
 
 TEST_CASE("Cue-reward refuses options that make no sense", "[programs]") {
@@ -695,7 +695,7 @@ TEST_CASE("One process at a time works in a folder", "[programs]") {
   first.wait_for([&] { return fs::exists(out / ".lock"); });
   // The file is there before its lock is held.
   std::this_thread::sleep_for(200ms);
-  check_refusal("cue_reward", endless_run(out, "1"), {out.string(), "another process is at work"});
+  check_refusal("cue_reward", endless_run(out, "1"), {out.string(), "another process is using"});
   CHECK(first.running());
 }
 
@@ -785,7 +785,7 @@ TEST_CASE("One_shot_images learns from a folder of images, from files to a pictu
 
   // Again: nothing is done twice. With other settings: refused.
   const std::string best = content(out / "best.safetensors");
-  CHECK(mentions(run_well("one_shot_images", arguments).out, "finished before"));
+  CHECK(mentions(run_well("one_shot_images", arguments).out, "had already finished"));
   CHECK(content(out / "best.safetensors") == best);
   Arguments changed = arguments;
   changed.insert(changed.end(), {"--seed", "3"});
@@ -830,7 +830,7 @@ TEST_CASE("One_shot_images learns from CIFAR-100's binary version", "[programs]"
                 "--pretrain-batches", "1", "--batches", "1", "--validate-every", "1", "--hidden",
                 "8", "--augment", "paper", "--out", (folder / "out").string()})
           .out;
-  CHECK(mentions(out, "On classes never seen, 5-way 1-shot"));
+  CHECK(mentions(out, "On classes that training never showed, 5-way 1-shot"));
   CHECK(read_safetensors(folder / "out" / "best.safetensors").metadata.at("image_channels") == "3");
 }
 
@@ -895,7 +895,7 @@ TEST_CASE("Adaptive_control trains, steers and tells how long a step takes", "[p
     CHECK(std::max(std::abs(plastic), std::abs(plain)) <= 180);
   }
   CHECK(angles == 16);
-  CHECK(mentions(out, "Time of a step: median "));
+  CHECK(mentions(out, "Time per step: median "));
 }
 
 TEST_CASE("The programs of the first pages learn", "[programs]") {

@@ -213,7 +213,8 @@ TEST_CASE("Tensors that nobody asks for may be of any type behind an encoder, an
   CHECK(from_state_dict<Net>(back, small).parameters().values() == net.parameters().values());
   file.others["counter"] = {"I64", {}, std::vector<std::byte>(8)};
   CHECK(rejection([&] { from_state_dict<Net>(file, small); }) ==
-        "from_state_dict: every tensor must be a parameter of the cell, as its settings say, got "
+        "from_state_dict: every tensor must be a parameter of the cell that its settings describe, "
+        "got "
         "counter");
   file.others.erase("counter");
   file.tensors.erase("out_weight");

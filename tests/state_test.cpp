@@ -296,7 +296,7 @@ TEMPLATE_TEST_CASE("A constant synapse shows updates that wait, and they still w
           "Synapse::reset_sample: sample must be in 0 .. 1, got 2");
     Synapse<Scalar> more(tape, slow, {.samples = 3, .differentiable = false});
     CHECK(rejection([&] { more.copy(present); }) ==
-          "Synapse::copy: the other's samples must be 3, got 2");
+          "Synapse::copy: the other synapse's samples must be 3, got 2");
   }
 }
 

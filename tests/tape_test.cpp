@@ -1013,7 +1013,7 @@ TEST_CASE("Operations that do not fit throw and say why", "[tape]") {
   CHECK(rejection([&] { rows(a, 1, most); }).starts_with("rows: the range"));
   for (const auto& [first, count] :
        {std::pair<Index, Index>{-1, 1}, {0, 0}, {0, -1}, {3, 1}, {0, 4}, {most, 2}, {1, most}}) {
-    const std::string range = std::to_string(count) + " from " + std::to_string(first) + " on";
+    const std::string range = std::to_string(count) + " starting at " + std::to_string(first);
     CHECK(rejection([&, f = first, n = count] { columns(a, f, n); }) ==
           "columns: the range must be within 0 .. 3, got " + range);
     CHECK(rejection([&, f = first, n = count] { time_steps(a, 1, f, n); }) ==
@@ -1129,7 +1129,7 @@ TEST_CASE("A tape that is misused throws and says why", "[tape]") {
           const std::array wrt{x, x};
           std::array<Var<double>, 1> g;
           tape.gradient(loss, wrt, g);
-        }) == "Tape::gradient: gradients must be 2 places, got 1");
+        }) == "Tape::gradient: gradients must be of length 2, got 1");
 
   const Var<double> empty;
   for (const auto& misuse : {std::function<void()>([&] { x* empty; }),

@@ -88,7 +88,7 @@ std::vector<Experiment> make_experiments() {
              {vary(&S::extra, {Index{0}, Index{4}, Index{8}, Index{16}}), cells, plastic_rules})},
       {"cuereward_modulation", "Cue-reward: modulation",
        paper(cue, {modulation, cells, plastic_rules})},
-      {"cuereward_inner_lr_mode", "Cue-reward: start of the coefficients A",
+      {"cuereward_inner_lr_mode", "Cue-reward: initial coefficients A",
        grid(cue, {alpha_modes, random_network, cells, plastic_rules})},
       {"cuereward_random_network", "Cue-reward: fixed random slow weights",
        paper(random_cue, {learned_alpha_modes, cells, plastic_rules})},

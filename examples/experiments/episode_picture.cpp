@@ -77,7 +77,8 @@ void write_picture(const std::filesystem::path& path, const ImageSet& set,
   const auto middle = [&](double first, double last) { return left + pitch * (first + last) / 2; };
   const auto n = static_cast<double>(support), all = static_cast<double>(steps);
   text(middle(0, n), 24, 15, "#333333", "shown with labels");
-  text(middle(n, all) + gap, 24, 15, "#333333", "asked: the network's answer, and how sure it is");
+  text(middle(n, all) + gap, 24, 15, "#333333",
+       "queries: the network's answer and its probability");
   for (std::size_t e = 0; e < episodes.size(); ++e) {
     const PicturedEpisode& episode = episodes[e];
     for (std::size_t t = 0; t < steps; ++t) {

@@ -54,7 +54,7 @@ RunSettings adjusted(RunSettings settings, const Options& options) {
   if (options.validate_every > 0) settings.validate_every = options.validate_every;
   if (!options.data.empty()) {
     if (settings.task != "one_shot_images") {
-      throw std::invalid_argument("--data: " + options.name + " has no images");
+      throw std::invalid_argument("--data: the experiment " + options.name + " has no images");
     }
     settings.data = options.data;
   }
@@ -75,7 +75,7 @@ std::vector<PlannedRun> plan(const Experiment& experiment, const Options& option
       runs.push_back({settings, options.out / "runs" / folder_name(settings)});
     }
   }
-  if (runs.empty()) throw std::invalid_argument("this experiment has no such cell");
+  if (runs.empty()) throw std::invalid_argument("this experiment has no setting with that cell");
   return runs;
 }
 
@@ -127,7 +127,7 @@ int run(const Options& options) {
   }
   if (outcome.busy > 0) {
     std::cerr << "experiments: " << outcome.busy << " of " << runs.size()
-              << " runs are being done by other processes; all others have finished\n";
+              << " runs are being trained by other processes; all others have finished\n";
     return 1;
   }
   std::cout << "All runs have finished. Next: experiments report " << experiment.name << " --out "
@@ -154,24 +154,24 @@ int main(int argc, char** argv) {
       "  experiments list                         names them\n"
       "  experiments run cuereward_demo           trains all its networks, several at a time\n"
       "  experiments report cuereward_demo        makes tables, figures and report.html\n\n"
-      "Every run has a folder in OUT/runs. A run that was stopped or killed goes on where it was "
-      "and\n"
-      "ends with the same bits; finished runs are not repeated, also where another experiment has\n"
-      "done them; a changed setting is a new run.");
+      "Every run has a folder in OUT/runs. A run that was stopped or killed continues where it\n"
+      "was and ends with the same bits. Finished runs are not repeated, even if another\n"
+      "experiment has done them. A run with a changed setting is a new run.");
   app.require_subcommand(1);
   CLI::App* list_command =
-      app.add_subcommand("list", "the experiments and how many settings each has");
+      app.add_subcommand("list", "names the experiments and how many settings each has");
   CLI::App* run_command = app.add_subcommand("run", "trains what has not been trained yet");
   CLI::App* report_command =
-      app.add_subcommand("report", "tables and figures of what has finished");
+      app.add_subcommand("report", "makes tables and figures of the runs that have finished");
   for (CLI::App* command : {run_command, report_command}) {
-    command->add_option("NAME", options.name, "an experiment of the list")
+    command->add_option("NAME", options.name, "an experiment that `experiments list` names")
         ->required()
         ->type_name("");
-    command->add_option("--out", options.out, "folder of all runs and reports")
+    command->add_option("--out", options.out, "folder for all runs and reports")
         ->type_name("FOLDER")
         ->check([](const std::string& text) {
-          return text.empty() ? std::string("--out: an empty name") : std::string();
+          return text.empty() ? std::string("must be the name of a folder, got an empty one")
+                              : std::string();
         })
         ->capture_default_str();
   }
@@ -182,14 +182,15 @@ int main(int argc, char** argv) {
       run_command->add_option("--jobs", options.jobs, "runs at a time; 0: one per processor"), 0,
       4096)
       ->capture_default_str();
-  examples::takes_number(run_command->add_option("--batches", options.batches,
-                                                 "instead of the experiment's own number"),
-                         1, 1'000'000'000);
+  examples::takes_number(
+      run_command->add_option("--batches", options.batches,
+                              "number of training batches, instead of the experiment's own"),
+      1, 1'000'000'000);
   examples::takes_number(
       run_command->add_option(
           "--hidden", options.hidden,
-          "instead of 128 units; networks that have more, by rule and cell, keep their\n"
-          "proportion to it"),
+          "hidden units, instead of 128; networks that have more because of their rule or cell\n"
+          "keep their proportion to it"),
       1, 100'000);
   examples::takes_number(
       run_command->add_option("--validate-every", options.validate_every,
@@ -199,9 +200,9 @@ int main(int argc, char** argv) {
                                                "only settings with these cells: rnn, lstm"),
                        {"rnn", "lstm"});
   run_command
-      ->add_option("--data", options.data,
-                   "images of fsc and fsc_resnet: a folder as of one_shot_images (default: "
-                   "glyphs)")
+      ->add_option(
+          "--data", options.data,
+          "images for fsc and fsc_resnet: a folder as one_shot_images takes it (default: glyphs)")
       ->type_name("FOLDER");
   examples::say_in_one_line(app, "experiments");
   CLI11_PARSE(app, argc, argv);

@@ -140,16 +140,16 @@ std::vector<std::string> notes(const Results& results) {
     const std::string way = results.variants.front().text("way");
     return {
         "Cross-entropies of the queries, mean ± 95% confidence interval over the runs (seeds). "
-        "\"validation\" is the lowest of a run; \"test\" is that of those weights on the test "
-        "classes, and beside it the share of right answers, to the first query of an episode "
-        "and to all of them. Guessing among " +
+        "\"validation\" is the lowest one of a run; \"test\" is the one of those weights on the "
+        "test classes. The other columns are the shares of right answers to the first query of an "
+        "episode and to all queries. Guessing among " +
         way + " labels gives a loss of " + number(std::log(std::stod(way))) + " and a share of " +
         number(1 / std::stod(way)) + "."};
   }
   std::vector<std::string> lines = {
       "Mean squared errors, mean ± 95% confidence interval over the runs (seeds). \"validation\" "
-      "is "
-      "the lowest of a run, over all steps that count; \"test\" is the error of those weights on "
+      "is the lowest error of a run, over all steps that count; \"test\" is the error of those "
+      "weights on "
       "the "
       "fixed test set, over the same steps and over the query steps alone."};
   std::vector<std::string> seen;
@@ -160,7 +160,9 @@ std::vector<std::string> notes(const Results& results) {
               ", queries alone " + number(mark.query_steps);
     }
     std::string task = variant.text("task");
-    if (line.empty()) line = "no marks; errors are over the steps of all tasks together";
+    if (line.empty()) {
+      line = "there are no reference values; errors are over the steps of all tasks together";
+    }
     if (variant.text("support") != "-") task += ", " + variant.text("support") + " points shown";
     line = task + ": " + line + ".";
     if (std::find(seen.begin(), seen.end(), line) == seen.end()) seen.push_back(line);
@@ -169,8 +171,9 @@ std::vector<std::string> notes(const Results& results) {
   for (const Variant& variant : results.variants) {
     if (variant.text("task") == "linear_regression") {
       lines.emplace_back(
-          "linear_regression, share of queries within 0.05: optimum about 31% with 20 points "
-          "shown, 9% with 10. Published elsewhere with 20: RNN 5%, LSTM 10%, gated DeltaNet 11%, "
+          "linear_regression: the best possible share of queries within 0.05 is about 31% with 20 "
+          "points shown and 9% with 10. Shares published elsewhere with 20 points: RNN 5%, LSTM "
+          "10%, gated DeltaNet 11%, "
           "Transformer 30%.");
       break;
     }

@@ -69,12 +69,13 @@ Columns read_columns(const fs::path& path) {
       const bool found = static_cast<bool>(std::getline(row, cell, ','));
       const auto [end, error] = std::from_chars(cell.data(), cell.data() + cell.size(), value);
       if (!found || error != std::errc() || end != cell.data() + cell.size()) {
-        throw std::runtime_error(path.string() + ": a bad row: " + line);
+        throw std::runtime_error(path.string() +
+                                 ": every row must have a number in each column, got " + line);
       }
       columns[name].push_back(value);
     }
   }
-  if (columns.empty()) throw std::runtime_error(path.string() + ": no row");
+  if (columns.empty()) throw std::runtime_error(path.string() + ": there is no row of numbers");
   return columns;
 }
 
@@ -83,7 +84,9 @@ namespace {
 const std::vector<double>& column(const Columns& columns, const std::string& name,
                                   const fs::path& path) {
   const auto found = columns.find(name);
-  if (found == columns.end()) throw std::runtime_error(path.string() + ": no column " + name);
+  if (found == columns.end()) {
+    throw std::runtime_error(path.string() + ": there is no column " + name);
+  }
   return found->second;
 }
 

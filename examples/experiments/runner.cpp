@@ -154,7 +154,8 @@ Outcome do_runs(const std::vector<PlannedRun>& runs, int jobs, std::ostream& str
     batches += static_cast<double>(run.settings.batches);
   }
   Board board(stream, terminal, open.size(), batches);
-  stream << runs.size() << " runs, " << runs.size() - open.size() << " of them finished before\n"
+  stream << runs.size() << " runs, " << runs.size() - open.size()
+         << " of them had already finished\n"
          << std::flush;
   if (open.empty()) return {};
   const int processors = plastic::available_threads();
@@ -173,7 +174,7 @@ Outcome do_runs(const std::vector<PlannedRun>& runs, int jobs, std::ostream& str
         board.end(name, "done");
       } catch (const FolderBusy&) {
         ++busy;
-        board.end(name, "left to another process that is at work on it");
+        board.end(name, "left to another process, which is working on it");
       } catch (const std::exception& error) {
         ++failed;
         board.end(name, std::string("failed: ") + error.what());

@@ -72,8 +72,8 @@ Task make_task(const RunSettings& s) {
            weight});
     } else {
       detail::reject("make_task", "task",
-                     "cue_reward, sequence_reproduction, linear_regression, mlp_regression or, "
-                     "alone, one_shot_images",
+                     "cue_reward, sequence_reproduction, linear_regression, mlp_regression or, not "
+                     "in a mix, one_shot_images",
                      name);
     }
   }

@@ -60,7 +60,7 @@ struct CellOptions {
     check_size("snapshot_interval", snapshot_interval, 0);
     const auto mode = static_cast<std::size_t>(alpha_mode);
     if (mode >= alpha_mode_names.size()) {
-      detail::reject(here, "alpha_mode", "one of AlphaMode", mode);
+      detail::reject(here, "alpha_mode", "a value of AlphaMode", mode);
     }
   }
 

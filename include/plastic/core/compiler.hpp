@@ -6,8 +6,8 @@
 #if defined(__FAST_MATH__) || (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__) || \
     defined(_M_FP_FAST)
 #error \
-    "plastic: -ffast-math, -Ofast and -ffinite-math-only take away NaN, by which a run that \
-diverges is found out; compile without them"
+    "plastic: -ffast-math, -Ofast and -ffinite-math-only remove NaN, which the library needs to \
+detect a run that diverges; compile without them"
 #endif
 
 #if (defined(__GNUC__) || defined(__clang__)) && !defined(__cpp_exceptions)
@@ -36,8 +36,8 @@ inline int vector_alignment_of_program = vector_alignment;
 inline bool stop_unless_all_files_agree(int alignment_here) {
   if (vector_alignment_of_program == alignment_here) return true;
   std::fprintf(stderr,
-               "plastic: one file of this program is compiled for vectors of %d bytes, another for "
-               "%d: give all files the same -march\n",
+               "plastic: one file of this program is compiled for vectors of %d bytes and another "
+               "for %d bytes: give all files the same -march\n",
                vector_alignment_of_program, alignment_here);
   std::abort();
 }

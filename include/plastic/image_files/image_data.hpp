@@ -96,7 +96,7 @@ inline ImageSet read_image_folder(const std::filesystem::path& root,
                                   const std::vector<std::string>& classes,
                                   const ImageFolderOptions& options = {}) {
   if (classes.empty()) {
-    throw std::invalid_argument("read_image_folder: classes must name at least one, got none");
+    throw std::invalid_argument("read_image_folder: classes must hold at least one name, got none");
   }
   return detail::read_images(detail::ImageLists(root).of_classes(classes), options);
 }
@@ -125,7 +125,8 @@ inline ImageSplits read_image_splits(const std::filesystem::path& root,
     const fs::path csv = splits / (std::string(names[k]) + ".csv");
     const bool is_text = fs::exists(text);
     if (!is_text && !fs::exists(csv)) {
-      detail::refuse_file(text, "there is no such split file, nor " + csv.filename().string());
+      detail::refuse_file(
+          text, "there is no such split file, and no " + csv.filename().string() + " either");
     }
     paths[k] = is_text ? text : csv;
     lists[k] = is_text ? images.of_text(text) : images.of_csv(csv);
@@ -137,7 +138,7 @@ inline ImageSplits read_image_splits(const std::filesystem::path& root,
     *sets[k] = detail::read_images(lists[k], options);
     if (sets[k]->shape != sets[0]->shape) {
       detail::refuse_file(paths[k], "its images must be " + detail::shape_text(sets[0]->shape) +
-                                        ", as in training, got " +
+                                        ", as in the training split, got " +
                                         detail::shape_text(sets[k]->shape));
     }
   }
@@ -196,7 +197,7 @@ inline ImageSplits read_cifar100(const std::filesystem::path& folder,
     if (bytes.empty() || bytes.size() % record != 0) {
       detail::refuse_file(path, "it must have records of " + std::to_string(record) +
                                     " bytes, got " + std::to_string(bytes.size()) +
-                                    ": it has been cut short or is another file");
+                                    ": it has been cut short or is a file of another kind");
     }
     for (std::size_t at = 0; at < bytes.size(); at += record) {
       const std::size_t label = bytes[at + 1];

@@ -75,7 +75,7 @@ struct Augmentation {
     constexpr std::string_view here = "Augmentation";
     detail::check_between(here, "padding", padding, 0, 4096);
     if (padding > 0 && resized_crop > 0) {
-      detail::reject(here, "resized_crop", "0 where padding is not", resized_crop);
+      detail::reject(here, "resized_crop", "0 if padding is not 0", resized_crop);
     }
     detail::check_range(here, "resized_crop", resized_crop, 0, 1);
     detail::check_range(here, "brightness", brightness, 0, 1);

@@ -32,7 +32,8 @@ struct EncoderObjectiveOptions {
     detail::check_positive(here, "projection", projection);
     augmentation.validate();
     if (goal == Pretraining::contrast && !augmentation.any()) {
-      detail::reject(here, "augmentation", "one that changes images, or both views are the same",
+      detail::reject(here, "augmentation",
+                     "one that changes images, since both views would otherwise be the same",
                      "none");
     }
   }

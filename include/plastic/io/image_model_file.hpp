@@ -49,7 +49,7 @@ std::unique_ptr<Encoder<Scalar>> encoder_from_tensors(const TensorFile& file) {
   }
   if (filters * std::max(filters, shape.channels) > values) {
     detail::reject("encoder_from_tensors", "\"filters\" of the file",
-                   "no more than its encoder.* tensors have values for", filters);
+                   "at most as many as its encoder.* tensors have values for", filters);
   }
   auto encoder = make_encoder<Scalar>(setting(file.metadata, "encoder"), shape, 0, filters);
   encoder->parameters().values() = read_tensors(file, "encoder", encoder->parameters());

@@ -120,7 +120,7 @@ inline TensorEntry read_tensor_entry(const std::string& name, const nlohmann::js
   const nlohmann::json& dtype = value["dtype"];
   const std::uint64_t width = dtype.is_string() ? tensor_type_width(dtype.get<std::string>()) : 0;
   if (width == 0) {
-    refuse("the dtype of " + tensor, "a type of the format with whole bytes", excerpt(dtype));
+    refuse("the dtype of " + tensor, "a type of the format that takes whole bytes", excerpt(dtype));
   }
   const std::vector<Index> shape = read_sizes("the shape of " + tensor, value["shape"]);
   const std::optional<Index> count = value_count(shape);

@@ -139,7 +139,7 @@ Cell from_state_dict(const TensorFile& file, const CellOptions& options) {
     const bool encoder = name.starts_with("cnn.") || name.starts_with("proj.");
     if (!known && !(behind_encoder && encoder)) {
       detail::reject("from_state_dict", "every tensor",
-                     "a parameter of the cell, as its settings say", name);
+                     "a parameter of the cell that its settings describe", name);
     }
   };
   for (const auto& [name, tensor] : file.tensors) expect_known(name);

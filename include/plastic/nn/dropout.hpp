@@ -55,7 +55,7 @@ Var<Scalar> drop_block(const Var<Scalar>& x, const ImageShape& shape, Index bloc
   detail::check_range(here, "rate", rate, 0, 0.999);
   detail::check_positive(here, "threads", key.threads);
   if (block < 1 || block > std::min(shape.height, shape.width)) {
-    detail::reject(here, "block", "in 1 .. the image's side", block);
+    detail::reject(here, "block", "in 1 .. the image's shorter side", block);
   }
   if (rate == 0) return x;
   Tape<Scalar>& tape = x.tape();

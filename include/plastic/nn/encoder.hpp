@@ -71,7 +71,7 @@ class Encoder {
     detail::check_positive("Encoder::encode", "threads", pass.threads);
     if (gradients != nullptr && gradients->size() != parameters_.size()) {
       detail::reject("Encoder::encode", "gradients",
-                     "a vector of " + std::to_string(parameters_.size()), gradients->size());
+                     "a vector of length " + std::to_string(parameters_.size()), gradients->size());
     }
     drops_ = 0;
     return run(images, {pass, gradients});

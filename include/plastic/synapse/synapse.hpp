@@ -162,7 +162,7 @@ class Synapse {
     detail::check_shape("Synapse::copy", "the other synapse", other.outputs(), other.inputs(),
                         outputs(), inputs());
     if (other.samples() != samples()) {
-      detail::reject("Synapse::copy", "the other's samples", std::to_string(samples()),
+      detail::reject("Synapse::copy", "the other synapse's samples", std::to_string(samples()),
                      other.samples());
     }
     const auto copy_value = [](const Node<Scalar>* to, const Node<Scalar>* from) {

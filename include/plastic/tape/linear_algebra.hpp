@@ -34,7 +34,7 @@ auto rows(const Eigen::MatrixBase<Derived>& x, Index first, Index count) {
 inline void check_part(std::string_view function, Index first, Index count, Index total) {
   if (first < 0 || count <= 0 || count > total || first > total - count) {
     reject(function, "the range", "within 0 .. " + std::to_string(total),
-           std::to_string(count) + " from " + std::to_string(first) + " on");
+           std::to_string(count) + " starting at " + std::to_string(first));
   }
 }
 

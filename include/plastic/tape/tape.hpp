@@ -147,7 +147,7 @@ class Tape {
                 std::span<Var<Scalar>> gradients) {
     check_on_this_tape("Tape::gradient", loss);
     if (wrt.size() != gradients.size()) {
-      detail::reject("Tape::gradient", "gradients", std::to_string(wrt.size()) + " places",
+      detail::reject("Tape::gradient", "gradients", "of length " + std::to_string(wrt.size()),
                      gradients.size());
     }
     const Index last = loss.node().index;

@@ -49,7 +49,7 @@ class FewShotRegression {
     detail::check_range(here, "noise", options.noise, 0);
     if (options.function != RegressionFunction::linear &&
         options.function != RegressionFunction::mlp) {
-      detail::reject(here, "function", "one of RegressionFunction",
+      detail::reject(here, "function", "a value of RegressionFunction",
                      static_cast<int>(options.function));
     }
   }

@@ -84,7 +84,9 @@ class StopWhen : public TrainingCallback {
   /// The function is called after every batch and validation. Throws std::invalid_argument if it is
   /// empty.
   explicit StopWhen(std::function<bool()> function) : function_(std::move(function)) {
-    if (!function_) detail::reject("StopWhen", "the function", "one to call", "an empty one");
+    if (!function_) {
+      detail::reject("StopWhen", "the function", "one that can be called", "an empty one");
+    }
   }
   bool wants_stop() const override { return function_(); }
 

@@ -125,10 +125,11 @@ class TrainingLoop final : public ResumableRun {
     const auto recent_sum = number_setting<double>(file.metadata, "state.recent_sum");
     const auto recent = number_setting<Index>(file.metadata, "state.recent_batches");
     if (batch < 0 || recent < 0 || recent > batch) {
-      reject("Checkpoint",
-             "the numbers of batches done and since a validation in " + std::string(source),
-             "at least 0, the second no more than the first",
-             std::to_string(batch) + " and " + std::to_string(recent));
+      reject(
+          "Checkpoint",
+          "the numbers of batches done and of batches since a validation in " + std::string(source),
+          "at least 0 and the second at most the first",
+          std::to_string(batch) + " and " + std::to_string(recent));
     }
     for (const auto& put : put_in_force) put();
     progress_.batch = batch;

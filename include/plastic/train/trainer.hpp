@@ -121,7 +121,7 @@ class Trainer final : public RunnableTrainer {
       };
       throw NonFiniteLoss("Trainer::step: batch " + std::to_string(batch) + " has loss " +
                           text(loss) + " and gradient norm " + text(norm) +
-                          "; the parameters are those before it");
+                          "; the parameters are those from before this batch");
     }
     if (!options_.schedule.empty()) {
       optimizer_->set_learning_rate(options_.schedule(batch, options_.batches));
@@ -202,8 +202,8 @@ class Trainer final : public RunnableTrainer {
     if constexpr (requires { objective_.settings(); }) {
       for (const auto& [name, value] : Settings(objective_.settings())) {
         if (!all.emplace(name, value).second) {
-          detail::reject("Trainer", "every setting of the objective", "distinct from the trainer's",
-                         name);
+          detail::reject("Trainer", "the name of every setting of the objective",
+                         "one that the trainer does not use", name);
         }
       }
     }

@@ -111,9 +111,10 @@ Episode<Scalar> PlasticCell<Dynamics, Rule, Scalar>::begin(Tape<Scalar>& tape, I
                    "one with " + std::to_string(tape.size()) + " nodes from before its sweep");
   }
   if (gradients != nullptr && gradients->size() != parameters_.size()) {
-    detail::reject("PlasticCell::begin", "gradients",
-                   "a vector of " + std::to_string(parameters_.size()) + " (zero_gradients())",
-                   gradients->size());
+    detail::reject(
+        "PlasticCell::begin", "gradients",
+        "a vector of length " + std::to_string(parameters_.size()) + " (see zero_gradients())",
+        gradients->size());
   }
   Episode<Scalar> episode;
   episode.tape = &tape;

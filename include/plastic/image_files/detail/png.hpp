@@ -140,7 +140,9 @@ class PngReader {
     std::vector<std::uint8_t> colours;
     colours.reserve(3 * indices.size());
     for (const std::uint8_t index : indices) {
-      if (index >= count) refuse_file(path_, "it is damaged: a pixel is beyond its palette");
+      if (index >= count) {
+        refuse_file(path_, "it is damaged: a pixel has an index beyond the palette");
+      }
       const png_color& c = entries[index];
       for (const std::uint8_t value : {c.red, c.green, c.blue}) colours.push_back(value);
     }

@@ -40,7 +40,7 @@ inline std::vector<TextLine> read_lines(const std::filesystem::path& path) {
   const std::vector<std::uint8_t> bytes = read_file(path);
   std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
   if (text.find('\0') != std::string_view::npos) {
-    refuse_file(path, "it must be text in UTF-8 or another byte encoding, got zero bytes");
+    refuse_file(path, "it must be text in UTF-8 or another byte encoding, got a zero byte");
   }
   if (text.starts_with("\xEF\xBB\xBF")) text.remove_prefix(3);
   std::vector<TextLine> lines;
@@ -65,7 +65,7 @@ struct Source {
   /// Describes the other source, in a message that begins with this one.
   std::string describe(const Source& other) const {
     if (other.path != path) return "in " + other.text();
-    return other.line == line ? "there" : "in line " + std::to_string(other.line);
+    return other.line == line ? "here" : "in line " + std::to_string(other.line);
   }
   [[noreturn]] void refuse(const std::string& why) const {
     throw std::runtime_error(text() + ": " + why);
@@ -83,7 +83,7 @@ class Seen {
     const auto [at, is_new] = seen_.emplace(identity(path), std::pair(source, name));
     if (is_new) return;
     const auto& [other, other_name] = at->second;
-    source.refuse("the " + kind_ + " " + name + " is also " + source.describe(other) +
+    source.refuse("the " + kind_ + " " + name + " is already " + source.describe(other) +
                   (other_name == name ? "" : ", as " + other_name));
   }
 
@@ -116,7 +116,7 @@ inline std::vector<std::filesystem::path> list_class(const std::filesystem::path
   for (const auto& entry : fs::directory_iterator(folder)) {
     if (entry.path().filename().string().starts_with(".")) continue;
     if (!is_image_name(entry.path())) {
-      refuse_file(entry.path(), "a class folder may hold only .png, .jpg and .jpeg");
+      refuse_file(entry.path(), "a class folder may hold only .png, .jpg and .jpeg files");
     }
     files.push_back(entry.path());
   }
@@ -163,7 +163,7 @@ class ImageLists {
       const fs::path in_class = root_ / label / name, in_root = root_ / name;
       const bool is_in_class = fs::exists(in_class, ignored);
       if (!is_in_class && !fs::exists(in_root, ignored)) {
-        source.refuse("there is no such file: " + in_root.string() + ", nor " + in_class.string());
+        source.refuse("neither " + in_root.string() + " nor " + in_class.string() + " exists");
       }
       add_class_name(source, label);
       classes[label].push_back(is_in_class ? in_class : in_root);
@@ -183,7 +183,7 @@ class ImageLists {
   void add_class_name(const Source& source, const std::string& name) {
     const Source& first = classes_.emplace(name, source).first->second;
     if (first.path != source.path) {
-      source.refuse("the class " + name + " is also " + source.describe(first));
+      source.refuse("the class " + name + " is already " + source.describe(first));
     }
   }
 
