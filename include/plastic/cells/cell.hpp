@@ -109,7 +109,8 @@ class PlasticCell {
     return begin(tape, samples, gradients, true);
   }
 
-  /// Begins one from the state and fast weights of `from`, which are constants of the gradient.
+  /// Begins an episode from the state and fast weights of `from`, which are constants of the
+  /// gradient.
   Episode<Scalar> begin(Tape<Scalar>& tape, CellState<Scalar>& from,
                         Vector<Scalar>* gradients = nullptr) const;
 
@@ -163,11 +164,11 @@ class PlasticCell {
     return state;
   }
 
-  /// Makes a state zero, for `samples` samples of this cell, whatever it was before. Allocates
+  /// Sets a state to zero for `samples` samples of this cell, whatever it held before. Allocates
   /// nothing where it has had that size before.
   void reset(CellState<Scalar>& state, Index samples) const { restart(state, samples); }
 
-  /// Makes one sample of a state zero, states and fast weights, also where they are not finite; the
+  /// Sets the states and fast weights of one sample to zero, even where they are not finite; the
   /// steps of the other samples keep their bits. Allocates nothing. Throws std::invalid_argument if
   /// there is no such sample.
   void reset_sample(CellState<Scalar>& state, Index sample) const;
@@ -189,8 +190,8 @@ class PlasticCell {
   /// the same.
   void run(CellState<Scalar>& state, const Matrix<Scalar>& inputs, Matrix<Scalar>& output,
            Matrix<Scalar>* eta = nullptr, std::span<const Index> lengths = {}) const;
-  /// The same into memory that fits. output: outputs x (steps * samples); eta: 1 x (steps *
-  /// samples).
+  /// The same, written to memory that has these shapes. output: outputs x (steps * samples);
+  /// eta: 1 x (steps * samples).
   void run(CellState<Scalar>& state, const ConstMatrixMap<Scalar>& inputs, MatrixMap<Scalar> output,
            MatrixMap<Scalar> eta, std::span<const Index> lengths = {}) const;
 

@@ -7,9 +7,9 @@
 #include "plastic/rules/none.hpp"
 
 /// The cells that src/compiled_float.cpp and src/compiled_double.cpp compile once, so that files
-/// which use them need not. In effect if PLASTIC_COMPILED is defined, as it is by CMake's target
-/// plastic::compiled, which also compiles the two files. All files of a program must agree on the
-/// instruction set (-march).
+/// that use them need not compile them. In effect if PLASTIC_COMPILED is defined, as it is by
+/// CMake's target plastic::compiled, which also compiles the two files. All files of a program must
+/// agree on the instruction set (-march).
 
 #ifdef PLASTIC_COMPILED
 

@@ -42,7 +42,7 @@ struct Episode {
 template <class Scalar>
 class CellStep {
  public:
-  /// The next step of an episode, which must outlive it.
+  /// The next step of an episode; the episode must outlive this object.
   explicit CellStep(Episode<Scalar>& episode) : episode_(&episode) {}
 
   /// Layer `l` of the cell applied to x: x (W + w) + b + beta. Throws std::invalid_argument if

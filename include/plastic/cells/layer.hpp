@@ -70,7 +70,7 @@ template <class Scalar>
 class Layer {
  public:
   /// Adds the layer's blocks and draws W and b from the options' seed; A starts as `alpha_mode`
-  /// says; there is none if it is fixed or the layer is not plastic. Throws std::invalid_argument
+  /// says; it has no block if it is fixed or the layer is not plastic. Throws std::invalid_argument
   /// if a name is taken.
   Layer(Parameters<Scalar>& parameters, const LayerShape& shape, const CellOptions& options,
         bool plastic) {

@@ -84,7 +84,7 @@ inline AlphaMode alpha_mode_from(std::string_view text) {
 
 }  // namespace detail
 
-/// Options as texts; doubles with as many digits as read back to the same bits.
+/// Options as texts; a double gets as many digits as it takes to read the same bits back.
 inline Settings to_settings(const CellOptions& o) {
   using detail::bool_text, detail::number_text;
   return {{"inputs", number_text(o.inputs)},
@@ -103,8 +103,9 @@ inline Settings to_settings(const CellOptions& o) {
           {"seed", number_text(o.seed)}};
 }
 
-/// The reverse. `random_network` may be missing and is then false; unknown names are passed over.
-/// Throws std::invalid_argument naming a setting that is missing, unreadable or out of its range.
+/// The inverse of `to_settings`. `random_network` may be missing and is then false; unknown names
+/// are passed over. Throws std::invalid_argument naming a setting that is missing, unreadable or
+/// out of its range.
 inline CellOptions from_settings(const Settings& settings) {
   using namespace detail;
   CellOptions o;

@@ -92,7 +92,7 @@ class Parameters {
   /// @}
   Index size() const { return values_.size(); }  ///< length of `values()`
 
-  /// Number of learned values: the sizes of the trainable blocks.
+  /// Number of learned values: the sum of the sizes of the trainable blocks.
   Index trainable_count() const {
     Index count = 0;
     for (const ParameterBlock& b : blocks_) count += b.trainable ? b.size() : 0;
@@ -132,8 +132,8 @@ class Parameters {
 
 namespace detail {
 
-/// Fills a block with initial weights: `draw` of the random numbers that belong to the block's
-/// number.
+/// Fills a block with initial weights: calls `draw` for each, with the random numbers that belong
+/// to the block's number.
 template <class Scalar, class Draw>
 void draw_block(Parameters<Scalar>& parameters, Index number, std::uint64_t seed,
                 std::uint64_t batch, Draw&& draw) {

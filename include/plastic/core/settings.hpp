@@ -39,7 +39,7 @@ inline void add_settings(Settings& all, const std::string& prefix, const Setting
 // Older versions of libc++ convert integers only. For floating-point numbers, streams in the C
 // locale do the same.
 
-/// What std::from_chars does with the whole of `text`; false if that is no number in range.
+/// Reads the whole of `text` with std::from_chars; returns false if it is not a number in range.
 template <class Number>
 bool read_by_stream(const std::string& text, Number& value) {
   using Limits = std::numeric_limits<Number>;

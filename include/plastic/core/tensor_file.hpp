@@ -69,10 +69,11 @@ inline std::optional<Index> value_count(std::span<const Index> shape) {
 /// Copies are deep. Const access is safe from several threads.
 class Tensor {
  public:
-  /// No values: the shape [0] in F32.
+  /// A tensor without values: shape [0], type F32.
   Tensor() : Tensor(DType::F32, {0}) {}
 
-  /// Zeros. Throws std::invalid_argument on a negative size or more values than memory can have.
+  /// A tensor of zeros. Throws std::invalid_argument on a negative size or more values than memory
+  /// can have.
   Tensor(DType dtype, std::vector<Index> shape) : shape_(std::move(shape)) {
     const std::optional<Index> count = detail::value_count(shape_);
     if (!count) {
@@ -164,8 +165,8 @@ struct TensorFile {
   std::map<std::string, Tensor> tensors = {};      ///< by name
   std::map<std::string, OtherTensor> others = {};  ///< tensors of all other types, by name
 
-  /// Throws std::invalid_argument if there is no tensor of that name, or it has another type than
-  /// F32 and F64.
+  /// Throws std::invalid_argument if there is no tensor of that name, or if its type is neither F32
+  /// nor F64.
   const Tensor& tensor(std::string_view name) const {
     const auto found = tensors.find(std::string(name));
     if (found != tensors.end()) return found->second;

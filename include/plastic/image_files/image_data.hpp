@@ -19,8 +19,8 @@
 
 namespace plastic {
 
-/// Called with the number of images (for CIFAR-100, classes) read so far and in all, by one thread
-/// at a time.
+/// Called by one thread at a time, with the number of images (for CIFAR-100, classes) that have
+/// been read so far and the number in all.
 using ReadingProgress = std::function<void(Index done, Index all)>;
 
 /// Options of reading images. Readers throw std::invalid_argument unless threads is positive.
@@ -101,11 +101,12 @@ inline ImageSet read_image_folder(const std::filesystem::path& root,
   return detail::read_images(detail::ImageLists(root).of_classes(classes), options);
 }
 
-/// Images in three splits, by the files train, val and test in `splits`: either .txt with a class a
-/// line, whose images are in root/CLASS, or .csv with the header filename,label and an image a
-/// line, root/LABEL/FILENAME or else root/FILENAME. Such are CIFAR-FS (root cifar100/data, splits
-/// cifar100/splits/bertinetto) and miniImageNet as they are distributed. Names are bytes in any
-/// encoding; a byte order mark of UTF-8, white space around a name and empty lines do not count.
+/// Images in three splits, by the files train, val and test in `splits`: either .txt with one class
+/// per line, whose images are in root/CLASS, or .csv with the header filename,label and one image
+/// per line, root/LABEL/FILENAME or else root/FILENAME. Such are CIFAR-FS (root cifar100/data,
+/// splits cifar100/splits/bertinetto) and miniImageNet as they are distributed. Names are bytes in
+/// any encoding; a byte order mark of UTF-8, white space around a name and empty lines do not
+/// count.
 ///
 /// The normalisation is that of CIFAR-FS or miniImageNet where there are three channels, by the
 /// size of 32 or another, else that of the training images. Throws std::runtime_error as

@@ -145,8 +145,8 @@ inline void jitter(const ImageShape& s, const Augmentation& a, Random& random, d
   }
 }
 
-/// The part of `from` of the image's size whose first corner is at (top, left), which may be
-/// outside; black outside the image.
+/// The part of `from` that has the image's size and whose first corner is at (top, left), which may
+/// be outside; black outside the image.
 inline void crop(const ImageShape& s, const std::uint8_t* from, Index top, Index left, bool flipped,
                  double* x) {
   for (Index c = 0; c < s.channels; ++c) {

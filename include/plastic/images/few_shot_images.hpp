@@ -40,8 +40,8 @@ struct DrawnEpisode {
 /// rest the queries, each part in random order. Const and safe from several threads.
 class FewShotImages {
  public:
-  /// `set` must outlive the object. Throws std::invalid_argument if a count is not positive, or the
-  /// set has too few classes or a class too few images.
+  /// `set` must outlive this object. Throws std::invalid_argument if a count is not positive, or
+  /// the set has too few classes or a class too few images.
   FewShotImages(const ImageSet& set, const FewShotImagesOptions& options = {})
       : set_(&set), options_(options) {
     constexpr std::string_view here = "FewShotImages";

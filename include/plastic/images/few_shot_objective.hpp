@@ -14,7 +14,7 @@
 
 namespace plastic {
 
-/// Few-shot episodes of images for each purpose; those never asked for may be nullptr.
+/// Few-shot episodes of images for each purpose; those that are never used may be nullptr.
 struct FewShotSets {
   const FewShotImages* train = nullptr;       ///< for Random::Purpose::training
   const FewShotImages* validation = nullptr;  ///< for Random::Purpose::validation

@@ -37,8 +37,8 @@ struct CheckpointOptions {
 /// read_safetensors and write_safetensors throw.
 class Checkpoint : public TrainingCallback {
  public:
-  /// Touches no file. Throws std::invalid_argument if `every` is negative or the path does not name
-  /// a file.
+  /// Does not touch the file. Throws std::invalid_argument if `every` is negative or the path does
+  /// not name a file.
   explicit Checkpoint(std::filesystem::path path, CheckpointOptions options = {})
       : path_(std::move(path)), options_(std::move(options)) {
     if (!path_.has_filename()) {

@@ -25,8 +25,8 @@ struct BatchNormOptions {
   bool training = true;   ///< whether to use the batch's statistics, not the running ones
   double epsilon = 1e-5;  ///< added to the variance, in [1e-30, 1e30]
   double momentum = 0.1;  ///< weight of this batch in the running statistics, in [0, 1]
-  double slope = 1;  ///< of the activation that follows: 1 none, 0 ReLU, between them leaky ReLU
-  int threads = 1;   ///< threads to use; the result does not depend on it
+  double slope = 1;       ///< slope of the next activation: 1 none, 0 ReLU, between them leaky ReLU
+  int threads = 1;        ///< threads to use; the result does not depend on it
 };
 
 namespace detail {

@@ -50,7 +50,8 @@ class Convolution {
   /// Number of scalars in one thread's workspace.
   Index scratch() const { return tile * (o_.patch() + o_.filters); }
 
-  /// y of the tile's pixels, or adds it to y. weight: patch x filters; bias: filters, or nullptr.
+  /// Writes y of the tile's pixels, or adds it to what is there. weight: patch x filters; bias:
+  /// filters, or nullptr.
   void forward(Index number, const Scalar* x, const Scalar* weight, const Scalar* bias, bool adds,
                Scalar* y, Scalar* scratch) const {
     Scalar* patches = scratch;

@@ -78,7 +78,7 @@ class Encoder {
   }
 
  protected:
-  /// A pass and where its gradients go.
+  /// A pass, and the place where its gradients go.
   struct Run {
     EncoderPass pass;           ///< the pass that `encode` got
     Vector<Scalar>* gradients;  ///< likewise; may be nullptr

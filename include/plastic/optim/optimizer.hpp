@@ -150,7 +150,7 @@ class Optimizer {
 
   /// @{
   /// The state, for a checkpoint, with the learning rate: steps done, number of sets and length of
-  /// each, and of each the vectors of its layout that `moment_names` names.
+  /// each, and for each set the vectors that `moment_names` names, in its layout.
   Index steps() const { return steps_; }
   std::size_t sets() const { return sizes_.size(); }
   Index size(std::size_t set) const { return sizes_.at(set); }

@@ -10,7 +10,7 @@ struct NoPlasticity {
   static constexpr std::string_view name = "none";  ///< name in settings and files
   static constexpr bool plastic = false;            ///< it has no fast weights
 
-  /// Never called.
+  /// Never called, since the rule has no fast weights.
   template <class Scalar>
   static void propose(RuleStep<Scalar>&) {}
 };

@@ -7,7 +7,8 @@
 namespace plastic {
 namespace detail {
 
-/// Tests entries of a mask on the tape, a matrix or one row that repeats over the features.
+/// Tests the entries of a mask on the tape; the mask is a matrix, or one row that repeats over the
+/// features.
 template <class Scalar>
 struct Mask {
   Node<Scalar>* node;

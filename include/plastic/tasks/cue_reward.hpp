@@ -54,7 +54,7 @@ class CueReward {
 
   Index inputs() const { return options_.features + 2; }  ///< a cue, its reward, "this is recall"
   Index outputs() const { return 1; }                     ///< the reward
-  /// Storage and recall.
+  /// Steps of storage and of recall together.
   Index steps() const { return options_.storage_steps + options_.recall_steps; }
 
   /// See Task. Values are drawn in double and rounded to Scalar. Throws std::invalid_argument

@@ -25,8 +25,8 @@ struct Episodes {
   std::vector<Index> lengths;  ///< steps of each sample, at least 1; what the matrices hold past
                                ///< them is not used. Empty: all samples have all steps.
 
-  /// Zeros everywhere, and no queries of their own; where the sizes already fit it allocates
-  /// nothing. Throws std::invalid_argument if no memory can hold them.
+  /// Sets all matrices to zero and removes `queries` and `lengths`; allocates nothing if the sizes
+  /// already fit. Throws std::invalid_argument if no memory can hold them.
   void set_zero(Index input_rows, Index output_rows, Index steps, Index samples) {
     const auto check = [](const char* what, Index rows, Index cols) {
       detail::check_matrix_size<Scalar>("Episodes::set_zero", what, rows, cols);

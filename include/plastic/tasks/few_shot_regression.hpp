@@ -8,7 +8,7 @@
 
 namespace plastic {
 
-/// Families of functions that few-shot regression asks to learn.
+/// Families of functions that few-shot regression draws from.
 enum class RegressionFunction { linear, mlp };
 
 /// Settings of FewShotRegression.
@@ -37,7 +37,7 @@ struct FewShotRegressionOptions {
 class FewShotRegression {
  public:
   /// Throws std::invalid_argument if a count is not in [1, 2^31), the noise is negative or not
-  /// finite, or the function none of RegressionFunction.
+  /// finite, or the function is not a value of RegressionFunction.
   explicit FewShotRegression(const FewShotRegressionOptions& options = {}) : options_(options) {
     constexpr auto here = "FewShotRegression";
     if (options.variables == 0) {

@@ -9,7 +9,7 @@
 
 namespace plastic {
 
-/// The episode of one sample, to be filled in: zero everywhere, and no step counts, at first. A
+/// The episode of one sample, to be filled in: at first it is zero everywhere and no step counts. A
 /// view of Episodes; what it returns may be written to. Throws std::invalid_argument on a step that
 /// the episode does not have.
 template <class Scalar>

@@ -18,7 +18,7 @@ struct Progress {
   double train_loss = std::numeric_limits<double>::quiet_NaN();       ///< see TrainingCallback
   double validation_loss = std::numeric_limits<double>::quiet_NaN();  ///< the latest, or NaN
   double seconds = 0;                      ///< wall time since the run began
-  std::span<const Measure> measures = {};  ///< of the latest validation; nothing counted before it
+  std::span<const Measure> measures = {};  ///< the latest validation's; nothing counted before it
 };
 
 /// A run as a checkpoint sees it: everything that its future depends on.
@@ -57,8 +57,8 @@ class TrainingCallback {
   /// validation.
   virtual bool wants_stop() const { return false; }
 
-  /// Whether it is called after all callbacks that return false here, as one that saves their state
-  /// must be.
+  /// Whether it is called after all callbacks that return false here. A callback that saves the
+  /// state of the others must return true.
   virtual bool comes_last() const { return false; }
 
   /// @{

@@ -28,8 +28,8 @@ namespace plastic {
 /// complete file. After `on_end` the object serves another run. A row costs a rewrite of all rows.
 class CsvLog : public TrainingCallback {
  public:
-  /// Touches no file. Throws std::invalid_argument if `path` is empty or exists and is not a
-  /// regular file (after symbolic links).
+  /// Does not touch the file. Throws std::invalid_argument if `path` is empty or exists and is not
+  /// a regular file (after symbolic links).
   explicit CsvLog(const std::filesystem::path& path) {
     namespace fs = std::filesystem;
     std::error_code error;

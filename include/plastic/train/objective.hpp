@@ -29,7 +29,7 @@ struct Shard {
   Index size() const { return static_cast<Index>(samples.size()); }
 };
 
-/// What a training run minimises: defines a batch, its loss and its gradient.
+/// What a training run minimises: it defines a batch, its loss and its gradient.
 ///
 /// - `ScalarType`: float or double.
 /// - `parameters()`: the sets of parameters that are trained, a `std::vector<Parameters<Scalar>*>`.

@@ -27,7 +27,8 @@ namespace plastic {
 /// serves another run.
 class ProgressBar : public TrainingCallback {
  public:
-  /// `stream` must outlive the bar; `terminal` says whether it is one (POSIX: isatty).
+  /// `stream` must outlive the bar; `terminal` says whether the stream is a terminal (POSIX:
+  /// isatty).
   ProgressBar(std::ostream& stream, std::string label, bool terminal)
       : stream_(stream), label_(std::move(label)), terminal_(terminal) {}
 

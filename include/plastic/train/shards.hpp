@@ -53,9 +53,10 @@ class ShardPlan {
     deal({});
   }
 
-  /// Plans for samples of these lengths; empty: all alike. If they are alike, shards and lanes take
-  /// the samples in order. Else the longest come first, samples of similar length share a shard,
-  /// and each shard goes to the lane with the least work, so that lanes end together.
+  /// Plans for samples of these lengths; if empty, all are equally long. If they are alike, shards
+  /// and lanes take the samples in order. Else the longest come first, samples of similar length
+  /// share a shard, and each shard goes to the lane with the least work, so that lanes end
+  /// together.
   void deal(std::span<const Index> lengths) {
     if (!lengths.empty() && lengths.size() != order_.size()) {
       detail::reject("ShardPlan::deal", "lengths",
@@ -138,10 +139,10 @@ class Lanes {
     lanes_.assign(static_cast<std::size_t>(plan.lanes()), zero);
   }
 
-  /// Calls f(shard, thread, gradients) for every shard of the plan, which adds to the gradients and
-  /// returns its loss. Returns the sum of the losses and writes that of the gradients to `sum`.
-  /// Calls with different `thread`, from 0 to threads - 1, run at once. Throws as parallel_for
-  /// does.
+  /// Calls f(shard, thread, gradients) for every shard of the plan; f adds to the gradients and
+  /// returns the loss of the shard. Returns the sum of the losses and writes that of the gradients
+  /// to `sum`. Calls with different `thread`, from 0 to threads - 1, run at once. Throws as
+  /// parallel_for does.
   template <class F>
   double gradient(const ShardPlan& plan, int threads, std::span<Vector<Scalar>> sum, F&& f) {
     parallel_for(plan.lanes(), threads, [&](Index lane, int thread) {

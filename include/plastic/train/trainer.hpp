@@ -148,7 +148,7 @@ class Trainer final : public RunnableTrainer {
     return loss;
   }
 
-  /// The latest gradient of a set of parameters, of its layout; after `step`, clipped.
+  /// The latest gradient of a set of parameters, in its layout; it is clipped after `step`.
   const Vector<Scalar>& gradients(std::size_t set = 0) const { return gradients_.at(set); }
 
   /// Mean loss over `batches` fresh batches of a stream, without derivatives. Throws

@@ -116,7 +116,7 @@ class PngReader {
     png_set_read_fn(png, this, read);
     png_set_benign_errors(png, 0);
     png_set_crc_action(png, PNG_CRC_ERROR_QUIT, PNG_CRC_ERROR_QUIT);
-    // Of ancillary chunks only the checksum matters: no pixel depends on them.
+    // Only the checksum of ancillary chunks matters: no pixel depends on them.
     png_set_keep_unknown_chunks(png, PNG_HANDLE_CHUNK_NEVER, nullptr, -1);
     png_set_user_limits(png, PNG_UINT_31_MAX, PNG_UINT_31_MAX);
     png_read_info(png, state_.info);
