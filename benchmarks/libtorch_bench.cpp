@@ -132,7 +132,7 @@ class Network {
   }
 
  private:
-  // What a step leaves for the rule: of each layer the input and the output before activation, all
+  // What a step leaves for the rule: the input of each layer and its output before activation, all
   // [batch, 1, size].
   struct Step {
     std::array<Tensor, 4> in, pre, activity;
@@ -324,7 +324,8 @@ class Network {
 std::pair<Tensor, Tensor> tensors(const Case& c) {
   Data data(c);
   const auto make = [&](std::vector<float>& from, std::int64_t size) {
-    // A copy even where the order is right already, as for a batch of 1: the data does not stay.
+    // Copies even if the order is right already, as for a batch of 1, because `data` ends with this
+    // function.
     return torch::from_blob(from.data(), {c.batch, c.steps, size})
         .transpose(0, 1)
         .clone(at::MemoryFormat::Contiguous);
@@ -445,7 +446,7 @@ void add_all(bool sweep) {
 
 int main(int argc, char** argv) {
 #ifdef __GLIBC__
-  // Else every large tensor is mapped, and its pages cleared, anew: a fifth of the time.
+  // Otherwise every large tensor would be mapped and cleared anew, which takes a fifth of the time.
   mallopt(M_MMAP_THRESHOLD, 1 << 30);
   mallopt(M_TRIM_THRESHOLD, 1 << 30);
 #endif

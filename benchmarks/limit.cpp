@@ -45,8 +45,8 @@ struct Rows {
 };
 
 // Passes over one matrix in column panels of N vectors whose sums stay in registers. Every other
-// update goes through the panels from the last to the first (`backwards`): of matrices that the
-// second-level cache cannot hold it finds there what the pass before has left.
+// update goes through the panels from the last to the first (`backwards`): if the second-level
+// cache cannot hold a matrix, the pass finds there what the pass before it has left.
 template <int N>
 struct Passes {
   static constexpr std::size_t width = N * lanes;
@@ -237,7 +237,7 @@ float symmetric(float x) { return x < -1 ? -1.f : x > 1 ? 1.f : x; }
 float d_unit(float y) { return y > 0 && y < 1 ? 0.25f : 0.f; }
 float d_symmetric(float y) { return y > -1 && y < 1 ? 1.f : 0.f; }
 
-// What one thread works in.
+// Workspace of one thread.
 template <class P>
 struct Lane {
   // `copies`: states that are kept at once.
@@ -279,12 +279,12 @@ struct Lane {
 
   std::vector<Buffer> states;
   Buffer G, dA, dW;
-  // Of every step [step][...]; h and c begin with the zeros before the first step.
+  // Values of every step, [step][...]; h and c begin with the zeros before the first step.
   Buffer x, e, h, gates_, c, u_h, o, d_e, d_z, d_o, z_in_adj, z_adj, o_adj, u_e_adj, u_h_adj;
   std::vector<Buffer> df, dg;
   Buffer h_adj, h_next, e_adj, c_adj, c_before_adj, gates_adj, do_adj;
-  std::vector<std::int32_t> rows;  // of the present pass
-  double scale_adj[4] = {};        // of each layer
+  std::vector<std::int32_t> rows;  // rows of the present pass
+  double scale_adj[4] = {};        // one per layer
   Walked walked;
   double loss = 0, rate = 0, keep = 0;
 };
@@ -307,7 +307,7 @@ class Network final : public Limit {
                            weights_, across});
       weights_ += size.weights();
     }
-    // Where the scale has fallen far the weights take the decay, in a new place.
+    // Where the scale has become small, the weights take the decay and move to a new place.
     for (std::size_t t = 0; t < steps_; ++t) {
       const float next = t == 0 ? 1 : rho * scale_[t - 1];
       lazy_.push_back(next >= least_scale);
@@ -660,7 +660,7 @@ class Network final : public Limit {
       retreat(lane, i_fc, t, {e, z_adj, u_e_adj, lane.d_z + t * gates_}, lane.e_adj);
       retreat(lane, h_fc, t, {lane.h + t * n, z_adj, nullptr, nullptr}, lane.h_next);
       for (std::size_t k = 0; k < n; ++k) z_in_adj[k] = e[k] > 0 ? lane.e_adj[k] : 0;
-      // Its product is the adjoint of x, which nobody wants, but costs little.
+      // Its product is the adjoint of x. Nobody needs that, but it costs little.
       retreat(lane, in_fc, t, {lane.x + t * Case::inputs, z_in_adj, nullptr, nullptr},
               lane.gates_adj);
     }
@@ -689,7 +689,7 @@ class Network final : public Limit {
     const Matrix& m = matrices_[l];
     float* v = state(lane, t, true);
     if (t == 0) {
-      // The adjoints of x and of the state before the first step are wanted by nobody.
+      // Nobody needs the adjoints of x and of the state before the first step.
       if (l != i_fc && l != out_fc) return;
       const Rows rows = l == i_fc ? alive_rows(lane, m, uses.a1) : all_rows(m);
       lane.walked.reads += vectors(m, rows);
@@ -768,8 +768,8 @@ class Network final : public Limit {
   naive::Layout layout_;
   std::size_t n_, gates_, steps_, batch_;
   std::vector<Matrix> matrices_;
-  // Of each step: whether the update that leads to it is lazy, the scale after it, and which of the
-  // kept states it is in.
+  // For each step: whether the update that leads to it is lazy, the scale after it, and which of
+  // the kept states it is in.
   std::vector<bool> lazy_;
   std::vector<float> scale_;
   std::vector<std::size_t> copy_;
@@ -786,7 +786,7 @@ naive::Settings limit_settings(const Case& c) {
   s.lstm = c.lstm;
   s.rule = c.rule;
   s.hidden = static_cast<std::size_t>(c.hidden);
-  s.extra = Case::extra + 1;  // the output that would modulate is there, but does not
+  s.extra = Case::extra + 1;  // there is an output for modulation, but it is not used
   s.modulation = false;
   s.eta0 = static_cast<double>(eta);
   s.decay0 = 1 - static_cast<double>(rho);

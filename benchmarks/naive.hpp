@@ -107,7 +107,7 @@ class Network {
   static constexpr std::size_t in_fc = 0, h_fc = 1, i_fc = 2, out_fc = 3;
 
   struct Step {
-    std::vector<Numbers> w, beta;       // of each layer, as the step finds them
+    std::vector<Numbers> w, beta;       // one per layer, as the step finds them
     std::vector<Numbers> in, out;       // p and q of each layer
     Numbers e, gates, h, c, tanh_c, o;  // gates: the RNN's are h
     Numbers u_h;                        // (W_o + w_o) do

@@ -35,7 +35,7 @@ namespace {
 using namespace bench;
 using plastic::Index;
 
-// Of single precision, measured: the largest differences are below a tenth of it.
+// Tolerance for single precision; the largest differences measured are below a tenth of it.
 constexpr double tolerance = 1e-3;
 
 // Hands out episodes that were drawn before.
@@ -109,7 +109,7 @@ naive::Result naive_result(const Case& c, const naive::Settings& settings,
            static_cast<std::size_t>(c.steps));
 }
 
-// A cell in training, with all it needs.
+// A cell in training, with everything that it needs.
 template <class Cell>
 struct Training {
   explicit Training(const Case& c)
@@ -160,8 +160,8 @@ void add_training(const Case& c, bool backward) {
                       }});
 }
 
-// Forward and backward of a network whose hidden units are all alive or all dead, or those of the
-// input layer in every other step, or that has been trained.
+// Forward and backward of a network whose hidden units are all alive or all dead, whose input layer
+// is alive in every other step only, or that has been trained.
 template <class Cell>
 void add_activities(const Case& c) {
   using Change = std::function<void(Training<Cell>&)>;
@@ -330,7 +330,7 @@ template <class Cell>
 void add_stepping(Case c) {
   c.batch = c.steps = c.threads = 1;
   Case shown = c;
-  shown.steps = 20;  // of different inputs
+  shown.steps = 20;  // steps with different inputs
   auto quantiles = std::make_shared<std::optional<std::pair<double, double>>>();
   register_benchmark("cell_step", c, false, benchmark::kMicrosecond,
                      {.verify = [=] { return verify_stepping<Cell>(shown); },

@@ -40,7 +40,7 @@ void updates(std::size_t vectors, float* at) {
   }
 }
 
-// Nanoseconds of a call of f, the least of several.
+// Nanoseconds that a call of f takes, the least of several.
 template <class F>
 double least_time(F&& f) {
   using Clock = std::chrono::steady_clock;
@@ -89,7 +89,7 @@ Throughput measure_throughput(int threads) {
     // A working set that the level before cannot hold, and this one can with ease.
     const double bytes = k < 2 ? caches[k] / 4 : k == 2 ? 4 * caches[1] : 2 * caches[2];
     if (bytes > most) {
-      // What lies beyond a cache of this size is in no benchmark.
+      // No benchmark needs more memory than a cache of this size.
       result.levels.back().bytes = infinite;
       break;
     }

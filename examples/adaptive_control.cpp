@@ -1,9 +1,9 @@
 // A plastic network in a control loop. It balances a pole with a motor whose strength and sense,
 // and the pole's length, are new in every run and change in the middle of it. The slow weights are
-// trained by gradient descent through the simulated pole; which way the motor turns, each run must
-// find out anew. The trained network then steers poles step by step, as in a robot, beside two that
+// trained by gradient descent through the simulated pole; each run must find out anew which way the
+// motor turns. The trained network then steers poles step by step, as in a robot, beside two that
 // do not change while they run: the same network with its fast weights held at zero, and a plain
-// one that was trained alike.
+// one that was trained in the same way.
 
 #include <algorithm>
 #include <array>
@@ -26,7 +26,7 @@ using plastic::Random;
 using plastic::Var;
 
 constexpr float dt = 0.05f;  // seconds
-constexpr Index steps = 80;  // of a run
+constexpr Index steps = 80;  // steps of a run
 constexpr Index seen = 3;    // angle, speed, last command
 
 struct Plant {
@@ -34,7 +34,7 @@ struct Plant {
   float pull;  // gravity over length, 1/s^2
 };
 
-// A run: two plants, and the step from which the second one is there.
+// A run: two plants, and the step at which the second one replaces the first.
 struct Course {
   Plant before, after;
   Index change;
@@ -132,7 +132,7 @@ float steer(const Net& net, plastic::CellState<float>& state, Matrix<float>& x, 
 
 struct Flight {
   std::vector<float> angles;
-  bool up = true;  // the pole never was below a right angle
+  bool up = true;  // the pole never fell to the horizontal
 };
 
 // A run with a trained network; how long each step took goes to `microseconds`, if given.

@@ -1,5 +1,5 @@
-// Training without a Trainer: your own loop over episodes, your own loss, and the weights to a
-// file.
+// Training without a Trainer: your own loop over episodes and your own loss; then the weights go to
+// a file.
 
 #include <cmath>
 #include <iostream>

@@ -85,7 +85,8 @@ void train(const RunSettings& settings) {
   AdamW<float> optimizer(cell.parameters(), {.learning_rate = settings.learning_rate});
   Trainer trainer(cell, task, optimizer, settings.training);
 
-  // Ignored where the caller has said so, as a script does for what it runs in the background.
+  // The signal stays ignored if the caller ignores it, as a script does for programs that it runs
+  // in the background.
   if (std::signal(SIGINT, on_interrupt) == SIG_IGN) std::signal(SIGINT, SIG_IGN);
   fs::create_directories(settings.out);
   const FolderLock lock(settings.out);
@@ -97,7 +98,7 @@ void train(const RunSettings& settings) {
   ProgressBar bar(std::cout, settings.cell + " " + settings.rule, ::isatty(STDOUT_FILENO) != 0);
   CsvLog log(progress);
   KeepBest<float> keep(cell.parameters(), [&] {
-    for (const fs::path& old : {test, curve}) {  // of an older run
+    for (const fs::path& old : {test, curve}) {  // files of an older run
       if (fs::is_regular_file(old)) fs::remove(old);
     }
     save(best, cell, task);

@@ -1,4 +1,4 @@
-// A training callback of one's own: ends a run that has not got better for some validations.
+// A training callback of one's own: it ends a run that has not improved for some validations.
 
 #include <algorithm>
 #include <iostream>

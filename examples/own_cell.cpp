@@ -34,7 +34,7 @@ struct Gru {
     const Var<Scalar> z = sigmoid(gate(from_h, 0) + gate(from_x, 0));
     const Var<Scalar> r = sigmoid(gate(from_h, 1) + gate(from_x, 1));
     const Var<Scalar> n = tanh(gate(from_x, 2) + r * gate(from_h, 2));
-    // What a Hebbian rule takes for the layers' output.
+    // The Hebbian rule takes these as the layers' outputs.
     const Var<Scalar> activity =
         pad_rows(z, 0, 3 * size) + pad_rows(r, size, 3 * size) + pad_rows(n, 2 * size, 3 * size);
     step.activity(h_fc, activity);

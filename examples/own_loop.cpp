@@ -46,8 +46,8 @@ int main(int argc, char** argv) {
       mine.tape.clear();
       mine.gradients = net.zero_gradients();
       auto episode = net.begin(mine.tape, samples, &mine.gradients);
-      const auto output = net.run(episode, inputs).output;            // of all steps
-      const auto logits = time_steps(output, samples, steps - 1, 1);  // of the last
+      const auto output = net.run(episode, inputs).output;            // outputs of all steps
+      const auto logits = time_steps(output, samples, steps - 1, 1);  // those of the last step
       // cross_entropy takes logits: it does the softmax itself.
       const auto loss = cross_entropy(logits, mine.tape.constant(targets)) / threads;
       mine.tape.backward(loss);

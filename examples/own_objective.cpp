@@ -1,5 +1,6 @@
 // An objective of one's own: fits a line to noisy points, which are new in every batch. Any model
-// and any loss on the tape can be trained so, on all threads, with schedule, checkpoint and log.
+// and any loss on the tape can be trained in this way, on all threads, with schedule, checkpoint
+// and log.
 
 #include <cmath>
 #include <iostream>

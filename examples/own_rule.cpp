@@ -7,7 +7,7 @@
 #include "arguments.hpp"
 #include "plastic/plastic.hpp"
 
-// Of a linear neuron y = (W + w)' x: dw = (x - (W + w) y) y'. The bracket is what is left of the
+// For a linear neuron y = (W + w)' x: dw = (x - (W + w) y) y'. The bracket is what is left of the
 // input when the output has explained its part. Source: Oja, "Neural networks, principal
 // components, and subspaces", International Journal of Neural Systems 1989.
 struct Oja {

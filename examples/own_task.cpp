@@ -31,7 +31,7 @@ class AssociativeRecall {
     episodes.weights.setZero(1, columns);
     for (Index s = 0; s < samples; ++s) {
       Random random(stream, batch, static_cast<std::uint64_t>(first + s));
-      std::array<Index, pairs> order{};  // in which the patterns are asked for: a new one each time
+      std::array<Index, pairs> order{};  // order of the queries, new in every episode
       for (Index pair = 0; pair < pairs; ++pair) {
         const auto other = static_cast<Index>(random.below(static_cast<std::uint32_t>(pair + 1)));
         order[static_cast<std::size_t>(pair)] = order[static_cast<std::size_t>(other)];

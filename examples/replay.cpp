@@ -45,7 +45,7 @@ class Replay {
       target_ = in.values<Scalar>("target", {batch_, steps_, o.outputs});
     }
 
-    // The gradient of everything, also of what training would leave as it is.
+    // The gradient of every parameter, even of those that training would not change.
     const auto blocks = static_cast<Index>(cell_.parameters().blocks().size());
     for (Index number = 0; number < blocks; ++number) cell_.parameters().unfreeze(number);
 

@@ -23,7 +23,8 @@ int main(int argc, char** argv) try {
       "was stopped.\n"
       "Writes train.csv, train.safetensors (the best weights) and train.checkpoint.",
       3000);
-  // Ignored where the caller has said so, as a script does for what it runs in the background.
+  // The signal stays ignored if the caller ignores it, as a script does for programs that it runs
+  // in the background.
   if (std::signal(SIGINT, [](int) { interrupted = true; }) == SIG_IGN) {
     std::signal(SIGINT, SIG_IGN);
   }

@@ -4,8 +4,8 @@
 #include <cstdlib>
 #include <new>
 
-// clang's thread sanitizer brings all forms of operator new, and lets no other beside them; it
-// tells of every allocation instead.
+// clang's thread sanitizer defines all forms of operator new and allows no others; instead it
+// reports every allocation.
 #if defined(__has_feature)
 #if __has_feature(thread_sanitizer)
 #define PLASTIC_TEST_HOOKED
@@ -19,7 +19,7 @@
 #define PLASTIC_TEST_SANITIZED
 #endif
 
-// A static program, which has PLASTIC_TEST_STATIC, cannot bring a malloc of its own.
+// A static program, which has PLASTIC_TEST_STATIC, cannot define its own malloc.
 #if defined(__GLIBC__) && !defined(PLASTIC_TEST_SANITIZED) && !defined(PLASTIC_TEST_STATIC)
 #define PLASTIC_TEST_MALLOC
 #endif
@@ -109,7 +109,8 @@ void* realloc(void* memory, std::size_t bytes) noexcept {
 #endif
 
 #ifndef PLASTIC_TEST_HOOKED
-// All forms: a sanitizer brings its own of those that are missing, and they do not mix.
+// All forms: a sanitizer adds its own versions of those that are missing, and the two kinds do not
+// mix.
 void* operator new(std::size_t n) { return checked(allocate(n)); }
 void* operator new[](std::size_t n) { return checked(allocate(n)); }
 void* operator new(std::size_t n, const std::nothrow_t&) noexcept { return allocate(n); }

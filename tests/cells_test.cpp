@@ -16,7 +16,7 @@
 
 namespace plastic {
 
-// Smallest rule and cell of a user's own: they plug in from outside.
+// The smallest rule and cell that a user can write outside the library.
 struct AntiHebbian {
   static constexpr std::string_view name = "anti_hebbian";
   static constexpr bool plastic = true;
@@ -28,7 +28,7 @@ struct AntiHebbian {
   }
 };
 
-// A rule that reads the weights backwards, as Oja's.
+// A rule that reads the weights backwards, as Oja's rule does.
 struct Explaining {
   static constexpr std::string_view name = "explaining";
   static constexpr bool plastic = true;

@@ -123,7 +123,7 @@ TEST_CASE("A checkpoint between two validations keeps the losses since the last 
   for (const Index until : {4, 8, 13}) {
     Run<AdamW<float>>(parts.path(), small_run(), small_task(), 7, often).go_until(until);
   }
-  // And one that is written just before a validation makes up for it.
+  // A checkpoint that is written just before a validation makes up for it on resuming.
   struct InValidation : TrainingCallback {
     void on_validation(const Progress&) override { throw std::runtime_error("killed"); }
   } killer;

@@ -1,5 +1,5 @@
 // Matrices without rows or columns, as a mask or a split leaves them: every operation gives a
-// result of the right shape and adjoints of zero entries, or says std::invalid_argument. Nothing
+// result of the right shape and adjoints of zero entries, or throws std::invalid_argument. Nothing
 // divides by zero or reads what is not there.
 
 #include <array>
@@ -26,7 +26,7 @@ template <class Scalar>
 struct Operation {
   std::string name;
   std::function<Var<Scalar>(const Var<Scalar>&)> call;
-  // Of the result, from the shape of the argument.
+  // Shape of the result, from the shape of the argument.
   std::function<std::pair<Index, Index>(Index, Index)> shape;
 };
 
@@ -175,7 +175,7 @@ TEMPLATE_TEST_CASE("An operation on an empty matrix has an empty result or is re
       }
     }
   }
-  // Most have an obvious result: to refuse everything would be no answer.
+  // Most have an obvious result, so it would be wrong to refuse them all.
   CHECK(results > 100);
 }
 

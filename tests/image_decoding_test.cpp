@@ -47,8 +47,8 @@ std::string refusal(const std::string& bytes) {
   return error_of<std::runtime_error>([&] { read(bytes); });
 }
 
-// What libpng and libjpeg read by their plain interfaces, which go on after a warning; nothing
-// after an error. They leave a call by longjmp, so that the functions which that crosses own
+// What libpng and libjpeg read by their plain interfaces, which continue after a warning but read
+// nothing after an error. They leave a call by longjmp, so the functions that it crosses own
 // nothing.
 
 struct PngSource {
@@ -203,7 +203,7 @@ struct PngKind {
   int depth = 8;
   bool interlaced = false;
   bool transparent = false;  // a colour that is transparent, or entries of a palette
-  int colours = 0;           // of a palette; 0: as many as its bits can say
+  int colours = 0;           // size of the palette; 0: as many as its bits can count
 };
 
 png_color colour(int index) {
@@ -497,18 +497,18 @@ TEST_CASE("A PNG file is refused where the checksum of any chunk is wrong", "[im
     }
     at += 4;
   }
-  // A chunk of those that pixels depend on, where it must not be.
+  // A chunk that pixels depend on, in a place where it must not be.
   Chunks late = chunks_of(png_bytes({.color = PNG_COLOR_TYPE_GRAY}, 9, 5));
   late.insert(late.end() - 1, {"tRNS", std::string("\0\1", 2)});
   CHECK(mentions(refusal(png_of(late)), "it is damaged: tRNS: out of place"));
-  // One that must be understood, and is not.
+  // A critical chunk that the decoder does not know.
   all.insert(all.begin() + 1, {"NeWc", "content"});
   CHECK(mentions(refusal(png_of(all)), "it is damaged: NeWc: unhandled critical chunk"));
 }
 
 TEST_CASE("A PNG file is refused where its data are damaged under right checksums",
           "[image_files]") {
-  // Not compressed, as the pixels of a case that was read with a wrong pixel.
+  // The pixels are stored without compression, as in a file that was once read with a wrong pixel.
   Chunks plain{{"IHDR", number(6) + number(4) + std::string("\x8\0\0\0\0", 5)},
                {"IDAT", std::string("\x78\x01\x01\x1C\x00\xE3\xFF", 7)},
                {"IEND", ""}};
@@ -533,7 +533,7 @@ TEST_CASE("A PNG file is refused where its data are damaged under right checksum
     std::size_t read_anyway = 0;
     for (std::size_t bit = 0; bit < 8 * good.size(); ++bit) {
       data[bit / 8] = static_cast<char>(data[bit / 8] ^ static_cast<char>(1u << bit % 8));
-      // Bits that fill the last byte of the stream say nothing.
+      // The bits that pad the last byte of the stream have no meaning.
       if (!mentions(refusal(png_of(chunks)), "it is damaged: ")) {
         ++read_anyway;
         CHECK(read(png_of(chunks)) == whole);
@@ -691,7 +691,7 @@ TEST_CASE("A file with any one bit turned over is refused or read as its decoder
   }
 }
 
-// Not run unless asked for by its name.
+// This test runs only if it is named on the command line.
 TEST_CASE("Ten files of each format with any one bit turned over", "[.]") {
   std::vector<std::string> pngs, jpegs;
   for (const PngKind& kind :

@@ -180,7 +180,7 @@ TEST_CASE("An episode shows its classes' images and labels that tell nothing of 
   CHECK(task.steps() == 9);
   constexpr int episodes = 6000;
   DrawnEpisode episode;
-  std::map<std::pair<Index, Index>, int> label_of_class;  // of the first support image
+  std::map<std::pair<Index, Index>, int> label_of_class;  // label of the first support image
   std::map<Index, int> first_labels, first_query_labels;
   for (int e = 0; e < episodes; ++e) {
     Random random({.seed = 2}, 0, static_cast<std::uint64_t>(e));
@@ -323,7 +323,7 @@ TEST_CASE("Kept features of a frozen encoder are those of every batch", "[images
   const ImageSet set = make_glyphs(few_glyphs());
   const FewShotImages episodes(set, three_way);
   auto model = small_classifier<Cell>(set.shape);
-  // A change of colour by nothing keeps the features from being kept.
+  // A colour change that changes nothing is still an augmentation, so features are not stored.
   const auto loss = [&](const Augmentation& augmentation) {
     FewShotObjective objective(model, {.train = &episodes},
                                {.augmentation = augmentation, .frozen = true});
@@ -364,7 +364,7 @@ TEST_CASE("A run with a frozen encoder goes on with the encoder of its checkpoin
   const ImageSet set = make_glyphs(few_glyphs());
   const FewShotImages episodes(set, three_way);
   const Folder folder;
-  // Of a network with random numbers of its own, which has had steps before the run begins.
+  // The values of a network with its own random numbers, which has had steps before the run begins.
   const auto values_after = [&](std::uint64_t seed, Index steps_before, Index batches,
                                 const std::string& file) {
     auto model = small_classifier<Cell>(set.shape, 1);

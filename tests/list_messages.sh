@@ -33,7 +33,7 @@ else
       }
       text = ""
     }
-    BEGIN { words = "check_|reject|throw|fail|refuse|static_assert|cerr|cout|add_option|add_flag|add_subcommand" }
+    BEGIN { words = "check_|reject|throw|fail|refuse|static_assert|cerr|cout|add_(option|flag|subcommand)" }
     FNR == 1 { print_statement() }
     /^ *(#|\/\/)/ { next }
     {

@@ -27,7 +27,7 @@ std::string pitfalls() {
   return {std::istreambuf_iterator<char>(file), {}};
 }
 
-// The call must throw exactly this, and the page on pitfalls must tell of it.
+// The call must throw exactly this, and the page on pitfalls must quote it.
 template <class Call>
 void check_message(const std::string& expected, const Call& call) {
   CHECK(plastic::testing::rejection(call) == expected);

@@ -32,7 +32,7 @@ using plastic::Vector;
 const double infinity = std::numeric_limits<double>::infinity();
 const double not_a_number = std::numeric_limits<double>::quiet_NaN();
 
-// After some fifty steps of values and steps of order one.
+// Tolerance after some fifty steps; values and steps are of order one.
 template <class Scalar>
 constexpr double tolerance = std::is_same_v<Scalar, float> ? 2e-5 : 1e-12;
 
@@ -142,7 +142,7 @@ void compare(Optimizer optimizer, Reference reference) {
   CHECK(optimizer.steps() == 50);
 }
 
-// Minimises sum a (p - c)^2 / 2 with curvatures a in [0.5, 2]; the distance that is left.
+// Minimises sum a (p - c)^2 / 2 with curvatures a in [0.5, 2]; returns the distance that is left.
 template <class Scalar, class Optimizer>
 double distance_after(Optimizer optimizer, Parameters<Scalar> parameters, int steps) {
   const Index size = parameters.size();
@@ -462,7 +462,7 @@ TEST_CASE("A schedule is any function of the batch, or of the batch and the leng
   CHECK(step.rates(1000) != later.rates(1000));
   CHECK(step.rates(700) == later.rates(700));
   CHECK_THROWS_WITH(falling(101, 100), naming("the rate of batch 101"));
-  // As a damaged checkpoint may claim.
+  // A damaged checkpoint may claim such numbers.
   for (const Index batches : {Index{0}, std::numeric_limits<Index>::min()}) {
     CHECK_THROWS_WITH(constant.rates(batches), naming("Schedule::rates: batches must be"));
   }

@@ -19,7 +19,7 @@ namespace {
 namespace fs = std::filesystem;
 using namespace plastic;
 
-// Of 1 + the largest magnitude of a tensor.
+// Tolerance, as a part of 1 + the largest magnitude of a tensor.
 template <class Scalar>
 constexpr double tolerance = std::is_same_v<Scalar, double> ? 1e-10 : 1e-4;
 
@@ -61,7 +61,7 @@ void append(std::vector<double>& to, const Eigen::MatrixBase<Derived>& values) {
   }
 }
 
-// Everything that the cell of a file makes of the file's input, `samples` samples at a time.
+// Everything that the cell of a file computes from the file's input, `samples` samples at a time.
 template <class Cell>
 class Computation {
   using Scalar = typename Cell::ScalarType;

@@ -235,7 +235,7 @@ TEST_CASE("Grey, blur and resized crops do what they say", "[pretraining]") {
     for (std::size_t c = 0; c < 3; ++c) CHECK(grey[c * 24 + p] == Approx(expected));
   }
 
-  // A blur keeps what is even and the sum of a row; here wide enough to mix the halves.
+  // A blur keeps what is uniform and the sum of a row; here it is wide enough to mix the halves.
   constexpr std::size_t memory = 6 + 11;  // behind the image: a line, and the weights of sigma 1.5
   std::vector<double> x = as_it_is;
   x.resize(72 + memory);
@@ -268,7 +268,7 @@ TEST_CASE("Grey, blur and resized crops do what they say", "[pretraining]") {
   detail::resized_crop(set.shape, set.image(0), 1, false, random, x.data());
   for (std::size_t p = 0; p < 72; ++p) CHECK(x[p] == Approx(as_it_is[p]));
 
-  // A change with a chance happens about as often.
+  // A change with a given probability happens about that often.
   int changes = 0;
   for (std::uint64_t sample = 0; sample < 400; ++sample) {
     changes += changed(set, {.hue = 0.2, .jitter_chance = 0.8}, sample) != as_it_is ? 1 : 0;

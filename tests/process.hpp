@@ -42,7 +42,7 @@ inline std::vector<std::string> names_in(const fs::path& folder) {
 
 struct Ended {
   int code = -1;   // exit code; -1 if a signal ended it
-  int signal = 0;  // that ended it
+  int signal = 0;  // the signal that ended it
   std::string out;
   std::string err;
 };
@@ -135,7 +135,7 @@ inline Ended run(const std::string& program, const Arguments& arguments) {
   return Process(program, arguments).wait();
 }
 
-// Runs a program that must succeed without a word of complaint.
+// Runs a program that must succeed and print no error.
 inline Ended run_well(const std::string& program, const Arguments& arguments) {
   Ended ended = run(program, arguments);
   INFO(ended.out << ended.err);
@@ -144,7 +144,7 @@ inline Ended run_well(const std::string& program, const Arguments& arguments) {
   return ended;
 }
 
-// Runs a program that must refuse, in words that hold all of `parts`.
+// Runs a program that must fail with a message that contains all of `parts`.
 inline void check_refusal(const std::string& program, const Arguments& arguments,
                           const std::vector<std::string>& parts) {
   std::string line = program;

@@ -414,7 +414,7 @@ TEST_CASE("Every program that takes arguments or runs long says what it does", "
        {"cue_reward", "replay", "state_dict", "one_shot_images", "experiments"}) {
     check_help(name, {"--help"});
     const std::string program = name;
-    // What must be there, so that nothing else is amiss.
+    // Arguments that are required, so that nothing else is wrong.
     Arguments arguments;
     if (program == "replay" || program == "state_dict") arguments = {"in", "out"};
     if (program == "experiments") arguments = {"list"};
@@ -434,7 +434,7 @@ TEST_CASE("Cue-reward refuses options that make no sense", "[programs]") {
   const std::string out = folder / "out";
   const auto refuses = [&](const std::string& option, const std::string& value,
                            const std::string& part) {
-    // What is accepted by mistake must end soon.
+    // If a value is accepted by mistake, the run must end soon.
     std::map<std::string, std::string> options{
         {"--hidden", "1"}, {"--batches", "1"}, {"--threads", "1"}, {"--out", out}};
     options[option] = value;

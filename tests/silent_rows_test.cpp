@@ -11,9 +11,9 @@
 using namespace plastic;
 using namespace plastic::testing;
 
-// Passes over fast weights leave out rows whose input is 0, where relu made the input. A relu of
-// the user's own has not said that it drops the adjoint there, so that its rows all take part: both
-// must give the same.
+// Passes over fast weights leave out rows whose input is 0, where relu made the input. A
+// user-defined relu does not declare that it drops the adjoint there, so all its rows take part;
+// both must give the same result.
 
 namespace {
 

@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# A training run that nothing spares: soak.sh EXAMPLES [MINUTES]
+# Kills and stops a training run again and again, also on a full disk: soak.sh EXAMPLES [MINUTES]
 #
-# EXAMPLES is the folder of the built example programs. The program `train` runs once in peace. Then,
-# until MINUTES (2) are over, it runs round after round, each in a new folder: killed by signals at random
-# moments, stopped and continued, on a full disk, and every time started again, until it is done. Each
-# round must end with the bits of the run in peace (best weights, losses, what the program prints), and
-# the resident memory of no process may grow by more than 4 MiB once it is two seconds old.
+# EXAMPLES is the folder of the built example programs. The program `train` runs once undisturbed.
+# Then, until MINUTES (2) are over, it runs round after round, each in a new folder: it is killed by signals
+# at random moments, stopped and continued, given a full disk, and started again every time until it is
+# done. Each round must end with the bits of the undisturbed run (best weights, losses, what the program
+# prints), and the resident memory of no process may grow by more than 4 MiB once it is two seconds old.
 #
-# As root the rounds are on a file system of 16 MiB of their own, which is filled now and then; else
-# processes are started now and then with a limit on the size of files (ulimit -f). SIGINT is left out:
-# it ends the run in order, with one more validation. BATCHES=N trains N batches (600); SEED=N repeats the
+# As root, the script makes a file system of 16 MiB for the rounds and fills it now and then; otherwise it
+# starts processes now and then with a limit on the size of files (ulimit -f). SIGINT is left out: it ends
+# the run in good order, with one more validation. BATCHES=N trains N batches (600); SEED=N repeats the
 # choices of an earlier soak.
 set -euo pipefail
 train=$(cd "$1" && pwd)/train
@@ -48,7 +48,7 @@ losses_of() { cut -d, -f1-3 "$1/train.csv"; }
 begin=$(now)
 (cd "$work/quiet" && "$train" "$batches" >"$work/quiet.out")
 quiet=$(($(now) - begin))
-echo "in peace: $quiet ms; $(end_of "$work/quiet.out")"
+echo "undisturbed: $quiet ms; $(end_of "$work/quiet.out")"
 
 least=0 most=0 growth=0
 # Waits for so many ms at most, or the end of the process, and looks at its memory meanwhile.
@@ -113,7 +113,7 @@ while (($(now) < stop_at)); do
     child=
     ((status)) || break
     troubles=$((troubles + 1))
-    # Beside a signal, only a disk that is full may end it, and it must say so.
+    # Apart from a signal, only a full disk may end it, and then the program must say so.
     if ((status < 128)); then
       if [[ $trouble != [01] ]] || ! grep -q 'cannot write' "$work/err"; then
         fail "status $status: $(cat "$work/err")"

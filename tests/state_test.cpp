@@ -22,7 +22,7 @@ using plastic::testing::rejection;
 
 namespace {
 
-// Of the sizes, 5 has layers of one tile and 70 of several; from 21 on the output layer runs
+// Among the sizes, 5 has layers of one tile and 70 of several; from 21 on the output layer runs
 // across.
 std::vector<CellOptions> settings() {
   std::vector<CellOptions> all;
@@ -140,7 +140,7 @@ TEMPLATE_LIST_TEST_CASE("A copy of a state goes on with the same bits, and by it
     CHECK(same_bits(outputs(cell, copy, steps), expected));
     CHECK(same_bits(outputs(cell, other_way, steps), expected));
     check_the_same(cell, copy, original);
-    // The third has not moved.
+    // The third copy has not changed.
     CHECK(same_bits(outputs(cell, third, steps), expected));
   });
 }
@@ -232,7 +232,7 @@ TEMPLATE_LIST_TEST_CASE("A constant state shows what the state has", "[state]", 
     const CellState<Scalar>& constant = state;
     const CellState<Scalar> copy = state;
     options.seed = 9;
-    // Where an update waits, it is shown with the new A, and still waits.
+    // A pending update is shown with the new A and stays pending.
     cell.parameters().values() = Cell(options).parameters().values();
     check_the_same(cell, constant, copy);
     options.seed = 10;

@@ -29,7 +29,8 @@
 #include "plastic/tasks/sampled_task.hpp"
 #include "plastic/train/trainer.hpp"
 
-// The program's own definitions stand before those of the libraries: they count and pass on.
+// The program's own definitions take precedence over those of the libraries: they count the calls
+// and pass them on.
 
 namespace {
 

@@ -287,7 +287,7 @@ TEMPLATE_TEST_CASE("Columns and steps are copies of those of the matrix", "[tape
     CHECK(picked.value() == expected);
     CHECK(columns(x, std::array<Index, 1>{4}).value() == m.col(4));
 
-    // The list is copied: what becomes of the caller's does not matter to the sweep.
+    // The list is copied, so the sweep does not depend on the caller's list.
     const auto v = tape.variable(m);
     const auto loss = sum(columns(v, which));
     std::fill(which.begin(), which.end(), 0);
@@ -392,7 +392,7 @@ TEMPLATE_TEST_CASE("What a selection does not take changes neither value nor adj
   CHECK(second[0].value() == row(tape, {6, 0, 12, 0, 18, 0}).value());
   CHECK(second[1].value() == row(tape, {0, 24, 0, 30, 0, 36}).value());
 
-  // An adjoint that is no number stays on the side that was taken.
+  // An adjoint that is NaN stays on the side that was taken.
   tape.forget_adjoints();
   tape.seed(y, row(tape, {nan, nan, infinity, infinity, 1, 1}).value());
   tape.sweep(tape.position(), {});

@@ -446,8 +446,8 @@ TEST_CASE("Points, coefficients and noise of a regression have the stated distri
   CHECK(std::abs(noise.mean()) < 5 * 0.1 / std::sqrt(static_cast<double>(noise.size())));
   CHECK(relative_error(std::sqrt(noise.array().square().mean()), 0.1) < 0.04);
 
-  // Of the standardised function only the slopes can be found again: no sign is preferred, and no
-  // variable.
+  // Only the slopes of the standardised function can be recovered; no sign and no variable is
+  // preferred.
   Vector<double> signs = Vector<double>::Zero(n), sizes = Vector<double>::Zero(n);
   const FewShotRegression long_task({.variables = n});
   const Index episodes = 2000;

@@ -1,4 +1,4 @@
-// How many threads are taken, by whom they are limited, and what a fork leaves of them.
+// How many threads are used, what limits their number, and what a fork does to them.
 
 #include <sys/resource.h>
 #include <sys/wait.h>

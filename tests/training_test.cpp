@@ -430,7 +430,7 @@ TEST_CASE("A loss that is not finite is an error and the step changes nothing", 
     CHECK(same_bits(run.optimizer.moments()[0], moment));
     weight = kept;
   }
-  // And it leaves no trace in the steps after it.
+  // The failed step leaves no trace in the steps after it.
   for (Index batch = 1; batch < 3; ++batch) {
     CHECK(same_bits(run.trainer.step(batch), healthy.trainer.step(batch)));
   }

@@ -32,7 +32,7 @@ std::vector<RunSettings> grid(const RunSettings& base, const std::vector<Axis>& 
   return runs;
 }
 
-// A plain network is half as wide again, for the weights that the others have in A.
+// A plain network is 1.5 times as wide, to make up for the weights that the others have in A.
 std::vector<RunSettings> widened(std::vector<RunSettings> runs, Index rnn_factor) {
   for (RunSettings& run : runs) {
     if (run.cell == "rnn") run.hidden *= rnn_factor;

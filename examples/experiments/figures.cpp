@@ -272,7 +272,7 @@ bool draw_axis(const Results& results, const fs::path& stem) {
     const auto index = std::find(ticks.begin(), ticks.end(), tick) - ticks.begin();
     Panel& panel = panel_of(panels, rest.panel(variant));
     if (lines.size() < panels.size()) {
-      // Marks that depend on the axis would be lines where there are none.
+      // Marks that depend on the axis would not be horizontal lines.
       lines.push_back(axis == "support" ? std::vector<Mark>{} : marks(variant));
     }
     Series& series = series_of(panel, series_name(variant, rest.series));
@@ -340,7 +340,7 @@ void draw_episode(const Variant& variant, const std::string& title, const fs::pa
   Plot::draw(stem, 800, 800, script.str());
 }
 
-// How many settings have their default: what a reader would call the usual network has most.
+// How many settings have their default; the usual network has the most.
 std::size_t defaults_in(const Variant& variant) {
   std::size_t count = 0;
   const Json defaults = to_json(RunSettings());
@@ -372,7 +372,7 @@ std::vector<Figure> draw_figures(const Results& results, const fs::path& folder)
          "Learning rate of the fast weights over an episode of the test set: mean and "
          "standard deviation over episodes."});
   }
-  std::map<std::string, const Variant*> usual;  // of each cell and rule
+  std::map<std::string, const Variant*> usual;  // one for each cell and rule
   for (const Variant& variant : results.variants) {
     if (variant.runs.empty() || variant.runs.front().eta.empty()) continue;
     const Variant*& best = usual[variant.text("cell") + "_" + variant.text("rule")];

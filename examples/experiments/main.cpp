@@ -45,7 +45,7 @@ void list() {
   }
 }
 
-// What the options say of a variant, but the seed.
+// The variant with what the options change in it, except the seed.
 RunSettings adjusted(RunSettings settings, const Options& options) {
   if (options.batches > 0) settings.batches = options.batches;
   if (options.hidden > 0) {
@@ -63,7 +63,8 @@ RunSettings adjusted(RunSettings settings, const Options& options) {
 
 std::vector<PlannedRun> plan(const Experiment& experiment, const Options& options) {
   std::vector<PlannedRun> runs;
-  // One seed of everything before the next: a run that is stopped early has seen every setting.
+  // All settings with one seed come before the next seed, so that a run that is stopped early has
+  // seen every setting.
   for (int seed = 0; seed < options.seeds; ++seed) {
     for (const RunSettings& variant : experiment.variants) {
       if (!options.cells.empty() && std::find(options.cells.begin(), options.cells.end(),

@@ -25,7 +25,7 @@ std::string number(double x, const char* format) {
   return text.data();
 }
 
-// To read: four decimals, or two digits of what they would not show.
+// For readers: four decimals, or two digits of a number that they would not show.
 std::string number(double x) { return number(x, std::abs(x) < 0.001 && x != 0 ? "%.1e" : "%.4f"); }
 
 struct Measure {
@@ -59,7 +59,8 @@ std::vector<Measure> measures(const Results& results) {
   return list;
 }
 
-// To read, mean and interval are one cell; to compute with, two, and nothing is rounded.
+// A table to read has mean and interval in one cell; a table to compute with has them in two cells
+// and rounds nothing.
 Table make_table(const Results& results, bool to_read) {
   Table table;
   table.header = results.varied;
@@ -134,7 +135,7 @@ std::string html(const Table& table) {
   return text + "</table>\n";
 }
 
-// What the numbers are, and what to hold them against.
+// What the numbers are, and what to compare them with.
 std::vector<std::string> notes(const Results& results) {
   if (std::any_of(results.variants.begin(), results.variants.end(), is_of_images)) {
     const std::string way = results.variants.front().text("way");
@@ -189,7 +190,7 @@ std::string read_text(const fs::path& path) {
   return text.str();
 }
 
-// The drawing itself, without what only a file of its own needs.
+// The drawing, without the parts that only a separate file needs.
 std::string svg_element(const fs::path& path) {
   const std::string text = read_text(path);
   const std::size_t begin = text.find("<svg");
@@ -213,7 +214,7 @@ std::string html_report(const Results& results, const std::vector<Figure>& figur
   for (const std::string& line : notes(results)) text += "<p>" + escaped(line) + "</p>\n";
   text += "</div>\n";
   for (const Figure& figure : figures) {
-    // gnuplot numbers its elements anew in every drawing; in one document they must differ.
+    // gnuplot gives the elements of every drawing the same names; in one document they must differ.
     std::string svg = svg_element(folder / (figure.file + ".svg"));
     const std::string label = "<title>Gnuplot</title>";
     if (const std::size_t at = svg.find(label); at != std::string::npos)
@@ -247,7 +248,7 @@ std::string write_report(const fs::path& folder) {
   for (const auto& row : to_compute.rows) csv += joined(row, ",") + "\n";
   plastic::write_file_atomically(folder / "results.csv", csv);
 
-  // The tables stand before the figures are drawn: these need gnuplot.
+  // The tables are written before the figures are drawn, since figures need gnuplot.
   std::string table = markdown(make_table(results, true));
   std::string text = "# " + results.title + "\n\n" + table + "\n";
   for (const std::string& line : notes(results)) text += line + "\n\n";

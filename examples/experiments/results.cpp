@@ -116,8 +116,7 @@ RunResult read_run(const fs::path& folder, const Json& settings) {
   return run;
 }
 
-// Settings that two variants have in different values. A size that follows from cell and rule is
-// none of them.
+// Settings in which variants differ. A size that follows from cell and rule does not count.
 std::vector<std::string> find_varied(const std::vector<Variant>& variants) {
   std::vector<std::string> varied;
   for (const Variant& variant : variants) {

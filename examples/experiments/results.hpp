@@ -25,7 +25,7 @@ struct RunResult {
   Columns progress, eta;  ///< eta is empty without fast weights
   double best_validation = std::numeric_limits<double>::infinity();
   double test_loss = 0, query_loss = 0, query_accuracy = 0;
-  double first_query_accuracy = std::numeric_limits<double>::quiet_NaN();  ///< of images alone
+  double first_query_accuracy = std::numeric_limits<double>::quiet_NaN();  ///< only for images
 };
 
 /// One setting of an experiment with the results of its seeds.

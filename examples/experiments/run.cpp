@@ -27,7 +27,7 @@ namespace {
 using namespace plastic;
 namespace fs = std::filesystem;
 
-// Settings of a run that has nothing to show yet may change.
+// The settings of a run that has produced nothing yet may change.
 void write_settings(const RunSettings& settings, const fs::path& folder) {
   const fs::path path = folder / "settings.json";
   const std::string text = to_json(settings).dump(2) + "\n";
@@ -42,7 +42,7 @@ void write_settings(const RunSettings& settings, const fs::path& folder) {
   }
 }
 
-// What a kill has left unfinished, and the word of an earlier failure.
+// Removes the unfinished files that a kill has left, and the message of an earlier failure.
 void remove_leftovers(const fs::path& folder) {
   std::vector<fs::path> leftovers;
   for (const auto& entry : fs::directory_iterator(folder)) {
@@ -119,7 +119,7 @@ void train_cell(const RunSettings& settings, const fs::path& folder, int threads
                    .validation_every = settings.validate_every,
                    .seed = settings.seed,
                    .threads = threads,
-                   // Not by the machine's cache: a run may go on elsewhere.
+                   // The machine's cache does not decide this: a run may move to another machine.
                    .shard = Cell::plastic ? 2 : 8});
   KeepBest<float> keep(cell.parameters(), [&] { save(folder / "best.safetensors", cell, task); });
   CsvLog log(folder / "progress.csv");

@@ -29,8 +29,8 @@ inline bool is_finished(const std::filesystem::path& folder) {
 /// Who hears how a run proceeds.
 struct Observers {
   plastic::TrainingCallback& training;
-  plastic::TrainingCallback* pretraining = nullptr;         ///< of an encoder
-  std::function<void(Index done, Index all)> reading = {};  ///< of image files
+  plastic::TrainingCallback* pretraining = nullptr;  ///< called while an encoder is pretrained
+  std::function<void(Index done, Index all)> reading = {};  ///< called while image files are read
 };
 
 /// Trains what `settings` say, from the folder's checkpoint if there is one, to the end; does

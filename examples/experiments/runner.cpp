@@ -29,7 +29,7 @@ class Board {
   Board(std::ostream& stream, bool terminal, std::size_t runs, double batches)
       : stream_(stream), terminal_(terminal), runs_(runs), batches_(batches) {}
 
-  // A run has done one more batch; `first` where it is the first one of this process.
+  // A run has done one more batch; `first` says whether it is the first one of this process.
   void batch(const std::string& run, const Progress& now, bool first) {
     const std::lock_guard lock(mutex_);
     if (first) batches_ -= static_cast<double>(now.batch - 1);
@@ -116,7 +116,7 @@ class Board {
   double drawn_ = 0;
 };
 
-// Tells the board; where there is no terminal, in a line at every tenth of the run.
+// Reports progress to the board; without a terminal, it prints a line at every tenth of the run.
 class Reporter : public TrainingCallback {
  public:
   Reporter(Board& board, std::string run, bool lines)

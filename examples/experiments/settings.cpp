@@ -58,7 +58,7 @@ Task make_task(const RunSettings& s) {
     }
     std::string name;
     words >> name;
-    if (std::string more; words >> more) name += " " + more;  // is no name of a task
+    if (std::string more; words >> more) name += " " + more;  // this is not the name of a task
     if (name == "cue_reward") {
       parts.push_back({CueReward({.noise = s.noise}), weight});
     } else if (name == "sequence_reproduction") {

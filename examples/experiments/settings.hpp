@@ -28,7 +28,7 @@ struct RunSettings {
   Index delay = 20;    ///< sequence reproduction
   Index support = 20;  ///< regression: k
 
-  // Of one_shot_images.
+  // Settings of one_shot_images.
   std::string data = "glyphs";       ///< as of plastic::load_image_data
   std::string encoder = "conv4";     ///< conv4, resnet12, r2d2, or the file of one
   std::string pretraining = "none";  ///< classification, contrast

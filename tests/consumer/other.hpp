@@ -4,5 +4,5 @@
 
 double step_elsewhere();
 
-/// Of a network that this header knows by name alone.
+/// A function of a network that this header knows by name alone.
 double loss_of(plastic::PlasticLSTM<plastic::Gradient, float>& net);

@@ -23,7 +23,7 @@ std::string records(int count) {
   return bytes;
 }
 
-// The first byte says of which file the others are.
+// The first byte says which file the other bytes belong to.
 void read(Bytes bytes) {
   static const Workplace folder;
   static const bool written = [] {

@@ -11,7 +11,7 @@ void read(Bytes bytes) {
   const ImageShape& shape = file.shape;
   expect((shape.channels == 1 || shape.channels == 3) && shape.height > 0 && shape.width > 0,
          "an image has pixels");
-  // What a large image takes is its right.
+  // A large image may take as much time and memory as it needs.
   if (shape.pixels() > Index{1} << 20) return;
   for (const Index channels : {shape.channels, Index{3}}) {
     std::vector<std::uint8_t> pixels(static_cast<std::size_t>(channels * shape.pixels()));

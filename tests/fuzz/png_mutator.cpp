@@ -1,5 +1,4 @@
-// Makes the checksums of the chunks of a changed PNG file right: with a wrong one the decoder looks
-// no further.
+// Makes the checksums of the chunks of a changed PNG file right: the decoder stops at a wrong one.
 
 #include <zlib.h>
 

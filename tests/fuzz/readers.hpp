@@ -17,7 +17,7 @@ using Bytes = std::span<const std::byte>;
 
 /// A source file each, which includes no more than its reader needs.
 struct Reader {
-  const char* name;  ///< of the source, the program fuzz_NAME, and the folders of inputs
+  const char* name;  ///< name of the source, of the program fuzz_NAME, and of the folders of inputs
   /// Reads, and looks at what came. Anything but a return, std::runtime_error and
   /// std::invalid_argument is a mistake of the library.
   void (*read)(Bytes bytes);

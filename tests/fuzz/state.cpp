@@ -15,7 +15,7 @@ void read_as(const TensorFile& file) {
   const std::string written = safetensors_bytes(to_tensors(cell, state));
   CellState<float> again = state_from_tensors(cell, parse_safetensors(bytes_of(written)));
   expect(safetensors_bytes(to_tensors(cell, again)) == written, "a state comes back");
-  // One kind of cell is enough to see that any state can be gone on with.
+  // One kind of cell is enough to see that a run can continue from any state.
   if constexpr (std::is_same_v<Cell, PlasticRNN<Hebbian, float>>) {
     const Matrix<float> x = Matrix<float>::Constant(options.inputs, state.samples(), 0.5f);
     for (int t = 0; t < 3; ++t) cell.step(state, x);
