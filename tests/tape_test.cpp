@@ -1006,7 +1006,7 @@ TEST_CASE("Operations that do not fit throw and say why", "[tape]") {
         "sum_to: the result's shape must be that of x, 2 x 3, or 1 on a side, got 2 x 2");
   CHECK(rejection([&] { sum_to(a, 4, 3); }).starts_with("sum_to: the result's shape must be"));
   CHECK(rejection([&] { rows(a, 1, 2); }) ==
-        "rows: the range must be within 0 .. 2, got 2 from 1 on");
+        "rows: the range must be within 0 .. 2, got 2 starting at 1");
   CHECK(rejection([&] { rows(a, -1, 1); }).starts_with("rows: the range"));
   constexpr Index most = std::numeric_limits<Index>::max();
   CHECK(rejection([&] { rows(a, most, 2); }).starts_with("rows: the range"));
@@ -1020,7 +1020,7 @@ TEST_CASE("Operations that do not fit throw and say why", "[tape]") {
           "time_steps: the range must be within 0 .. 3, got " + range);
   }
   CHECK(rejection([&] { time_steps(a, 3, 1, 1); }) ==
-        "time_steps: the range must be within 0 .. 1, got 1 from 1 on");
+        "time_steps: the range must be within 0 .. 1, got 1 starting at 1");
   CHECK(rejection([&] { time_steps(a, 2, 0, 1); }) ==
         "time_steps: x must be features x (steps * 2), got 2 x 3");
   CHECK(rejection([&] { time_steps(a, 0, 0, 1); }) ==
