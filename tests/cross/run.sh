@@ -2,13 +2,15 @@
 # Builds tests of the core for other processors, systems and standard libraries, runs them, with an emulator
 # where one is needed, and prints one table:
 #   run.sh [--packages] [TARGET...]
-# --packages only prints the Debian packages that the targets need. TESTS="tape state" takes these files of
-# tests/ (tape_test.cpp, ...) instead of the usual ones. Fails unless all tests of all targets pass.
+# --packages only prints the Debian packages that the targets need. TESTS="tape/tape cells/state" takes these
+# files of tests/ (tape/tape_test.cpp, ...) instead of the usual ones. Fails unless all tests of all targets pass.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 out=$root/build/cross
 all=(aarch64 armhf riscv64 x86-32 libc++ wasm windows)
-read -ra tests <<<"${TESTS:-settings random optim kernels tasks callbacks losses state}"
+usual=(core/settings core/random kernels/kernels cells/state optim/optimizers tasks/tasks train/callbacks
+  train/losses)
+read -ra tests <<<"${TESTS:-${usual[*]}}"
 
 # describe TARGET: packages, compiler, flags, linking, suffix of programs, emulator, tests to leave out
 describe() {

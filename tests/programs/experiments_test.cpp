@@ -1,0 +1,363 @@
+#include <algorithm>
+#include <catch2/catch.hpp>
+#include <chrono>
+#include <csignal>
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <random>
+#include <sstream>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "plastic/io/safetensors.hpp"
+#include "support/image_files.hpp"
+#include "support/process.hpp"
+
+namespace {
+
+using namespace plastic::testing;
+
+// Runs that take a second together.
+Arguments small(const fs::path& out, const std::string& name, const Arguments& extra = {}) {
+  Arguments all{"run", name, "--out", out.string(), "--hidden", "12"};
+  all.insert(all.end(), extra.begin(), extra.end());
+  return all;
+}
+
+std::vector<fs::path> run_folders(const fs::path& out) {
+  std::vector<fs::path> folders;
+  if (!fs::exists(out / "runs")) return folders;
+  for (const auto& entry : fs::directory_iterator(out / "runs")) folders.push_back(entry.path());
+  std::sort(folders.begin(), folders.end());
+  return folders;
+}
+
+// Every file of a run, at any moment, is whole.
+void check_whole_files(const fs::path& folder) {
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    const std::string name = entry.path().filename().string();
+    INFO(entry.path());
+    if (name.ends_with(".tmp") || name == ".lock") continue;  // not yet, or never, a result
+    if (name == "settings.json") {
+      CHECK_NOTHROW(nlohmann::json::parse(content(entry.path())));
+    } else if (name == "progress.csv") {
+      CHECK_NOTHROW(rows_of(content(entry.path())));
+    } else if (name.ends_with(".safetensors")) {
+      CHECK_NOTHROW(plastic::read_safetensors(entry.path()));
+    } else if (name == "episode.svg") {
+      CHECK(content(entry.path()).ends_with("</svg>\n"));
+    } else {
+      CHECK(name.ends_with(".csv"));
+      CHECK(content(entry.path()).ends_with("\n"));
+    }
+  }
+}
+
+}  // namespace
+
+TEST_CASE("The list names every experiment of the paper", "[experiments]") {
+  const std::string list = run_well("experiments", {"list"}).out;
+  for (const char* name : {"cuereward_demo",
+                           "cuereward_large",
+                           "cuereward_lr",
+                           "cuereward_plr",
+                           "cuereward_extradim",
+                           "cuereward_modulation",
+                           "cuereward_inner_lr_mode",
+                           "cuereward_random_network",
+                           "cuereward_noisy",
+                           "seqreproduction_long_compare_delay",
+                           "seqreproduction_delay",
+                           "seqreproduction_seqlength",
+                           "seqreproduction_modulation",
+                           "seqreproduction_norm",
+                           "seqreproduction_weight_clip",
+                           "regression",
+                           "regression_mlp",
+                           "regression_mlp_modulation",
+                           "cuereward_test",
+                           "seqreproduction_test",
+                           "regression_mlp_test",
+                           "inner_scale",
+                           "fsc",
+                           "fsc_resnet"}) {
+    CHECK(mentions(list, std::string(name) + " "));
+  }
+}
+
+TEST_CASE("Runs killed twenty times end with the bits of runs left alone", "[experiments]") {
+  const Folder alone, killed;
+  const Arguments options{"--seeds",          "1",  "--batches", "400",
+                          "--validate-every", "20", "--jobs",    "2"};
+  run_well("experiments", small(alone.path(), "cuereward_demo", options));
+
+  std::mt19937 random{std::random_device()()};
+  int kills = 0;
+  while (kills < 20) {
+    Process process("experiments", small(killed.path(), "cuereward_demo", options));
+    const auto moment =
+        std::chrono::microseconds(std::uniform_int_distribution<int>(0, 150'000)(random));
+    std::this_thread::sleep_for(moment);
+    if (!process.running()) break;
+    process.send(SIGKILL);
+    CHECK(process.wait().signal == SIGKILL);
+    ++kills;
+    INFO("killed after " << moment.count() << " microseconds");
+    for (const fs::path& folder : run_folders(killed.path())) check_whole_files(folder);
+    // At the pace of the kills the runs may finish before the twentieth: then they start again.
+    bool finished = run_folders(killed.path()).size() == 3;
+    for (const fs::path& folder : run_folders(killed.path())) {
+      finished = finished && fs::exists(folder / "test.csv");
+    }
+    if (finished && kills < 20) fs::remove_all(killed / "runs");
+  }
+  CHECK(kills == 20);
+  run_well("experiments", small(killed.path(), "cuereward_demo", options));
+
+  const std::vector<fs::path> expected = run_folders(alone.path());
+  const std::vector<fs::path> got = run_folders(killed.path());
+  REQUIRE(expected.size() == 3);
+  REQUIRE(got.size() == 3);
+  for (std::size_t i = 0; i < expected.size(); ++i) {
+    INFO(expected[i]);
+    REQUIRE(got[i].filename() == expected[i].filename());
+    for (const char* name : {"best.safetensors", "test.csv", "eta.csv", "settings.json"}) {
+      INFO(name);
+      CHECK(content(got[i] / name) == content(expected[i] / name));
+    }
+    CHECK(losses(got[i] / "progress.csv") == losses(expected[i] / "progress.csv"));
+  }
+}
+
+TEST_CASE("An experiment on images is run and reported", "[experiments]") {
+  const Folder folder;
+  write_data_set(folder / "images", 6, 4);
+  const fs::path out = folder / "out";
+  run_well("experiments", small(out, "fsc",
+                                {"--data", (folder / "images").string(), "--cells", "rnn",
+                                 "--seeds", "1", "--batches", "2"}));
+  const std::string report = run_well("experiments", {"report", "fsc", "--out", out.string()}).out;
+  CHECK(mentions(report, "first query right"));
+  CHECK(mentions(report, "gradient"));
+  CHECK(fs::exists(out / "fsc" / "report.html"));
+  check_refusal("experiments", small(out, "cuereward_demo", {"--data", "glyphs"}), {"no images"});
+}
+
+TEST_CASE("Runs on images that are killed end with the bits of a run left alone", "[experiments]") {
+  const Folder folder;
+  write_data_set(folder / "images", 6, 4);
+  const auto arguments = [&](const char* out) {
+    return Arguments{"--data",
+                     (folder / "images").string(),
+                     "--pretrain-batches",
+                     "4",
+                     "--batches",
+                     "40",
+                     "--validate-every",
+                     "5",
+                     "--hidden",
+                     "12",
+                     "--train-encoder",
+                     "--out",
+                     (folder / out).string()};
+  };
+  run_well("one_shot_images", arguments("alone"));
+  std::mt19937 random{std::random_device()()};
+  int kills = 0;
+  while (kills < 8 && !fs::exists(folder.path() / "killed" / "test.csv")) {
+    Process process("one_shot_images", arguments("killed"));
+    std::this_thread::sleep_for(
+        std::chrono::milliseconds(std::uniform_int_distribution<int>(0, 500)(random)));
+    if (!process.running()) break;
+    process.send(SIGKILL);
+    CHECK(process.wait().signal == SIGKILL);
+    ++kills;
+    if (fs::exists(folder / "killed")) check_whole_files(folder / "killed");
+  }
+  CHECK(kills > 0);
+  run_well("one_shot_images", arguments("killed"));
+  for (const char* name :
+       {"encoder.safetensors", "best.safetensors", "test.csv", "episode.svg", "settings.json"}) {
+    INFO(name);
+    CHECK(content(folder.path() / "killed" / name) == content(folder.path() / "alone" / name));
+  }
+  CHECK(same_checkpoints(folder / "killed/checkpoint.safetensors",
+                         folder / "alone/checkpoint.safetensors"));
+  CHECK(losses(folder.path() / "killed" / "progress.csv") ==
+        losses(folder.path() / "alone" / "progress.csv"));
+}
+
+TEST_CASE("Finished runs are not repeated, and other settings are other runs", "[experiments]") {
+  const Folder folder;
+  const Arguments options{"--seeds", "1", "--batches", "20"};
+  run_well("experiments", small(folder.path(), "cuereward_demo", options));
+  const std::vector<fs::path> first = run_folders(folder.path());
+  REQUIRE(first.size() == 3);
+  std::map<fs::path, fs::file_time_type> times;
+  for (const fs::path& run : first) times[run] = fs::last_write_time(run / "best.safetensors");
+
+  CHECK(mentions(run_well("experiments", small(folder.path(), "cuereward_demo", options)).out,
+                 "3 of them had already finished"));
+  // The same networks under another name are the same runs.
+  CHECK(mentions(run_well("experiments", small(folder.path(), "cuereward_test", options)).out,
+                 "2 of them had already finished"));
+  CHECK(run_folders(folder.path()) == first);
+  for (const fs::path& run : first) {
+    CHECK(fs::last_write_time(run / "best.safetensors") == times[run]);
+  }
+  run_well("experiments",
+           small(folder.path(), "cuereward_demo", {"--seeds", "1", "--batches", "21"}));
+  CHECK(run_folders(folder.path()).size() == 6);
+  run_well("experiments",
+           small(folder.path(), "cuereward_demo", {"--seeds", "2", "--batches", "20"}));
+  CHECK(run_folders(folder.path()).size() == 9);
+}
+
+TEST_CASE("A report has every table, figure and setting in one file", "[experiments]") {
+  const Folder folder;
+  const fs::path out = folder / "it's a folder";
+  // Rules that differ and a rule alone, several tasks, fast weights that stay zero.
+  for (const std::string name : {"cuereward_demo", "regression", "inner_scale", "cuereward_plr"}) {
+    INFO(name);
+    const bool demo = name == "cuereward_demo";
+    run_well("experiments",
+             small(out, name, {"--seeds", demo ? "2" : "1", "--batches", "2", "--cells", "rnn"}));
+    const Ended ended = run_well("experiments", {"report", name, "--out", out.string()});
+    CHECK(mentions(ended.out, "| hidden | batches | runs | validation | test | test, queries |"));
+    const fs::path report = out / name;
+    std::vector<std::string> files = {
+        "results.csv",         "results.md", "report.html", "learning_curves.svg",
+        "learning_curves.png", "eta.svg",    "eta.png",     "episode_rnn_gradient.svg"};
+    if (!demo) files.push_back("error.png");
+    for (const std::string& file : files) {
+      INFO(file);
+      REQUIRE(fs::exists(report / file));
+      CHECK(fs::file_size(report / file) > 100);
+    }
+    const std::string html = content(report / "report.html");
+    CHECK(mentions(html, "</html>"));
+    CHECK(mentions(html, "<svg"));
+    CHECK(mentions(html, "\"inner_scale\": 0.015625"));
+    CHECK_FALSE(mentions(html, "src="));  // nothing from outside
+    CHECK_FALSE(mentions(html, "<script"));
+    for (const std::string& left : names_in(report)) {
+      CHECK_FALSE(left.ends_with(".tmp"));
+      CHECK_FALSE(left.ends_with(".log"));
+    }
+  }
+  CHECK(mentions(content(out / "cuereward_demo/results.md"), " ± "));
+  CHECK(mentions(content(out / "cuereward_demo/results.md"), "0.1369"));
+  CHECK(mentions(content(out / "regression/results.md"), "0.2930"));
+  CHECK(mentions(content(out / "regression/results.md"), "share of queries within 0.05"));
+  CHECK(mentions(content(out / "inner_scale/results.csv"), "\"mlp_regression\",0.125,"));
+}
+
+TEST_CASE("Runs of other seeds and cells stay in the report", "[experiments]") {
+  const Folder folder;
+  const auto run_cells = [&](const std::string& cell, const std::string& batches) {
+    run_well("experiments", small(folder.path(), "cuereward_noisy",
+                                  {"--seeds", "1", "--batches", batches, "--cells", cell}));
+  };
+  const auto settings = [&] {
+    run_well("experiments", {"report", "cuereward_noisy", "--out", folder.path().string()});
+    const std::string csv = content(folder / "cuereward_noisy/results.csv");
+    return std::count(csv.begin(), csv.end(), '\n') - 1;
+  };
+  run_cells("rnn", "2");
+  CHECK(settings() == 3);
+  run_cells("lstm", "2");
+  CHECK(settings() == 6);
+  run_cells("rnn", "3");  // another length is another report
+  CHECK(settings() == 3);
+}
+
+TEST_CASE("Two processes at once leave all their runs in the list", "[experiments]") {
+  for (int round = 0; round < 3; ++round) {
+    const Folder folder;
+    const auto begin = [&](const std::string& cell) {
+      return std::make_unique<Process>("experiments",
+                                       small(folder.path(), "cuereward_noisy",
+                                             {"--seeds", "1", "--batches", "1", "--cells", cell}));
+    };
+    const auto rnn = begin("rnn"), lstm = begin("lstm");
+    CHECK(rnn->wait().code == 0);
+    CHECK(lstm->wait().code == 0);
+    const auto list =
+        nlohmann::json::parse(content(folder / "cuereward_noisy/experiment.json")).at("runs");
+    CHECK(list.size() == 6);
+    CHECK(run_folders(folder.path()).size() == 6);
+  }
+}
+
+TEST_CASE("A report counts the runs that are missing", "[experiments]") {
+  const Folder folder;
+  run_well("experiments",
+           small(folder.path(), "cuereward_demo", {"--seeds", "2", "--batches", "2"}));
+  fs::remove(run_folders(folder.path()).front() / "test.csv");
+  CHECK(mentions(
+      run_well("experiments", {"report", "cuereward_demo", "--out", folder.path().string()}).out,
+      "| 1 of 2 |"));
+}
+
+TEST_CASE("A report names the file that is damaged", "[experiments]") {
+  const Folder folder;
+  run_well("experiments", small(folder.path(), "cuereward_demo",
+                                {"--seeds", "1", "--batches", "4", "--validate-every", "2"}));
+  const Arguments report{"report", "cuereward_demo", "--out", folder.path().string()};
+  const fs::path damaged = run_folders(folder.path()).front();
+  const auto check_damage = [&](const std::string& file, const std::string& bytes) {
+    const std::string whole = content(damaged / file);
+    write_plainly(damaged / file, bytes);
+    check_refusal("experiments", report, {file});
+    write_plainly(damaged / file, whole);
+  };
+  check_damage("test.csv", "test_loss,query_loss,query_accuracy\n");
+  check_damage("test.csv", "test_loss,query_loss\n0.5,0.5\n");
+  check_damage("eta.csv", "step,mean,sd\n0,0.1\n");
+  check_damage("progress.csv", csv_header + "\n2,0.5,0.5,x\n");
+  check_damage("progress.csv", csv_header + "\n2,0.5,0.5,1\n");  // its last row is missing
+  for (const std::string bytes : {"{", "[]", "{\"runs\": 5}",
+                                  "{\"name\": \"a\", \"title\": \"b\", \"runs\": [{\"x\": 1}]}"}) {
+    write_plainly(folder / "cuereward_demo/experiment.json", bytes);
+    check_refusal("experiments", report, {"experiment.json is damaged"});
+    check_refusal("experiments", {"run", "cuereward_demo", "--out", folder.path().string()},
+                  {"experiment.json is damaged"});
+  }
+}
+
+TEST_CASE("Experiments refuse what makes no sense and say what", "[experiments]") {
+  const Folder folder;
+  const std::string out = folder.path().string();
+  check_refusal("experiments", {"run", "cuereward_dmo", "--out", out},
+                {"experiments list", "cuereward_dmo"});
+  check_refusal("experiments", {"report", "cuereward_demo", "--out", out},
+                {"experiment.json", "run the experiment first"});
+  check_refusal("experiments", {"run", "cuereward_demo", "--seeds", "0"}, {"--seeds"});
+  check_refusal("experiments", {"run", "cuereward_demo", "--cells", "gru"}, {"gru"});
+  check_refusal("experiments", {"run", "cuereward_demo", "--cells", "lstm", "--out", out},
+                {"no setting with that cell"});
+  check_refusal("experiments", {}, {"subcommand"});
+}
+
+TEST_CASE("A run with a damaged checkpoint fails by name and the others go on", "[experiments]") {
+  const Folder folder;
+  const Arguments options{"--seeds", "1", "--batches", "4", "--validate-every", "2"};
+  run_well("experiments", small(folder.path(), "cuereward_demo", options));
+  const fs::path damaged = run_folders(folder.path()).front();
+  fs::remove(damaged / "test.csv");
+  write_plainly(damaged / "checkpoint.safetensors", "no tensors");
+  fs::remove_all(run_folders(folder.path()).back());
+  const Ended ended = run("experiments", small(folder.path(), "cuereward_demo", options));
+  CHECK(ended.code == 1);
+  CHECK(mentions(ended.out, "failed: "));
+  CHECK(mentions(ended.out, "checkpoint.safetensors"));
+  CHECK(mentions(ended.err, "1 of 3 runs failed"));
+  CHECK(fs::exists(damaged / "failed.txt"));
+  CHECK(mentions(
+      run_well("experiments", {"report", "cuereward_demo", "--out", folder.path().string()}).out,
+      "| 0 of 1 (1 failed) |"));
+  CHECK(fs::exists(run_folders(folder.path()).back() / "test.csv"));
+}
