@@ -11,6 +11,8 @@
 #include <string>
 #include <vector>
 
+#include "support/errors.hpp"
+
 #if __has_include(<Random123/philox.h>)
 #include <Random123/philox.h>
 #define PLASTIC_HAS_RANDOM123
@@ -20,6 +22,7 @@ namespace {
 
 using plastic::Random;
 using plastic::detail::philox_words;
+using plastic::testing::naming;
 using Words = std::array<std::uint32_t, 4>;
 using Key = std::array<std::uint32_t, 2>;
 
@@ -46,8 +49,6 @@ std::vector<double> draws(Random random, std::size_t count) {
 
 // Five standard deviations of a mean of n independent values.
 double five_sigma(double deviation, int n) { return 5 * deviation / std::sqrt(n); }
-
-auto naming(const std::string& word) { return Catch::Matchers::Matches(".*" + word + ".*"); }
 
 }  // namespace
 

@@ -17,6 +17,7 @@
 #include "plastic/rules/hebbian.hpp"
 #include "plastic/train/keep_best.hpp"
 #include "plastic/train/trainer.hpp"
+#include "support/errors.hpp"
 #include "support/gradcheck.hpp"
 #include "support/image_files.hpp"
 

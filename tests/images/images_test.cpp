@@ -18,6 +18,7 @@
 #include "plastic/rules/hebbian.hpp"
 #include "plastic/rules/none.hpp"
 #include "plastic/train/trainer.hpp"
+#include "support/errors.hpp"
 #include "support/files.hpp"
 #include "support/gradcheck.hpp"
 

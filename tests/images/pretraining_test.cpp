@@ -10,6 +10,7 @@
 #include "plastic/nn/encoders.hpp"
 #include "plastic/optim/adamw.hpp"
 #include "plastic/train/trainer.hpp"
+#include "support/errors.hpp"
 #include "support/gradcheck.hpp"
 
 using namespace plastic;

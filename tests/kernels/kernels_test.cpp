@@ -8,7 +8,6 @@
 #include "plastic/kernels/matrix_products.hpp"
 #include "plastic/kernels/nonzero_rows.hpp"
 #include "support/gradcheck.hpp"
-#include "support/tolerances.hpp"
 
 using namespace plastic;
 using namespace plastic::testing;

@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "support/encoder_cases.hpp"
+#include "support/errors.hpp"
 #include "support/gradcheck.hpp"
-#include "support/tolerances.hpp"
 
 using namespace plastic;
 using namespace plastic::testing;

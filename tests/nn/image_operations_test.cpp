@@ -7,8 +7,8 @@
 #include "plastic/nn/conv2d.hpp"
 #include "plastic/nn/dropout.hpp"
 #include "plastic/nn/pool.hpp"
+#include "support/errors.hpp"
 #include "support/gradcheck.hpp"
-#include "support/tolerances.hpp"
 
 using namespace plastic;
 using namespace plastic::testing;

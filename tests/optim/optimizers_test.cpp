@@ -17,6 +17,7 @@
 #include "plastic/optim/optimizer.hpp"
 #include "plastic/optim/schedule.hpp"
 #include "plastic/optim/sgd.hpp"
+#include "support/errors.hpp"
 
 namespace {
 
@@ -28,6 +29,7 @@ using plastic::Random;
 using plastic::SGD;
 using plastic::SGDOptions;
 using plastic::Vector;
+using plastic::testing::naming;
 
 const double infinity = std::numeric_limits<double>::infinity();
 const double not_a_number = std::numeric_limits<double>::quiet_NaN();
@@ -161,8 +163,6 @@ Parameters<Scalar> without_gaps() {
   parameters.add("weight", 8, 6);
   return parameters;
 }
-
-auto naming(const std::string& word) { return Catch::Matchers::Matches(".*" + word + ".*"); }
 
 double relative_error(double got, double expected) {
   return std::abs(got - expected) / std::abs(expected);

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "plastic/io/safetensors.hpp"
+#include "support/errors.hpp"
 #include "support/image_files.hpp"
 #include "support/process.hpp"
 

@@ -23,6 +23,7 @@
 
 #include "plastic/cells/options.hpp"
 #include "plastic/io/safetensors.hpp"
+#include "support/errors.hpp"
 #include "support/image_files.hpp"
 #include "support/process.hpp"
 

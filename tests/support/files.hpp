@@ -77,10 +77,6 @@ inline void write_plainly(const fs::path& path, std::string_view bytes) {
   REQUIRE(out);
 }
 
-inline bool mentions(const std::string& text, std::string_view part) {
-  return text.find(part) != std::string::npos;
-}
-
 #ifndef _WIN32
 // A file system of 64 KiB on an existing folder, where the process may mount one.
 class SmallDisk {

@@ -5,6 +5,8 @@
 #include <cmath>
 #include <cstdint>
 #include <functional>
+#include <initializer_list>
+#include <limits>
 #include <span>
 #include <sstream>
 #include <string>
@@ -12,8 +14,6 @@
 #include <vector>
 
 #include "plastic/tape/functions.hpp"
-#include "support/errors.hpp"
-#include "support/tolerances.hpp"
 
 /// Hand-written adjoints against central differences, in double:
 ///
@@ -24,6 +24,18 @@
 /// The function may return any shape; its entries are added up with fixed random weights. It is
 /// called some hundred times and has to compute the same every time; x.front().tape() is its tape.
 namespace plastic::testing {
+
+/// Half the distance of central differences, and the error that it leaves: a part of the largest
+/// entry of the gradient, or an amount where the whole gradient is small.
+inline constexpr double difference_step = 1e-5;
+inline constexpr double difference_relative = 1e-7;
+inline constexpr double difference_absolute = 1e-9;
+
+/// k eps magnitude: the rounding of about k operations on terms whose sizes add up to `magnitude`.
+template <class Scalar>
+constexpr double rounding(double k, double magnitude) {
+  return k * static_cast<double>(std::numeric_limits<Scalar>::epsilon()) * magnitude;
+}
 
 /// Entries uniform in [low, high], the same on every platform.
 template <class Scalar = double>

@@ -25,6 +25,7 @@
 
 #include "plastic/core/types.hpp"
 #include "plastic/io/safetensors.hpp"
+#include "support/errors.hpp"
 #include "support/files.hpp"
 
 /// The example programs as processes, the way their users run them.

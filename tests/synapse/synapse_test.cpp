@@ -9,8 +9,8 @@
 #include "plastic/synapse/clipped_rate.hpp"
 #include "plastic/tape/functions.hpp"
 #include "support/allocation_counter.hpp"
+#include "support/errors.hpp"
 #include "support/gradcheck.hpp"
-#include "support/tolerances.hpp"
 
 using namespace plastic;
 using namespace plastic::testing;

@@ -15,8 +15,8 @@
 #include "plastic/core/parameters.hpp"
 #include "plastic/tape/functions.hpp"
 #include "support/allocation_counter.hpp"
+#include "support/errors.hpp"
 #include "support/gradcheck.hpp"
-#include "support/tolerances.hpp"
 
 using namespace plastic;
 using namespace plastic::testing;

@@ -17,6 +17,7 @@
 #include "plastic/tasks/sampled_task.hpp"
 #include "plastic/tasks/sequence_reproduction.hpp"
 #include "plastic/tasks/task_mix.hpp"
+#include "support/errors.hpp"
 
 namespace {
 
@@ -32,6 +33,7 @@ using plastic::RegressionFunction;
 using plastic::SequenceReproduction;
 using plastic::TaskMix;
 using plastic::Vector;
+using plastic::testing::naming;
 
 // One more than a task's option may be, or something negative where an Index has 32 bits.
 constexpr auto too_many = static_cast<Index>(std::int64_t{1} << 31);
@@ -53,8 +55,6 @@ Episodes<Scalar> generate(const Task& task, std::uint64_t batch, Index first, In
   task.generate(stream, batch, first, samples, episodes);
   return episodes;
 }
-
-auto naming(const std::string& word) { return Catch::Matchers::Matches(".*" + word + ".*"); }
 
 // Every task, with odd sizes too.
 template <class F>

@@ -11,6 +11,7 @@
 
 #include "plastic/train/csv_log.hpp"
 #include "plastic/train/progress_bar.hpp"
+#include "support/errors.hpp"
 #include "support/files.hpp"
 
 namespace {
@@ -30,8 +31,6 @@ Progress at(plastic::Index batch, double seconds, double train_loss,
           .validation_loss = validation_loss,
           .seconds = seconds};
 }
-
-auto naming(const std::string& word) { return Catch::Matchers::Matches(".*" + word + ".*"); }
 
 }  // namespace
 

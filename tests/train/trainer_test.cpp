@@ -30,6 +30,7 @@ namespace {
 
 using namespace plastic;
 using plastic::testing::error_of;
+using plastic::testing::mentions;
 
 // A task of a user's own: say the number of the step before, and twice it. What counts differs from
 // episode to episode: all steps but the first few.
@@ -165,10 +166,6 @@ class Recorder : public TrainingCallback {
 
   std::vector<Event> events;
 };
-
-bool mentions(const std::string& message, const std::string& part) {
-  return message.find(part) != std::string::npos;
-}
 
 using Hebb = PlasticRNN<Hebbian, double>;
 
