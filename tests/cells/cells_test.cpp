@@ -1,3 +1,5 @@
+#include "support/cells.hpp"
+
 #include <catch2/catch.hpp>
 #include <cmath>
 #include <limits>
@@ -5,30 +7,12 @@
 #include <utility>
 #include <vector>
 
-#include "plastic/cells/linear.hpp"
-#include "plastic/cells/lstm.hpp"
-#include "plastic/cells/rnn.hpp"
-#include "plastic/rules/gradient.hpp"
-#include "plastic/rules/hebbian.hpp"
-#include "plastic/rules/none.hpp"
 #include "plastic/tape/functions.hpp"
 #include "support/errors.hpp"
 
 namespace plastic {
 
-// The smallest rule and cell that a user can write outside the library.
-struct AntiHebbian {
-  static constexpr std::string_view name = "anti_hebbian";
-  static constexpr bool plastic = true;
-  template <class Scalar>
-  static void propose(RuleStep<Scalar>& step) {
-    for (Connection<Scalar>& layer : step.connections) {
-      layer.change = {layer.input, -layer.activity, 1};
-    }
-  }
-};
-
-// A rule that reads the weights backwards, as Oja's rule does.
+// A rule that reads the weights backwards, as Oja's.
 struct Explaining {
   static constexpr std::string_view name = "explaining";
   static constexpr bool plastic = true;
@@ -42,56 +26,11 @@ struct Explaining {
   }
 };
 
-// Rules and cells with a mistake each.
-struct Forgetful : AntiHebbian {
-  static constexpr std::string_view name = "forgetful";
-  template <class Scalar>
-  static void propose(RuleStep<Scalar>& step) {
-    step.connections[0].change = {step.connections[0].input, step.connections[0].activity, 0};
-  }
-};
-
-template <int mistake>
-struct Mistaken {
-  static constexpr std::string_view name = "mistaken";
-  static constexpr std::size_t states = 2;
-  static Index features(const CellOptions& o) { return mistake == 4 ? o.inputs : o.hidden; }
-  static std::vector<LayerShape> layers(const CellOptions& o) {
-    return {{"x", o.inputs, o.hidden, 1}, {"h", o.hidden, o.hidden, 1}};
-  }
-  template <class Scalar>
-  static Var<Scalar> advance(CellStep<Scalar>& step, const Var<Scalar>& x) {
-    Var<Scalar> h = step.layer(0, x);
-    if (mistake != 0) h = h + step.layer(mistake == 5 ? 7 : 1, step.state(0));
-    step.activity(0, h);
-    if (mistake != 1) step.activity(1, h);
-    if (mistake == 2) step.set_state(1, rows(h, 0, 2));
-    if (mistake == 6) step.activity(9, h);
-    if (mistake == 7) step.set_state(3, h);
-    if (mistake == 8) h = step.state(2);
-    return mistake == 3 ? rows(h, 0, 4) : mistake == 4 ? x : h;
-  }
-};
-
-struct Leaky {
-  static constexpr std::string_view name = "leaky";
-  static constexpr std::size_t states = 1;
-  static Index features(const CellOptions& o) { return o.hidden; }
-  static std::vector<LayerShape> layers(const CellOptions& o) {
-    return {{"x", o.inputs, o.hidden, 1}, {"h", o.hidden, o.hidden, 1}};
-  }
-  template <class Scalar>
-  static Var<Scalar> advance(CellStep<Scalar>& step, const Var<Scalar>& x) {
-    const Var<Scalar> drive = tanh(step.layer(0, x) + step.layer(1, step.state(0)));
-    step.activity(0, drive);
-    step.activity(1, drive);
-    return step.state(0) * 0.5 + drive * 0.5;
-  }
-};
-
 }  // namespace plastic
 
 using namespace plastic;
+using plastic::testing::AntiHebbian;
+using plastic::testing::Leaky;
 using plastic::testing::rejection;
 
 namespace {
@@ -168,17 +107,17 @@ bool mentions(const std::string& text, const std::vector<std::string>& parts) {
   return true;
 }
 
-using AllCells = std::tuple<PlasticRNN<Hebbian, double>, PlasticRNN<Gradient, double>,
-                            PlasticRNN<None, double>, PlasticLSTM<Hebbian, double>,
-                            PlasticLSTM<Gradient, double>, PlasticLSTM<None, double>,
-                            PlasticLinear<Hebbian, double>, PlasticLinear<Gradient, double>,
-                            PlasticLinear<None, double>, PlasticCell<Leaky, Gradient, double>,
-                            PlasticRNN<AntiHebbian, double>, PlasticRNN<Explaining, double>>;
+using DoubleCells = std::tuple<PlasticRNN<Hebbian, double>, PlasticRNN<Gradient, double>,
+                               PlasticRNN<None, double>, PlasticLSTM<Hebbian, double>,
+                               PlasticLSTM<Gradient, double>, PlasticLSTM<None, double>,
+                               PlasticLinear<Hebbian, double>, PlasticLinear<Gradient, double>,
+                               PlasticLinear<None, double>, PlasticCell<Leaky, Gradient, double>,
+                               PlasticRNN<AntiHebbian, double>, PlasticRNN<Explaining, double>>;
 
 }  // namespace
 
-TEMPLATE_LIST_TEST_CASE("the gradient of a whole episode equals central differences", "[cells]",
-                        AllCells) {
+TEMPLATE_LIST_TEST_CASE("The gradient of a whole episode equals central differences", "[cells]",
+                        DoubleCells) {
   using Cell = TestType;
   for (const Setting& setting : settings()) {
     INFO(Cell::cell_name << " " << Cell::rule_name << ", " << setting.name);
@@ -217,7 +156,7 @@ TEMPLATE_LIST_TEST_CASE("the gradient of a whole episode equals central differen
   }
 }
 
-TEMPLATE_LIST_TEST_CASE("a batch of n equals n batches of one", "[cells]", AllCells) {
+TEMPLATE_LIST_TEST_CASE("A batch of n equals n batches of one", "[cells]", DoubleCells) {
   using Cell = TestType;
   for (const Setting& setting : settings()) {
     INFO(Cell::cell_name << " " << Cell::rule_name << ", " << setting.name);
@@ -247,8 +186,8 @@ TEMPLATE_LIST_TEST_CASE("a batch of n equals n batches of one", "[cells]", AllCe
   }
 }
 
-TEMPLATE_LIST_TEST_CASE("one call over an episode equals two calls with carried state", "[cells]",
-                        AllCells) {
+TEMPLATE_LIST_TEST_CASE("One call over an episode equals two calls with carried state", "[cells]",
+                        DoubleCells) {
   using Cell = TestType;
   for (const Setting& setting : settings()) {
     INFO(Cell::cell_name << " " << Cell::rule_name << ", " << setting.name);
@@ -297,7 +236,7 @@ TEMPLATE_LIST_TEST_CASE("one call over an episode equals two calls with carried 
   }
 }
 
-TEMPLATE_LIST_TEST_CASE("inputs that are temporary are copied", "[cells]", AllCells) {
+TEMPLATE_LIST_TEST_CASE("Inputs that are temporary are copied", "[cells]", DoubleCells) {
   using Cell = TestType;
   INFO(Cell::cell_name << " " << Cell::rule_name);
   const Cell cell(small());
@@ -318,7 +257,7 @@ TEMPLATE_LIST_TEST_CASE("inputs that are temporary are copied", "[cells]", AllCe
   CHECK((gradient(true).array() == gradient(false).array()).all());
 }
 
-TEMPLATE_LIST_TEST_CASE("stepping without derivatives equals the tape", "[cells]", AllCells) {
+TEMPLATE_LIST_TEST_CASE("Stepping without derivatives equals the tape", "[cells]", DoubleCells) {
   using Cell = TestType;
   for (const Setting& setting : settings()) {
     INFO(Cell::cell_name << " " << Cell::rule_name << ", " << setting.name);
@@ -359,7 +298,7 @@ TEMPLATE_LIST_TEST_CASE("stepping without derivatives equals the tape", "[cells]
   }
 }
 
-TEMPLATE_LIST_TEST_CASE("a state follows the parameters when they change", "[cells]", AllCells) {
+TEMPLATE_LIST_TEST_CASE("A state follows the parameters when they change", "[cells]", DoubleCells) {
   using Cell = TestType;
   CellOptions options = small();
   options.hidden = 21;  // more than the outputs: the output layer's passes run across
@@ -410,8 +349,8 @@ TEMPLATE_LIST_TEST_CASE("a state follows the parameters when they change", "[cel
   }
 }
 
-TEMPLATE_LIST_TEST_CASE("a state follows parameters that have moved to another place", "[cells]",
-                        AllCells) {
+TEMPLATE_LIST_TEST_CASE("A state follows parameters that have moved to another place", "[cells]",
+                        DoubleCells) {
   using Cell = TestType;
   INFO(Cell::cell_name << " " << Cell::rule_name);
   CellOptions options = small();
@@ -454,7 +393,7 @@ TEMPLATE_LIST_TEST_CASE("a state follows parameters that have moved to another p
                  {"the cell's parameters", "different ones"}));
 }
 
-TEST_CASE("a state that has been moved from is empty and may be reset", "[cells]") {
+TEST_CASE("A state that has been moved from is empty and may be reset", "[cells]") {
   const PlasticLSTM<Gradient, double> cell(small());
   const Matrix<double> x = random_sequence<double>(3, 1, 1);
   CellState<double> state = cell.initial_state(1);
@@ -469,8 +408,8 @@ TEST_CASE("a state that has been moved from is empty and may be reset", "[cells]
   CHECK((cell.step(state, x).output - cell.step(fresh, x).output).isZero(0));
 }
 
-TEMPLATE_LIST_TEST_CASE("an episode goes on after a sweep over its end, and sweeps again",
-                        "[cells]", AllCells) {
+TEMPLATE_LIST_TEST_CASE("An episode goes on after a sweep over its end, and sweeps again",
+                        "[cells]", DoubleCells) {
   using Cell = TestType;
   for (const double weight_clip : {0.0, 0.5}) {
     CellOptions options = small();
@@ -499,7 +438,7 @@ TEMPLATE_LIST_TEST_CASE("an episode goes on after a sweep over its end, and swee
   }
 }
 
-TEMPLATE_LIST_TEST_CASE("a dead network has finite values and gradients", "[cells]", AllCells) {
+TEMPLATE_LIST_TEST_CASE("A dead network has finite values and gradients", "[cells]", DoubleCells) {
   using Cell = TestType;
   for (const bool layer_norm : {false, true}) {
     INFO(Cell::cell_name << " " << Cell::rule_name << ", layer norm " << layer_norm);
@@ -519,8 +458,8 @@ TEMPLATE_LIST_TEST_CASE("a dead network has finite values and gradients", "[cell
   }
 }
 
-TEMPLATE_LIST_TEST_CASE("an input that is not a number shows in every output from then on",
-                        "[cells]", AllCells) {
+TEMPLATE_LIST_TEST_CASE("An input that is not a number shows in every output from then on",
+                        "[cells]", DoubleCells) {
   using Cell = TestType;
   INFO(Cell::cell_name << " " << Cell::rule_name);
   const Cell cell(small());
@@ -544,7 +483,7 @@ TEMPLATE_LIST_TEST_CASE("an input that is not a number shows in every output fro
   }
 }
 
-TEMPLATE_TEST_CASE("float agrees with double", "[cells]", Hebbian, Gradient, None) {
+TEMPLATE_TEST_CASE("Float agrees with double", "[cells]", Hebbian, Gradient, None) {
   const CellOptions options = small();
   const PlasticRNN<TestType, float> single(options);
   const PlasticRNN<TestType, double> full(options);
@@ -558,7 +497,7 @@ TEMPLATE_TEST_CASE("float agrees with double", "[cells]", Hebbian, Gradient, Non
   REQUIRE((single_output.cast<double>() - full_output).cwiseAbs().maxCoeff() < 1e-4);
 }
 
-TEST_CASE("a random network trains all but the slow weights and biases of its layers", "[cells]") {
+TEST_CASE("A random network trains all but the slow weights and biases of its layers", "[cells]") {
   CellOptions options = small();
   options.random_network = true;
   options.layer_norm = true;
@@ -571,7 +510,7 @@ TEST_CASE("a random network trains all but the slow weights and biases of its la
   }
 }
 
-TEST_CASE("initial weights have the documented spread", "[cells]") {
+TEST_CASE("Initial weights have the documented spread", "[cells]") {
   const PlasticLSTM<Gradient, double> cell({.inputs = 16, .hidden = 64, .outputs = 1});
   const auto largest = [&](const std::string& name) {
     return cell.parameters().matrix(name).cwiseAbs().maxCoeff();
@@ -587,7 +526,7 @@ TEST_CASE("initial weights have the documented spread", "[cells]") {
   REQUIRE(cell.parameters().matrix("out_scale").isOnes(0));
 }
 
-TEST_CASE("bad settings are refused by name", "[cells]") {
+TEST_CASE("Bad settings are refused by name", "[cells]") {
   const double nan = std::numeric_limits<double>::quiet_NaN();
   const double infinity = std::numeric_limits<double>::infinity();
   const auto refused = [](const std::string& name, auto change) {
@@ -610,39 +549,7 @@ TEST_CASE("bad settings are refused by name", "[cells]") {
   refused("alpha_mode", [](CellOptions& o) { o.alpha_mode = static_cast<AlphaMode>(9); });
 }
 
-template <class Dynamics, class Rule>
-std::string mistake_of() {
-  const PlasticCell<Dynamics, Rule, double> cell(small());
-  CellState<double> state = cell.initial_state(2);
-  const Matrix<double> x = Matrix<double>::Ones(3, 2);
-  const std::string message = rejection([&] { cell.step(state, x); });
-  Tape<double> tape;
-  Episode<double> episode = cell.begin(tape, 2);
-  CHECK(rejection([&] { cell.run(episode, x); }) == message);
-  return message;
-}
-
-TEST_CASE("a rule or a cell of one's own hears what it has forgotten", "[cells]") {
-  CHECK(mistake_of<Leaky, Forgetful>() ==
-        "forgetful: the change of layer h must be set in Rule::propose, got an empty one");
-  CHECK(mistake_of<Mistaken<0>, Hebbian>() ==
-        "mistaken: layer h must be applied in Dynamics::advance, got no call");
-  CHECK(mistake_of<Mistaken<1>, Gradient>() ==
-        "mistaken: the activity of layer h must be declared in Dynamics::advance, got no call");
-  CHECK(mistake_of<Mistaken<2>, None>() == "mistaken: every state must be 5 x 2, got 2 x 2");
-  CHECK(mistake_of<Mistaken<3>, None>() ==
-        "mistaken: the result of advance must be 5 x 2, got 4 x 2");
-  CHECK(mistake_of<Mistaken<4>, None>() == "mistaken: the hidden state must be 5 x 2, got 3 x 2");
-  CHECK(mistake_of<Mistaken<5>, None>() ==
-        "CellStep::layer: l must be below the number of the cell's layers, got 7");
-  CHECK(mistake_of<Mistaken<6>, None>() == "CellStep::activity: l must be below 8, got 9");
-  CHECK(mistake_of<Mistaken<7>, None>() ==
-        "CellStep::set_state: k must be below the number of the cell's states, got 3");
-  CHECK(mistake_of<Mistaken<8>, None>() ==
-        "CellStep::state: k must be below the number of the cell's states, got 2");
-}
-
-TEST_CASE("wrong shapes and foreign states are refused with what was expected", "[cells]") {
+TEST_CASE("Wrong shapes and foreign states are refused with what was expected", "[cells]") {
   const PlasticRNN<Hebbian, double> cell(small());
   const PlasticRNN<Hebbian, double> other(small());
   CellState<double> state = cell.initial_state(2);

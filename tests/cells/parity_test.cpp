@@ -212,7 +212,7 @@ void check_case(const fs::path& path_of_case, Path path) {
 
 }  // namespace
 
-TEST_CASE("The parity cases cover every cell, rule and option", "[parity]") {
+TEST_CASE("The parity cases cover every cell, rule and option", "[cells][parity]") {
   CHECK(case_files().size() == 17);
   std::map<std::string, int> count;
   for (const fs::path& path : case_files()) {
@@ -234,7 +234,7 @@ TEST_CASE("The parity cases cover every cell, rule and option", "[parity]") {
   }
 }
 
-TEST_CASE("The parity cases of other rules cover every one of them", "[parity]") {
+TEST_CASE("The parity cases of other rules cover every one of them", "[cells][parity]") {
   std::map<std::string, int> count;
   for (const fs::path& path : case_files(rules_folder)) {
     const TensorFile file = read_safetensors(path);
@@ -254,14 +254,14 @@ TEST_CASE("The parity cases of other rules cover every one of them", "[parity]")
                                             {"rnn trace", 3}});
 }
 
-TEMPLATE_TEST_CASE("The tape computes every parity case with all gradients", "[parity]", double,
-                   float) {
+TEMPLATE_TEST_CASE("The tape computes every parity case with all gradients", "[cells][parity]",
+                   double, float) {
   for (const fs::path& path : case_files()) check_case<TestType>(path, Path::tape);
   for (const fs::path& path : case_files(rules_folder)) check_case<TestType>(path, Path::tape);
 }
 
-TEMPLATE_TEST_CASE("A state without derivatives computes every parity case", "[parity]", double,
-                   float) {
+TEMPLATE_TEST_CASE("A state without derivatives computes every parity case", "[cells][parity]",
+                   double, float) {
   for (const fs::path& path : case_files()) {
     check_case<TestType>(path, Path::without_derivatives);
   }

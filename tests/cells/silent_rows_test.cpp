@@ -194,7 +194,7 @@ double difference(const Vector<Scalar>& a, const Vector<Scalar>& b) {
 }  // namespace
 
 TEMPLATE_TEST_CASE("A layer whose silent rows take no part computes what all its rows compute",
-                   "[silent]", float, double) {
+                   "[cells][silent_rows]", float, double) {
   for (const Activity activity : activities) {
     for (const Shape& shape :
          {Shape{20, 5, 1, 0}, Shape{5, 20, 3, 0}, Shape{37, 130, 2, 0}, Shape{5, 20, 2, 0.3}}) {
@@ -213,7 +213,7 @@ TEMPLATE_TEST_CASE("A layer whose silent rows take no part computes what all its
 }
 
 TEMPLATE_TEST_CASE("A cell whose silent rows take no part computes what all its rows compute",
-                   "[silent]", Hebbian, Gradient) {
+                   "[cells][silent_rows]", Hebbian, Gradient) {
   std::vector<CellOptions> settings;
   const auto add = [&](auto&& change) {
     CellOptions options{.inputs = 3,
@@ -250,7 +250,7 @@ TEMPLATE_TEST_CASE("A cell whose silent rows take no part computes what all its 
 }
 
 TEMPLATE_TEST_CASE("A gradient in the output of relu itself is whole, also where it is 0",
-                   "[silent]", float, double) {
+                   "[cells][silent_rows]", float, double) {
   const auto run = [](auto silent) {
     Tape<TestType> tape;
     const SlowWeights<TestType> slow{tape.variable(random_matrix<TestType>(4, 6, 1)),
@@ -271,7 +271,7 @@ TEMPLATE_TEST_CASE("A gradient in the output of relu itself is whole, also where
   CHECK((some.head(12).array() != TestType(0)).all());
 }
 
-TEST_CASE("A choice between two matrices keeps it that zeros are silent", "[silent]") {
+TEST_CASE("A choice between two matrices keeps it that zeros are silent", "[cells][silent_rows]") {
   Tape<double> tape;
   const auto z = tape.variable(random_matrix(3, 2, 1));
   const auto mask = tape.constant(Matrix<double>::Ones(1, 2));

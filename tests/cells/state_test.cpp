@@ -9,8 +9,8 @@
 #include <vector>
 
 #include "plastic/io/state_file.hpp"
-#include "support/all_cells.hpp"
 #include "support/allocation_counter.hpp"
+#include "support/cells.hpp"
 #include "support/errors.hpp"
 #include "support/files.hpp"
 
@@ -104,8 +104,8 @@ void check_the_same(const Cell& cell, const CellState<typename Cell::ScalarType>
 
 }  // namespace
 
-TEMPLATE_LIST_TEST_CASE("Looking at the fast weights changes no bit of what follows", "[state]",
-                        AllCells) {
+TEMPLATE_LIST_TEST_CASE("Looking at the fast weights changes no bit of what follows",
+                        "[cells][state]", AllCells) {
   using Cell = TestType;
   if constexpr (Cell::plastic) {
     for (const CellOptions& options : settings()) {
@@ -122,8 +122,8 @@ TEMPLATE_LIST_TEST_CASE("Looking at the fast weights changes no bit of what foll
   }
 }
 
-TEMPLATE_LIST_TEST_CASE("A copy of a state goes on with the same bits, and by itself", "[state]",
-                        AllCells) {
+TEMPLATE_LIST_TEST_CASE("A copy of a state goes on with the same bits, and by itself",
+                        "[cells][state]", AllCells) {
   using Cell = TestType;
   using Scalar = typename Cell::ScalarType;
   for_each_setting<Cell>([](const CellOptions& options, int steps) {
@@ -145,7 +145,7 @@ TEMPLATE_LIST_TEST_CASE("A copy of a state goes on with the same bits, and by it
   });
 }
 
-TEST_CASE("A copy takes the place of any state", "[state]") {
+TEST_CASE("A copy takes the place of any state", "[cells][state]") {
   using Cell = PlasticLSTM<Gradient, float>;
   const Cell cell({.inputs = 3, .hidden = 5, .outputs = 2, .seed = 1});
   const Cell wider({.inputs = 3, .hidden = 9, .outputs = 2, .seed = 2});
@@ -170,7 +170,8 @@ TEST_CASE("A copy takes the place of any state", "[state]") {
   CHECK(rejection([&] { cell.step(states[1], input<float>(0, 2)); }).ends_with("an empty one"));
 }
 
-TEMPLATE_LIST_TEST_CASE("A copy follows the parameters as its original does", "[state]", AllCells) {
+TEMPLATE_LIST_TEST_CASE("A copy follows the parameters as its original does", "[cells][state]",
+                        AllCells) {
   using Cell = TestType;
   using Scalar = typename Cell::ScalarType;
   for (const bool in_place : {true, false}) {
@@ -193,7 +194,7 @@ TEMPLATE_LIST_TEST_CASE("A copy follows the parameters as its original does", "[
   }
 }
 
-TEST_CASE("A state whose cell has become another one is not copied", "[state]") {
+TEST_CASE("A state whose cell has become another one is not copied", "[cells][state]") {
   PlasticRNN<Hebbian, float> cell({.inputs = 3, .hidden = 5, .outputs = 2});
   const auto state = state_after(cell, 2);
   cell = PlasticRNN<Hebbian, float>({.inputs = 3, .hidden = 6, .outputs = 2});
@@ -202,7 +203,7 @@ TEST_CASE("A state whose cell has become another one is not copied", "[state]") 
         "different ones: begin a new one");
 }
 
-TEMPLATE_LIST_TEST_CASE("Copying to a state of the same size allocates nothing", "[state]",
+TEMPLATE_LIST_TEST_CASE("Copying to a state of the same size allocates nothing", "[cells][state]",
                         AllCells) {
   using Cell = TestType;
   const Cell cell(settings().back());
@@ -222,7 +223,7 @@ TEMPLATE_LIST_TEST_CASE("Copying to a state of the same size allocates nothing",
   CHECK(allocations == 0);
 }
 
-TEMPLATE_LIST_TEST_CASE("A constant state shows what the state has", "[state]", AllCells) {
+TEMPLATE_LIST_TEST_CASE("A constant state shows what the state has", "[cells][state]", AllCells) {
   using Cell = TestType;
   using Scalar = typename Cell::ScalarType;
   for_each_setting<Cell>([](CellOptions options, int steps) {
@@ -260,8 +261,8 @@ TEMPLATE_LIST_TEST_CASE("A constant state shows what the state has", "[state]", 
   });
 }
 
-TEMPLATE_TEST_CASE("A constant synapse shows updates that wait, and they still wait", "[state]",
-                   float, double) {
+TEMPLATE_TEST_CASE("A constant synapse shows updates that wait, and they still wait",
+                   "[cells][state]", float, double) {
   using Scalar = TestType;
   for (const Index outputs : {2, 30}) {  // across, and down
     Tape<Scalar> tape;
@@ -300,7 +301,7 @@ TEMPLATE_TEST_CASE("A constant synapse shows updates that wait, and they still w
   }
 }
 
-TEST_CASE("Threads branch off one state", "[state][threads]") {
+TEST_CASE("Threads branch off one state", "[cells][state][threads]") {
   const PlasticLSTM<Hebbian, float> cell({.inputs = 3, .hidden = 21, .outputs = 2});
   auto state = state_after(cell, 4);
   const CellState<float>& constant = state;
@@ -318,8 +319,8 @@ TEST_CASE("Threads branch off one state", "[state][threads]") {
   for (const Matrix<float>& result : results) CHECK(same_bits(result, expected));
 }
 
-TEMPLATE_LIST_TEST_CASE("One sample is reset and the others go on as if nothing were", "[state]",
-                        AllCells) {
+TEMPLATE_LIST_TEST_CASE("One sample is reset and the others go on as if nothing were",
+                        "[cells][state]", AllCells) {
   using Cell = TestType;
   using Scalar = typename Cell::ScalarType;
   for_each_setting<Cell>([](const CellOptions& options, int steps) {
@@ -362,8 +363,8 @@ TEMPLATE_LIST_TEST_CASE("One sample is reset and the others go on as if nothing 
   });
 }
 
-TEMPLATE_LIST_TEST_CASE("A state comes back from a file and goes on with the same bits", "[state]",
-                        AllCells) {
+TEMPLATE_LIST_TEST_CASE("A state comes back from a file and goes on with the same bits",
+                        "[cells][state]", AllCells) {
   using Cell = TestType;
   using Scalar = typename Cell::ScalarType;
   const Folder folder;
@@ -389,7 +390,7 @@ TEMPLATE_LIST_TEST_CASE("A state comes back from a file and goes on with the sam
   });
 }
 
-TEST_CASE("A file of another state is refused by name", "[state]") {
+TEST_CASE("A file of another state is refused by name", "[cells][state]") {
   using Cell = PlasticRNN<Hebbian, float>;
   const CellOptions options{.inputs = 3, .hidden = 5, .outputs = 2};
   const Cell cell(options);

@@ -8,7 +8,6 @@
 #include <cstdint>
 #include <limits>
 #include <stdexcept>
-#include <string>
 #include <vector>
 
 #include "support/errors.hpp"
@@ -52,7 +51,7 @@ double five_sigma(double deviation, int n) { return 5 * deviation / std::sqrt(n)
 
 }  // namespace
 
-TEST_CASE("Philox gives the published known answers", "[random]") {
+TEST_CASE("Philox gives the published known answers", "[core][random]") {
   constexpr std::uint32_t ones = 0xffffffff;
   static_assert(philox_words({0, 0, 0, 0}, {0, 0}) ==
                 Words{0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8});
@@ -64,7 +63,7 @@ TEST_CASE("Philox gives the published known answers", "[random]") {
 }
 
 #ifdef PLASTIC_HAS_RANDOM123
-TEST_CASE("Philox equals the Random123 library on random keys and counters", "[random]") {
+TEST_CASE("Philox equals the Random123 library on random keys and counters", "[core][random]") {
   Random source(stream, 0, 0);
   for (int i = 0; i < 10000; ++i) {
     const Words counter{source.bits(), source.bits(), source.bits(), source.bits()};
@@ -77,7 +76,7 @@ TEST_CASE("Philox equals the Random123 library on random keys and counters", "[r
 }
 #endif
 
-TEST_CASE("The counter holds block, sample, batch and purpose as documented", "[random]") {
+TEST_CASE("The counter holds block, sample, batch and purpose as documented", "[core][random]") {
   const Random::Stream odd{.seed = 0x0123456789abcdef, .purpose = Random::Purpose::test};
   const std::uint64_t batch = 0x00a1b2c3d4e5f607;
   const std::uint64_t sample = 0xfedcba98;
@@ -89,7 +88,7 @@ TEST_CASE("The counter holds block, sample, batch and purpose as documented", "[
   }
 }
 
-TEST_CASE("A uniform number is the upper 53 bits of two words", "[random]") {
+TEST_CASE("A uniform number is the upper 53 bits of two words", "[core][random]") {
   Random random(stream, 3, 4);
   Random words(stream, 3, 4);
   for (int i = 0; i < 1000; ++i) {
@@ -100,7 +99,7 @@ TEST_CASE("A uniform number is the upper 53 bits of two words", "[random]") {
 }
 
 TEST_CASE("Uniform numbers have the range, moments and histogram of the unit interval",
-          "[random]") {
+          "[core][random]") {
   constexpr int n = 200000;
   constexpr std::size_t bins = 100;
   Random random(stream, 0, 1);
@@ -123,7 +122,7 @@ TEST_CASE("Uniform numbers have the range, moments and histogram of the unit int
   CHECK(std::abs(chi_square - (bins - 1)) < 5 * std::sqrt(2.0 * (bins - 1)));
 }
 
-TEST_CASE("Uniform numbers of an interval stay in it", "[random]") {
+TEST_CASE("Uniform numbers of an interval stay in it", "[core][random]") {
   Random random(stream, 0, 2);
   double least = 10, most = -10;
   for (int i = 0; i < 20000; ++i) {
@@ -136,7 +135,8 @@ TEST_CASE("Uniform numbers of an interval stay in it", "[random]") {
   CHECK(random.uniform(4, 4) == 4);
 }
 
-TEST_CASE("Normal numbers have the moments and tails of the normal distribution", "[random]") {
+TEST_CASE("Normal numbers have the moments and tails of the normal distribution",
+          "[core][random]") {
   constexpr int n = 400000;
   Random random(stream, 0, 3);
   std::array<double, 5> moments{};
@@ -158,7 +158,7 @@ TEST_CASE("Normal numbers have the moments and tails of the normal distribution"
   CHECK(std::abs(static_cast<double>(outside) / n - 0.05) < five_sigma(std::sqrt(0.0475), n));
 }
 
-TEST_CASE("The two values of a Box-Muller pair are both used and uncorrelated", "[random]") {
+TEST_CASE("The two values of a Box-Muller pair are both used and uncorrelated", "[core][random]") {
   constexpr std::size_t n = 100000;
   Random random(stream, 0, 4);
   std::vector<double> first(n), second(n), first_square(n), second_square(n);
@@ -176,7 +176,8 @@ TEST_CASE("The two values of a Box-Muller pair are both used and uncorrelated", 
   REQUIRE(random.bits() == words.bits());
 }
 
-TEST_CASE("Integers below n are unbiased where multiplying alone would favour some", "[random]") {
+TEST_CASE("Integers below n are unbiased where multiplying alone would favour some",
+          "[core][random]") {
   constexpr int draws_count = 90000;
   constexpr std::uint32_t n = 3u << 30;
   Random random(stream, 0, 5);
@@ -199,11 +200,11 @@ TEST_CASE("Integers below n are unbiased where multiplying alone would favour so
   CHECK(random.below(1) == 0);
 }
 
-TEST_CASE("The same seed, purpose, batch and sample give the same numbers", "[random]") {
+TEST_CASE("The same seed, purpose, batch and sample give the same numbers", "[core][random]") {
   REQUIRE(draws(Random(stream, 8, 9), 100) == draws(Random(stream, 8, 9), 100));
 }
 
-TEST_CASE("Another seed, purpose, batch or sample gives unrelated numbers", "[random]") {
+TEST_CASE("Another seed, purpose, batch or sample gives unrelated numbers", "[core][random]") {
   constexpr std::size_t n = 20000;
   constexpr std::uint64_t upper = std::uint64_t{1} << 32;
   const std::vector<double> base = draws(Random(stream, 8, 9), n);
@@ -218,7 +219,7 @@ TEST_CASE("Another seed, purpose, batch or sample gives unrelated numbers", "[ra
   }
 }
 
-TEST_CASE("Neighbouring samples, batches and draws are uncorrelated", "[random]") {
+TEST_CASE("Neighbouring samples, batches and draws are uncorrelated", "[core][random]") {
   constexpr std::size_t n = 100000;
   std::vector<double> samples(n), next_samples(n), batches(n), next_batches(n);
   for (std::size_t i = 0; i < n; ++i) {
@@ -237,7 +238,7 @@ TEST_CASE("Neighbouring samples, batches and draws are uncorrelated", "[random]"
   CHECK(std::abs(correlation(sequence, shifted)) < five_sigma(1, n));
 }
 
-TEST_CASE("Skipping words equals drawing them", "[random]") {
+TEST_CASE("Skipping words equals drawing them", "[core][random]") {
   for (int before = 0; before < 9; ++before) {
     for (int skipped = 0; skipped < 9; ++skipped) {
       Random slow(stream, 1, 2);
@@ -250,7 +251,7 @@ TEST_CASE("Skipping words equals drawing them", "[random]") {
   }
 }
 
-TEST_CASE("Skipping drops the unused value of a Box-Muller pair", "[random]") {
+TEST_CASE("Skipping drops the unused value of a Box-Muller pair", "[core][random]") {
   Random random(stream, 1, 2);
   Random expected(stream, 1, 2);
   random.normal();
@@ -259,7 +260,7 @@ TEST_CASE("Skipping drops the unused value of a Box-Muller pair", "[random]") {
   REQUIRE(random.normal() == expected.normal());
 }
 
-TEST_CASE("Random rejects what does not fit its counter and names it", "[random]") {
+TEST_CASE("Random rejects what does not fit its counter and names it", "[core][random]") {
   CHECK_THROWS_WITH(Random(stream, std::uint64_t{1} << 56, 0), naming("batch"));
   CHECK_THROWS_WITH(Random(stream, 0, std::uint64_t{1} << 32), naming("sample"));
   CHECK_THROWS_WITH(Random({1, static_cast<Random::Purpose>(256)}, 0, 0), naming("purpose"));

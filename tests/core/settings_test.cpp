@@ -47,7 +47,8 @@ std::vector<Scalar> many_numbers() {
 
 }  // namespace
 
-TEMPLATE_TEST_CASE("Settings give numbers back with the same bits", "[settings]", float, double) {
+TEMPLATE_TEST_CASE("Settings give numbers back with the same bits", "[core][settings]", float,
+                   double) {
   for (const TestType x : many_numbers<TestType>()) {
     const std::string text = plastic::detail::number_text(x);
     INFO(text);
@@ -59,7 +60,8 @@ TEMPLATE_TEST_CASE("Settings give numbers back with the same bits", "[settings]"
   REQUIRE(std::isnan(plastic::detail::number_setting<TestType>({{"x", none}}, "x")));
 }
 
-TEMPLATE_TEST_CASE("Numbers by streams are those of <charconv>", "[settings]", float, double) {
+TEMPLATE_TEST_CASE("Numbers by streams are those of <charconv>", "[core][settings]", float,
+                   double) {
   for (const TestType x : many_numbers<TestType>()) {
     const std::string text = plastic::detail::shortest_text(x);
     INFO(text);

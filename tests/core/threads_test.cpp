@@ -55,7 +55,7 @@ int status_of_child(const std::function<int()>& f) {
 
 }  // namespace
 
-TEST_CASE("The user's limit of threads is the default", "[threads]") {
+TEST_CASE("The user's limit of threads is the default", "[core][threads]") {
   const int before = omp_get_max_threads();
   omp_set_num_threads(1);
   const int one = Run(0).trainer.options().threads;
@@ -66,7 +66,7 @@ TEST_CASE("The user's limit of threads is the default", "[threads]") {
   CHECK(Run(0).trainer.options().threads <= omp_get_num_procs());
 }
 
-TEST_CASE("There are never more threads than pieces of work", "[threads]") {
+TEST_CASE("There are never more threads than pieces of work", "[core][threads]") {
   for (const Index count : {1, 2, 3, 7}) {
     std::atomic<int> largest = 0, calls = 0;
     parallel_for(count, 64, [&](Index, int thread) {
@@ -80,7 +80,8 @@ TEST_CASE("There are never more threads than pieces of work", "[threads]") {
   }
 }
 
-TEST_CASE("A process may fork after its threads have been at work, and both go on", "[threads]") {
+TEST_CASE("A process may fork after its threads have been at work, and both go on",
+          "[core][threads]") {
   Run run(2);
   run.trainer.step(0);
   Run same(2);
@@ -99,7 +100,7 @@ TEST_CASE("A process may fork after its threads have been at work, and both go o
 }
 
 TEST_CASE("Where the system gives few threads the work is done by fewer, or an exception says so",
-          "[threads]") {
+          "[core][threads]") {
   std::ifstream file("/proc/self/statm");
   rlim_t pages = 0;
   file >> pages;

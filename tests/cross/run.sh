@@ -8,8 +8,8 @@ set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 out=$root/build/cross
 all=(aarch64 armhf riscv64 x86-32 libc++ wasm windows)
-usual=(core/settings core/random kernels/kernels cells/state optim/optimizers tasks/tasks train/callbacks
-  train/losses)
+usual=(core/settings core/random kernels/kernels cells/state optim/optimizers optim/schedule tasks/tasks
+  train/callbacks train/losses)
 read -ra tests <<<"${TESTS:-${usual[*]}}"
 
 # describe TARGET: packages, compiler, flags, linking, suffix of programs, emulator, tests to leave out

@@ -1,8 +1,8 @@
+// What the documents say of the sources.
+
 #include <algorithm>
 #include <catch2/catch.hpp>
 #include <filesystem>
-#include <map>
-#include <regex>
 #include <sstream>
 #include <string>
 #include <vector>
@@ -10,233 +10,127 @@
 #include "support/errors.hpp"
 #include "support/files.hpp"
 
-// The reference pages against the headers.
-
-namespace {
-
 using namespace plastic::testing;
 
-const fs::path& root() {
-  static const fs::path path = fs::path(PLASTIC_TEST_DATA).parent_path().parent_path();
-  return path;
-}
-
-using Texts = std::vector<std::string>;
-
-using Row = Texts;  // cells
-
-// The cells of the tables' rows below each heading of a page, by the heading's text. Heads and
-// rules of tables are left out.
-std::map<std::string, std::vector<Row>> tables_of(const std::string& page) {
-  std::map<std::string, std::vector<Row>> tables;
-  std::istringstream lines(page);
-  std::string heading;
-  bool in_body = false;
-  for (std::string line; std::getline(lines, line);) {
-    if (line.starts_with("##")) heading = line.substr(line.find(' ') + 1);
-    if (line.starts_with("|---")) {
-      in_body = true;
-      continue;
-    }
-    in_body = in_body && line.starts_with("| ");
-    if (!in_body) continue;
-    Row row;
-    std::size_t at = 2;
-    for (std::size_t end = line.find(" |", at); end != std::string::npos;
-         end = line.find(" |", at)) {
-      row.push_back(line.substr(at, end - at));
-      at = std::min(end + 3, line.size());
-    }
-    tables[heading].push_back(row);
+TEST_CASE("Each folder of the library includes only folders that stand above it in the table",
+          "[docs]") {
+  const fs::path root = fs::path(PLASTIC_TEST_DATA).parent_path().parent_path();
+  std::istringstream page(content(root / "docs" / "architecture.md"));
+  std::vector<std::string> rooms;
+  for (std::string line; std::getline(page, line);) {
+    if (line.starts_with("| `")) rooms.push_back(line.substr(3, line.find("/`") - 3));
   }
-  return tables;
-}
-
-// What stands between backticks.
-Texts quoted(const std::string& cell) {
-  Texts all;
-  const std::regex quotes("`([^`]*)`");
-  for (std::sregex_iterator at(cell.begin(), cell.end(), quotes), end; at != end; ++at) {
-    all.push_back((*at)[1]);
-  }
-  return all;
-}
-
-std::map<fs::path, std::string> public_headers() {
-  std::map<fs::path, std::string> all;
-  const fs::path include = root() / "include/plastic";
-  for (const auto& entry : fs::recursive_directory_iterator(include)) {
-    const fs::path name = fs::relative(entry.path(), include);
-    if (entry.path().extension() != ".hpp" || mentions(name.string(), "detail")) continue;
-    std::string text = content(entry.path());
-    const std::string begin = "\nnamespace detail {", end = "}  // namespace detail\n";
-    for (std::size_t at = text.find(begin); at != std::string::npos; at = text.find(begin)) {
-      const std::size_t to = text.find(end, at);
-      REQUIRE(to != std::string::npos);
-      text.erase(at, to + end.size() - at);
-    }
-    text = std::regex_replace(text, std::regex("//[^\n]*"), "");
-    all.emplace(name, text);
-  }
-  return all;
-}
-
-// "type name default" of each field, in the order of declaration.
-Texts fields_of(const std::string& body, const std::string& indent) {
-  Texts fields;
-  const std::regex field(R"((\w[\w:<>,.* ]*?) (\w+)(?: = (.*))?; *)");
-  std::istringstream lines(body);
-  for (std::string line; std::getline(lines, line);) {
-    if (!line.starts_with(indent) || line.starts_with(indent + " ")) continue;
-    const std::string text = line.substr(indent.size());
-    std::smatch parts;
-    if (text.starts_with("static ") || text.starts_with("using ")) continue;
-    if (!std::regex_match(text, parts, field)) continue;
-    fields.push_back(parts[1].str() + " " + parts[2].str() + " " +
-                     (parts[3].matched ? parts[3].str() : "none"));
-  }
-  return fields;
-}
-
-// The fields of every struct by its name, of those inside classes too.
-std::map<std::string, Texts> structs_of_headers() {
-  std::map<std::string, Texts> all;
-  const std::regex begin(R"(\n( *)struct (\w+)[^;{]* \{\n)");
-  for (const auto& [name, text] : public_headers()) {
-    for (std::sregex_iterator at(text.begin(), text.end(), begin), end; at != end; ++at) {
-      const std::string indent = (*at)[1];
-      const auto from = static_cast<std::size_t>(at->position() + at->length());
-      const std::size_t to = text.find("\n" + indent + "};", from - 1);
-      REQUIRE(to != std::string::npos);
-      all[(*at)[2]] = fields_of(text.substr(from, to - from), indent + "  ");
-    }
-  }
-  return all;
-}
-
-std::string trimmed(const std::string& text) {
-  const std::size_t from = text.find_first_not_of(" \n");
-  return from == std::string::npos ? ""
-                                   : text.substr(from, text.find_last_not_of(" \n") + 1 - from);
-}
-
-// "x" of "const Var<Scalar>& x", "smoothing = 0" of "double smoothing = 0".
-Texts parameter_names(const std::string& list) {
-  Texts names;
-  int depth = 0;
-  std::string parameter;
-  const auto add = [&] {
-    parameter = trimmed(parameter);
-    const std::size_t name_end = parameter.find(" = ");
-    const std::string declared = parameter.substr(0, name_end);
-    names.push_back(parameter.substr(declared.find_last_of(" &*") + 1));
-    parameter.clear();
+  REQUIRE(rooms.size() == 13);
+  const auto floor_of = [&](const std::string& room) {
+    INFO(room);
+    const auto found = std::find(rooms.begin(), rooms.end(), room);
+    REQUIRE(found != rooms.end());
+    return found - rooms.begin();
   };
-  for (const char c : list) {
-    depth += c == '<' || c == '(' ? 1 : c == '>' || c == ')' ? -1 : 0;
-    if (c == ',' && depth == 0) {
-      add();
-    } else {
-      parameter += c;
+  const fs::path include = root / "include/plastic";
+  for (const auto& entry : fs::recursive_directory_iterator(include)) {
+    if (!entry.is_regular_file() || entry.path().parent_path() == include) continue;
+    const std::string room = *fs::relative(entry.path(), include).begin();
+    const std::string text = content(entry.path()), mark = "#include \"plastic/";
+    CHECK(std::count(text.begin(), text.end(), '\n') <= 400);
+    for (std::size_t at = text.find(mark); at != std::string::npos; at = text.find(mark, at + 1)) {
+      const std::string header =
+          text.substr(at + mark.size(), text.find('"', at + mark.size()) - at - mark.size());
+      INFO(entry.path() << ": " << header);
+      const std::string other = header.substr(0, header.find('/'));
+      CHECK(floor_of(other) <= floor_of(room));
+      if (header.find("/detail/") != std::string::npos) CHECK(other == room);
     }
   }
-  add();
-  return names;
 }
 
-// How a call is written: "a + b", "-x", "rows(x, first, count)".
-std::string call_of(const std::string& name, const Texts& parameters) {
-  if (name.starts_with("operator")) {
-    const std::string sign = name.substr(8);
-    return parameters.size() == 1 ? sign + parameters[0]
-                                  : parameters[0] + " " + sign + " " + parameters[1];
+TEST_CASE("No header needs what the older of clang's standard libraries lack", "[docs]") {
+  const fs::path root = fs::path(PLASTIC_TEST_DATA).parent_path().parent_path();
+  for (const auto& entry : fs::recursive_directory_iterator(root / "include/plastic")) {
+    if (!entry.is_regular_file()) continue;
+    INFO(entry.path());
+    const std::string text = content(entry.path());
+    CHECK_FALSE(mentions(text, "std::ranges::"));
+    CHECK_FALSE(mentions(text, "std::bit_cast"));
   }
-  std::string call = name + "(";
-  for (const std::string& parameter : parameters) {
-    call += (call.back() == '(' ? "" : ", ") + parameter;
-  }
-  return call + ")";
 }
 
-// The calls of the free functions of a header that take or return a variable.
-Texts operations_of(const std::string& text) {
-  Texts calls;
-  const std::regex function(
-      R"(\n((?:inline )?(?:auto|void|[A-Z]\w*<[\w<>:]*>|\w+)) (operator[^ (\w]+|\w+)\(((?:[^{};]|\{\})*)\) \{)");
-  for (std::sregex_iterator at(text.begin(), text.end(), function), end; at != end; ++at) {
-    const std::string list = (*at)[3];
-    if (!mentions((*at)[1].str() + list, "Var<") && !mentions(list, "Variable auto")) continue;
-    calls.push_back(call_of((*at)[2], parameter_names(list)));
+// Code in the documents is code that compiles or runs: every block names the file that it is part
+// of.
+TEST_CASE("Every block of code in the documents is part of a file that is tested", "[docs]") {
+  const fs::path root = fs::path(PLASTIC_TEST_DATA).parent_path().parent_path();
+  std::vector<fs::path> documents{root / "README.md"};
+  for (const auto& entry : fs::recursive_directory_iterator(root / "docs")) {
+    if (entry.path().extension() == ".md") documents.push_back(entry.path());
   }
-  return calls;
-}
-
-}  // namespace
-
-TEST_CASE("The page of options has every field of every options struct, in order", "[docs]") {
-  const auto structs = structs_of_headers();
-  const auto tables = tables_of(content(root() / "docs/options.md"));
-  std::map<std::string, std::string> heading_of;
-  for (const auto& [heading, rows] : tables) {
-    heading_of[heading.substr(heading.rfind(':') + 1)] = heading;
-  }
-  int checked = 0;
-  for (const auto& [name, fields] : structs) {
-    INFO(name);
-    if (name.ends_with("Options")) REQUIRE(heading_of.contains(name));
-  }
-  for (const auto& [name, heading] : heading_of) {
-    INFO(name);
-    REQUIRE(structs.contains(name));
-    Texts written;
-    for (const Row& row : tables.at(heading)) {
-      REQUIRE(row.size() == 5);
-      const Texts value = quoted(row[2]);
-      written.push_back(quoted(row[1]).at(0) + " " + quoted(row[0]).at(0) + " " +
-                        (value.empty() ? row[2] : value[0]));
-      for (const std::string& cell : row) CHECK_FALSE(cell.empty());
-      ++checked;
-    }
-    CHECK(written == structs.at(name));
-  }
-  CHECK(checked > 100);
-}
-
-TEST_CASE("The page of operations has every function of a variable, and no other", "[docs]") {
-  const auto headers = public_headers();
-  const auto tables = tables_of(content(root() / "docs/operations.md"));
-  int checked = 0;
-  for (const auto& [name, text] : headers) {
-    const std::string folder = name.parent_path();
-    if (folder != "tape" && folder != "nn" && folder != "synapse") continue;
-    Texts declared = operations_of(text), written;
-    INFO(name);
-    if (tables.contains(name.string())) {
-      for (const Row& row : tables.at(name.string())) {
-        REQUIRE(row.size() == 5);
-        for (const std::string& call : quoted(row[0])) written.push_back(call);
+  int blocks = 0;
+  for (const fs::path& document : documents) {
+    const std::string text = content(document);
+    for (const std::string fence : {"```cpp\n", "```python\n"}) {
+      for (std::size_t at = text.find(fence); at != std::string::npos;
+           at = text.find(fence, at + 1)) {
+        ++blocks;
+        const std::size_t begin = at + fence.size();
+        const std::string block = text.substr(begin, text.find("```", begin) - begin);
+        const std::size_t mark = text.rfind("<!-- ", at);
+        INFO(document << ": " << block);
+        REQUIRE(mark != std::string::npos);
+        const std::string name = text.substr(mark + 5, text.find(" -->", mark) - mark - 5);
+        REQUIRE(text.substr(mark + 5 + name.size() + 5, at - mark - 10 - name.size()).empty());
+        CHECK(mentions(content(root / name), block));
       }
     }
-    std::sort(declared.begin(), declared.end());
-    std::sort(written.begin(), written.end());
-    CHECK(written == declared);
-    checked += static_cast<int>(declared.size());
   }
-  CHECK(checked > 50);
-  for (const auto& [heading, rows] : tables) {
-    INFO(heading);
-    CHECK((heading == "Members" || headers.contains(heading)));
-  }
+  CHECK(blocks >= 10);
+}
 
-  for (const Row& row : tables.at("Members")) {
-    const std::string call = quoted(row[0]).at(0);
-    INFO(call);
-    const std::size_t colons = call.find("::");
-    const std::string owner = call.substr(0, colons);
-    const std::string member = call.substr(colons + 2, call.find_last_of('(') - colons - 2);
-    CHECK(std::any_of(headers.begin(), headers.end(), [&](const auto& header) {
-      const std::regex declares("(class|struct) " + owner + " ");
-      return std::regex_search(header.second, declares) && mentions(header.second, member + "(");
-    }));
+TEST_CASE("Every link between the documents leads somewhere", "[docs]") {
+  const fs::path root = fs::path(PLASTIC_TEST_DATA).parent_path().parent_path();
+  std::vector<fs::path> documents{root / "README.md", root / "CONTRIBUTING.md"};
+  for (const auto& entry : fs::recursive_directory_iterator(root / "docs")) {
+    if (entry.path().extension() == ".md") documents.push_back(entry.path());
   }
+  int links = 0;
+  for (const fs::path& document : documents) {
+    std::string text = content(document);
+    const std::string fence = "\n```";  // what it encloses is code
+    for (std::size_t at = text.find(fence); at != std::string::npos; at = text.find(fence)) {
+      text.erase(at, text.find(fence, at + 1) + fence.size() - at);
+    }
+    for (std::size_t at = text.find("]("); at != std::string::npos; at = text.find("](", at + 1)) {
+      std::string target = text.substr(at + 2, text.find(')', at) - at - 2);
+      const bool is_code = target.find(' ') != std::string::npos;
+      if (is_code || target.starts_with("http") || target.starts_with("#")) continue;
+      target = target.substr(0, target.find('#'));
+      INFO(document << ": " << target);
+      CHECK(fs::exists(document.parent_path() / target));
+      ++links;
+    }
+  }
+  CHECK(links >= 20);
+}
+
+TEST_CASE("What \"I need X, use Y\" names is in the header that it names", "[docs]") {
+  const fs::path root = fs::path(PLASTIC_TEST_DATA).parent_path().parent_path();
+  std::istringstream page(content(root / "docs" / "i_need.md"));
+  int rows = 0;
+  for (std::string line; std::getline(page, line);) {
+    const std::size_t last = line.rfind(" | "), end = line.rfind(".hpp |");
+    if (last == std::string::npos || end == std::string::npos) continue;
+    ++rows;
+    INFO(line);
+    const fs::path header = root / "include/plastic" / line.substr(last + 3, end + 1 - last);
+    REQUIRE(fs::exists(header));
+    // An alias may be in what the header includes.
+    const std::string own = content(header), mark = "\"plastic/";
+    std::string declared = own;
+    for (std::size_t at = own.find(mark); at != std::string::npos; at = own.find(mark, at + 1)) {
+      declared += content(root / "include" / own.substr(at + 1, own.find('"', at + 1) - at - 1));
+    }
+    const std::size_t use = line.find(" | ", 1), tick = line.find('`', use);
+    if (tick > last) continue;
+    const std::size_t after = line.find_first_of("`<:, ", tick + 1);
+    CHECK(mentions(declared, line.substr(tick + 1, after - tick - 1)));
+  }
+  CHECK(rows > 50);
 }

@@ -41,7 +41,7 @@ Matrix<double> input(Index samples = 1) { return Matrix<double>::Ones(3, samples
 
 }  // namespace
 
-TEST_CASE("An input of the wrong shape is told from the right one", "[mistakes]") {
+TEST_CASE("An input of the wrong shape is told from the right one", "[docs][pitfalls]") {
   const Net net(small);
   auto state = net.initial_state(1);
   check_message("PlasticCell::step: x (inputs x samples) must be 3 x 1, got 1 x 3",
@@ -53,7 +53,7 @@ TEST_CASE("An input of the wrong shape is told from the right one", "[mistakes]"
   });
 }
 
-TEST_CASE("A state of another cell is no state of this one", "[mistakes]") {
+TEST_CASE("A state of another cell is no state of this one", "[docs][pitfalls]") {
   const Net net(small), other(small);
   auto state = other.initial_state(1);
   check_message(
@@ -69,14 +69,14 @@ TEST_CASE("A state of another cell is no state of this one", "[mistakes]") {
       });
 }
 
-TEST_CASE("A sample that a state does not have cannot be reset", "[mistakes]") {
+TEST_CASE("A sample that a state does not have cannot be reset", "[docs][pitfalls]") {
   const Net net(small);
   auto state = net.initial_state(2);
   check_message("PlasticCell::reset_sample: sample must be in 0 .. 1, got 2",
                 [&] { net.reset_sample(state, 2); });
 }
 
-TEST_CASE("A state is read into a cell like the one that it was saved with", "[mistakes]") {
+TEST_CASE("A state is read into a cell like the one that it was saved with", "[docs][pitfalls]") {
   const Net net(small);
   const TensorFile file = to_tensors(net, net.initial_state(1));
   CellOptions options = small;
@@ -86,7 +86,7 @@ TEST_CASE("A state is read into a cell like the one that it was saved with", "[m
                 [&] { state_from_tensors(other, file); });
 }
 
-TEST_CASE("A tape that is not cleared between two episodes is noticed", "[mistakes]") {
+TEST_CASE("A tape that is not cleared between two episodes is noticed", "[docs][pitfalls]") {
   const Net net(small);
   Vector<double> gradients = net.zero_gradients();
   Tape<double> tape;
@@ -107,7 +107,7 @@ TEST_CASE("A tape that is not cleared between two episodes is noticed", "[mistak
   CHECK_NOTHROW(train());
 }
 
-TEST_CASE("What a cleared tape has forgotten cannot be used", "[mistakes]") {
+TEST_CASE("What a cleared tape has forgotten cannot be used", "[docs][pitfalls]") {
   const Net net(small);
   Tape<double> tape;
   auto episode = net.begin(tape, 1);
@@ -138,7 +138,7 @@ TEST_CASE("What a cleared tape has forgotten cannot be used", "[mistakes]") {
   CHECK_FALSE(Var<double>().usable());
 }
 
-TEST_CASE("A gradient cannot be read before there is one", "[mistakes]") {
+TEST_CASE("A gradient cannot be read before there is one", "[docs][pitfalls]") {
   Tape<double> tape;
   const Var<double> x = tape.variable(input()), fixed = tape.constant(input());
   const Var<double> loss = sum(x * fixed);
@@ -154,7 +154,7 @@ TEST_CASE("A gradient cannot be read before there is one", "[mistakes]") {
       [&] { fixed.adjoint(); });
 }
 
-TEST_CASE("Variables of two tapes do not mix", "[mistakes]") {
+TEST_CASE("Variables of two tapes do not mix", "[docs][pitfalls]") {
   Tape<double> one, two;
   const Var<double> x = one.variable(input()), y = two.variable(input());
   const std::string expected =
@@ -163,7 +163,7 @@ TEST_CASE("Variables of two tapes do not mix", "[mistakes]") {
   check_message(expected, [&] { x + y; });
 }
 
-TEST_CASE("A file is read into the type and the cell that it has", "[mistakes]") {
+TEST_CASE("A file is read into the type and the cell that it has", "[docs][pitfalls]") {
   const TensorFile file = to_tensors(PlasticRNN<Hebbian, float>(small));
   check_message(
       "Tensor: the type of tensor \"param.in_fc.weight\" must be F64 (double), got F32 (float): "
@@ -175,7 +175,7 @@ TEST_CASE("A file is read into the type and the cell that it has", "[mistakes]")
       [&] { from_tensors<PlasticRNN<Gradient, float>>(file); });
 }
 
-TEST_CASE("Gradients have the length of the parameters", "[mistakes]") {
+TEST_CASE("Gradients have the length of the parameters", "[docs][pitfalls]") {
   const Net net(small);
   Tape<double> tape;
   Vector<double> gradients;
@@ -184,7 +184,7 @@ TEST_CASE("Gradients have the length of the parameters", "[mistakes]") {
       [&] { net.begin(tape, 1, &gradients); });
 }
 
-TEST_CASE("An optimizer belongs to the parameters it was made for", "[mistakes]") {
+TEST_CASE("An optimizer belongs to the parameters it was made for", "[docs][pitfalls]") {
   CellOptions options = small;
   Net net(options);
   options.hidden = 8;
@@ -196,7 +196,7 @@ TEST_CASE("An optimizer belongs to the parameters it was made for", "[mistakes]"
       [&] { optimizer.step(net.parameters(), gradients); });
 }
 
-TEST_CASE("Task and cell agree on the number of inputs and outputs", "[mistakes]") {
+TEST_CASE("Task and cell agree on the number of inputs and outputs", "[docs][pitfalls]") {
   Net net(small);
   AdamW<double> optimizer(net.parameters());
   check_message(
@@ -204,12 +204,12 @@ TEST_CASE("Task and cell agree on the number of inputs and outputs", "[mistakes]
       [&] { Trainer trainer(net, CueReward(), optimizer, {}); });
 }
 
-TEST_CASE("A setting out of its range is named", "[mistakes]") {
+TEST_CASE("A setting out of its range is named", "[docs][pitfalls]") {
   check_message("CellOptions: hidden must be in 1 .. 16777216, got 0",
                 [] { Net({.inputs = 3, .hidden = 0, .outputs = 2}); });
 }
 
-TEST_CASE("A run goes on only with the settings that it began with", "[mistakes]") {
+TEST_CASE("A run goes on only with the settings that it began with", "[docs][pitfalls]") {
   const testing::Folder folder;
   const std::string path = (folder / "checkpoint.safetensors").string();
   const auto train = [&](double eta0) {

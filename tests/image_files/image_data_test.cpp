@@ -6,19 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "plastic/cells/lstm.hpp"
-#include "plastic/cells/rnn.hpp"
-#include "plastic/images/encoder_objective.hpp"
-#include "plastic/images/few_shot_objective.hpp"
-#include "plastic/io/checkpoint.hpp"
-#include "plastic/io/image_model_file.hpp"
-#include "plastic/optim/adamw.hpp"
-#include "plastic/rules/gradient.hpp"
-#include "plastic/rules/hebbian.hpp"
-#include "plastic/train/keep_best.hpp"
-#include "plastic/train/trainer.hpp"
 #include "support/errors.hpp"
-#include "support/gradcheck.hpp"
 #include "support/image_files.hpp"
 
 using namespace plastic;
@@ -44,69 +32,9 @@ std::vector<std::uint8_t> image_of(const ImageSet& set, Index number) {
   return {set.image(number), set.image(number + 1)};
 }
 
-using Cell = PlasticFeatureRNN<Hebbian, float>;
-using Classifier = ImageClassifier<Cell>;
-
-Classifier small_classifier(std::uint64_t seed) {
-  return {std::make_unique<Conv4<float>>(ImageShape{1, 16, 16}, seed, 3),
-          {.inputs = 7, .hidden = 7, .outputs = 3, .extra = 2, .seed = seed}};
-}
-
-struct Killed {};
-
-// Kills a run after so many batches.
-struct KillAt : TrainingCallback {
-  Index at;
-  explicit KillAt(Index batch) : at(batch) {}
-  void on_batch(const Progress& progress) override {
-    if (progress.batch == at) throw Killed();
-  }
-};
-
-// Nine batches with three validations, and a checkpoint after each of those.
-template <class Objective>
-struct Run {
-  AdamW<float> optimizer;
-  Trainer<Objective&, AdamW<float>> trainer;
-  KeepBest<float> keep;
-  Checkpoint checkpoint;
-
-  Run(Objective& objective, const std::vector<Vector<float>*>& state, const fs::path& path,
-      int threads = 1)
-      : optimizer(objective.parameters(), {.learning_rate = 1e-3, .weight_decay = 5e-4}),
-        trainer(objective, optimizer,
-                {.batch = 4,
-                 .batches = 9,
-                 .schedule = CosineSchedule({.learning_rate = 1e-3, .floor = 1e-4, .every = 2}),
-                 .validation_every = 3,
-                 .validation_batches = 1,
-                 .threads = threads}),
-        keep(state),
-        checkpoint(path) {}
-
-  Progress go(Index kill_at = 0) {
-    KillAt kill(kill_at);
-    return trainer.run(checkpoint, keep, kill);
-  }
-};
-
-// What a checkpoint holds, but for the time that the run took.
-void check_same_run(const fs::path& path, const fs::path& expected_path) {
-  TensorFile got = read_safetensors(path), expected = read_safetensors(expected_path);
-  CHECK(got.metadata.erase("state.seconds") == 1);
-  CHECK(expected.metadata.erase("state.seconds") == 1);
-  CHECK(safetensors_bytes(got) == safetensors_bytes(expected));
-}
-
-void check_same(const std::vector<Vector<float>*>& got,
-                const std::vector<Vector<float>*>& expected) {
-  REQUIRE(got.size() == expected.size());
-  for (std::size_t k = 0; k < got.size(); ++k) CHECK(*got[k] == *expected[k]);
-}
-
 }  // namespace
 
-TEST_CASE("A folder of PNG files is read to the last bit", "[image_files]") {
+TEST_CASE("A folder of PNG files is read to the last bit", "[image_files][image_data]") {
   const Folder folder;
   for (int k = 0; k < 3; ++k) {
     for (int image = 0; image < 4; ++image) {
@@ -135,7 +63,7 @@ TEST_CASE("A folder of PNG files is read to the last bit", "[image_files]") {
 }
 
 TEST_CASE("Grey images have one channel, or three among colours, and lose their alpha",
-          "[image_files]") {
+          "[image_files][image_data]") {
   const Folder folder;
   write_png(folder / "grey" / "1.png", pattern(1, 1, 6, 4, 1), 6, 4, 1);
   write_png(folder / "alpha" / "1.png", pattern(1, 2, 6, 4, 2), 6, 4, 2);
@@ -157,7 +85,7 @@ TEST_CASE("Grey images have one channel, or three among colours, and lose their 
 }
 
 TEST_CASE("A JPEG file is read as its decoder reads it, and close to what was written",
-          "[image_files]") {
+          "[image_files][image_data]") {
   const Folder folder;
   std::vector<std::uint8_t> smooth;
   for (int p = 0; p < 16 * 16; ++p) smooth.push_back(static_cast<std::uint8_t>(p / 16 * 10));
@@ -169,7 +97,7 @@ TEST_CASE("A JPEG file is read as its decoder reads it, and close to what was wr
 }
 
 TEST_CASE("Split files by class, as those of CIFAR-FS, and by image, as those of miniImageNet",
-          "[image_files]") {
+          "[image_files][image_data]") {
   const Folder folder;
   write_data_set(folder.path(), 2, 3);
   const ImageSplits splits = load_image_data(folder.path().string());
@@ -202,7 +130,8 @@ TEST_CASE("Split files by class, as those of CIFAR-FS, and by image, as those of
   CHECK(read.test.normalisation.mean == Normalisation::cifar_fs().mean);
 }
 
-TEST_CASE("Sets of one channel are normalised by what the training images have", "[image_files]") {
+TEST_CASE("Sets of one channel are normalised by what the training images have",
+          "[image_files][image_data]") {
   const Folder folder;
   for (const char* name : {"train", "val", "test"}) {
     for (int image = 0; image < 3; ++image) {
@@ -225,7 +154,7 @@ TEST_CASE("Sets of one channel are normalised by what the training images have",
 }
 
 TEST_CASE("What is wrong with a folder of images is said with the name of the file",
-          "[image_files]") {
+          "[image_files][image_data]") {
   const Folder folder;
   const auto read = [&](const std::vector<std::string>& classes) {
     return refusal_of([&] { read_image_folder(folder.path(), classes); });
@@ -273,7 +202,8 @@ TEST_CASE("What is wrong with a folder of images is said with the name of the fi
   CHECK(mentions(refusal_of([] { load_image_data("/no/such/folder"); }), "/no/such/folder"));
 }
 
-TEST_CASE("What is wrong with split files is said with the name of the file", "[image_files]") {
+TEST_CASE("What is wrong with split files is said with the name of the file",
+          "[image_files][image_data]") {
   const Folder folder;
   write_data_set(folder.path(), 2, 2);
   const auto read = [&] { return refusal_of([&] { load_image_data(folder.path().string()); }); };
@@ -311,7 +241,8 @@ TEST_CASE("What is wrong with split files is said with the name of the file", "[
   CHECK(read() == "no error");
 }
 
-TEST_CASE("Split files are read as spreadsheets and other systems write them", "[image_files]") {
+TEST_CASE("Split files are read as spreadsheets and other systems write them",
+          "[image_files][image_data]") {
   const std::string mark = "\xEF\xBB\xBF";
   const std::string lines = GENERATE(
       "filename,label\n0.png,x\n1.png,x\n", "filename,label\r\n0.png,x\r\n1.png,x\r\n",
@@ -352,7 +283,7 @@ TEST_CASE("Split files are read as spreadsheets and other systems write them", "
             ": it must be text in UTF-8 or another byte encoding, got a zero byte");
 }
 
-TEST_CASE("Names of classes and images may be in any encoding", "[image_files]") {
+TEST_CASE("Names of classes and images may be in any encoding", "[image_files][image_data]") {
   // UTF-8 that ends in what is a space elsewhere, Latin-1, Shift JIS, and spaces inside.
   const std::vector<std::string> names{"voil\xC3\xA0", "\xE9t\xE9\xA0", "\x83\x5C\x83\x7C",
                                        "two words", "\xE2\x80\x83wide\xE2\x80\x83"};
@@ -375,7 +306,8 @@ TEST_CASE("Names of classes and images may be in any encoding", "[image_files]")
   }
 }
 
-TEST_CASE("An image that splits list twice is refused with file and line", "[image_files]") {
+TEST_CASE("An image that splits list twice is refused with file and line",
+          "[image_files][image_data]") {
   const Folder folder;
   const fs::path root = folder.path();
   for (const char* split : {"train", "val", "test"}) {
@@ -430,7 +362,8 @@ TEST_CASE("An image that splits list twice is refused with file and line", "[ima
             ", line 2, as train0.png");
 }
 
-TEST_CASE("A class that splits list twice is refused with file and line", "[image_files]") {
+TEST_CASE("A class that splits list twice is refused with file and line",
+          "[image_files][image_data]") {
   const Folder folder;
   write_data_set(folder.path(), 2, 2);
   const fs::path data = folder / "data", train = folder.path() / "splits" / "train.txt";
@@ -488,7 +421,7 @@ TEST_CASE("A class that splits list twice is refused with file and line", "[imag
                                           " is already here, as " + image);
 }
 
-TEST_CASE("CIFAR-100's binary version becomes CIFAR-FS", "[image_files]") {
+TEST_CASE("CIFAR-100's binary version becomes CIFAR-FS", "[image_files][image_data]") {
   const Folder folder;
   write_cifar(folder.path());
   const ImageSplits splits = load_image_data(folder.path().string());
@@ -513,7 +446,7 @@ TEST_CASE("CIFAR-100's binary version becomes CIFAR-FS", "[image_files]") {
 }
 
 TEST_CASE("What is wrong with CIFAR-100's files is said with the name of the file",
-          "[image_files]") {
+          "[image_files][image_data]") {
   const Folder folder;
   write_cifar(folder.path());
   const auto read = [&] { return refusal_of([&] { read_cifar100(folder.path()); }); };
@@ -541,156 +474,4 @@ TEST_CASE("What is wrong with CIFAR-100's files is said with the name of the fil
   CHECK(mentions(with("fine_label_names.txt", names), "whale of CIFAR-FS is missing"));
   fs::remove(folder / "test.bin");
   CHECK(mentions(read(), "test.bin: there is no such file"));
-}
-
-TEST_CASE("Encoders come back from their files with all their bits", "[image_files]") {
-  const Folder folder;
-  const fs::path path = folder / "encoder.safetensors";
-  for (const char* name : {"conv4", "r2d2", "resnet12"}) {
-    INFO(name);
-    const auto encoder = make_encoder<float>(name, {3, 16, 18}, 5, 4);
-    float value = 0.5f;
-    for (RunningStatistics<float>& s : encoder->statistics()) {
-      s.mean.setConstant(value += 0.25f);
-      s.variance.setConstant(value += 0.25f);
-    }
-    write_encoder(path, *encoder);
-    const auto read = read_encoder<float>(path);
-    CHECK(read->name() == name);
-    CHECK(read->input() == encoder->input());
-    const auto expected = encoder->state(), got = read->state();
-    REQUIRE(got.size() == expected.size());
-    for (std::size_t k = 0; k < got.size(); ++k) CHECK(*got[k] == *expected[k]);
-    CHECK_THROWS_AS(read_encoder<double>(path), std::invalid_argument);
-  }
-  // Names and shapes as other programs expect them.
-  const TensorFile file = read_safetensors(path);
-  CHECK(file.tensor("encoder.block2.3.conv.weight").shape() == std::vector<Index>{160, 1440});
-  CHECK(file.tensor("encoder.block2.3.norm.weight").shape() == std::vector<Index>{160});
-  CHECK(file.tensor("encoder.block1.shortcut.norm.running_var").shape() == std::vector<Index>{64});
-
-  TensorFile changed = file;
-  changed.tensors.erase("encoder.block3.1.norm.running_mean");
-  CHECK(mentions(rejection([&] { encoder_from_tensors<float>(changed); }),
-                 "encoder.block3.1.norm.running_mean"));
-  changed = file;
-  changed.tensors["encoder.more"] = Tensor();
-  CHECK(mentions(rejection([&] { encoder_from_tensors<float>(changed); }),
-                 "the number of encoder.* tensors"));
-  changed = file;
-  changed.metadata["encoder"] = "vgg";
-  CHECK(mentions(rejection([&] { encoder_from_tensors<float>(changed); }),
-                 "conv4, resnet12 or r2d2"));
-}
-
-TEST_CASE("A classifier comes back from its file with all its bits", "[image_files]") {
-  Classifier model = small_classifier(3);
-  const TensorFile file = to_tensors(model);
-  Classifier read = classifier_from_tensors<Cell>(file);
-  const auto expected = model.state(), got = read.state();
-  REQUIRE(got.size() == expected.size());
-  for (std::size_t k = 0; k < got.size(); ++k) CHECK(*got[k] == *expected[k]);
-  CHECK(mentions(
-      rejection([&] { classifier_from_tensors<PlasticFeatureLSTM<Hebbian, float>>(file); }),
-      "\"cell\" of the file must be feature_lstm, got feature_rnn"));
-  const Folder folder;
-  save(folder / "model.safetensors", model);
-  CHECK(content(folder / "model.safetensors") == safetensors_bytes(file));
-}
-
-TEST_CASE("A run on images goes on from its checkpoint with the bits of one never cut off",
-          "[image_files]") {
-  const bool frozen = GENERATE(false, true);
-  const Folder folder;
-  const ImageSet set = make_glyphs({.classes = 6, .images_per_class = 4, .size = 16});
-  const FewShotImages episodes(set, {.way = 3});
-  struct ImageRun {
-    Classifier model = small_classifier(1);
-    FewShotObjective<Cell> objective;
-    Run<FewShotObjective<Cell>> run;
-    ImageRun(const FewShotImages& e, const fs::path& path, const FewShotObjectiveOptions& options,
-             int threads = 1)
-        : objective(model, {.train = &e, .validation = &e}, options),
-          run(objective, model.state(), path, threads) {}
-  };
-  const FewShotObjectiveOptions options{
-      .augmentation = {.padding = frozen ? 0 : 2, .flip = !frozen}, .frozen = frozen};
-  const fs::path whole_path = folder / "whole.safetensors", path = folder / "cut.safetensors";
-  ImageRun whole(episodes, whole_path, options);
-  whole.run.go();
-  CHECK_THROWS_AS(ImageRun(episodes, path, options).run.go(5), Killed);
-  // It goes on after batch 3.
-  CHECK_THROWS_AS(ImageRun(episodes, path, options).run.go(8), Killed);
-
-  const auto refusal = [&](const FewShotImages& e, const FewShotObjectiveOptions& o) {
-    ImageRun other(e, path, o);
-    const std::string error = rejection([&] { other.run.go(); });
-    CHECK(other.run.optimizer.steps() == 0);
-    check_same(other.model.state(), small_classifier(1).state());
-    return error;
-  };
-  ImageSet changed = set;
-  changed.pixels.back() ^= 1;
-  CHECK(mentions(refusal(FewShotImages(changed, {.way = 3}), options), "\"images\""));
-  changed = set;
-  changed.normalisation.mean[0] += 0.1;
-  CHECK(mentions(refusal(FewShotImages(changed, {.way = 3}), options), "\"images\""));
-  CHECK(mentions(refusal(FewShotImages(set, {.way = 3, .queries = 2}), options),
-                 "\"episodes.queries\""));
-  FewShotObjectiveOptions other = options;
-  other.smoothing = 0.1;
-  CHECK(mentions(refusal(episodes, other), "\"loss.smoothing\""));
-  other = options;
-  other.frozen = !frozen;
-  CHECK(mentions(refusal(episodes, other), "\"encoder.frozen\""));
-  other = options;
-  other.augmentation.brightness = 0.1;
-  CHECK(mentions(refusal(episodes, other), "\"augmentation.brightness\""));
-
-  ImageRun resumed(episodes, path, options, 2);
-  CHECK(resumed.run.go().batch == 9);
-  check_same(resumed.model.state(), whole.model.state());
-  CHECK(resumed.run.keep.best() == whole.run.keep.best());
-  CHECK(resumed.run.keep.loss() == whole.run.keep.loss());
-  check_same_run(path, whole_path);
-}
-
-TEST_CASE("Training an encoder goes on from its checkpoint with the bits of one never cut off",
-          "[image_files]") {
-  const Pretraining goal = GENERATE(Pretraining::classification, Pretraining::contrast);
-  const Folder folder;
-  const ImageSet set = make_glyphs({.classes = 6, .images_per_class = 4, .size = 16});
-  const FewShotImages episodes(set, {.way = 3});
-  struct EncoderRun {
-    Conv4<float> encoder{{1, 16, 16}, 1, 3};
-    EncoderObjective<float> objective;
-    Run<EncoderObjective<float>> run;
-    EncoderRun(Pretraining kind, const ImageSet& images, const FewShotImages& e,
-               const fs::path& path, Index projection = 6)
-        : objective(encoder, images,
-                    {.goal = kind,
-                     .projection = projection,
-                     .augmentation = {.padding = 2, .flip = true},
-                     .validation = &e}),
-          run(objective, encoder.state(), path) {}
-  };
-  const fs::path whole_path = folder / "whole.safetensors", path = folder / "cut.safetensors";
-  EncoderRun whole(goal, set, episodes, whole_path);
-  whole.run.go();
-  CHECK_THROWS_AS(EncoderRun(goal, set, episodes, path).run.go(7), Killed);
-
-  ImageSet changed = set;
-  changed.pixels[0] ^= 1;
-  EncoderRun other(goal, changed, episodes, path);
-  CHECK(mentions(rejection([&] { other.run.go(); }), "\"images\""));
-  EncoderRun wider(goal, set, episodes, path, 7);
-  CHECK(mentions(rejection([&] { wider.run.go(); }), "\"loss.projection\""));
-
-  EncoderRun resumed(goal, set, episodes, path);
-  resumed.run.go();
-  check_same(resumed.encoder.state(), whole.encoder.state());
-  check_same({&resumed.objective.parameters()[1]->values()},
-             {&whole.objective.parameters()[1]->values()});
-  CHECK(resumed.run.keep.best() == whole.run.keep.best());
-  check_same_run(path, whole_path);
 }

@@ -383,7 +383,7 @@ FlipCount flip_bits(std::string bytes) {
 
 }  // namespace
 
-TEST_CASE("Every kind of PNG file is read with the pixels of libpng", "[image_files]") {
+TEST_CASE("Every kind of PNG file is read with the pixels of libpng", "[image_files][image_file]") {
   for (const PngKind& kind : png_kinds()) {
     for (const auto& [width, height] : {std::pair(1, 1), {9, 5}, {3, 12}, {16, 17}}) {
       INFO("colour type " << kind.color << " of " << kind.depth << " bits, " << width << " x "
@@ -399,7 +399,8 @@ TEST_CASE("Every kind of PNG file is read with the pixels of libpng", "[image_fi
   }
 }
 
-TEST_CASE("Every kind of JPEG file is read with the pixels of libjpeg", "[image_files]") {
+TEST_CASE("Every kind of JPEG file is read with the pixels of libjpeg",
+          "[image_files][image_file]") {
   for (const int channels : {1, 3}) {
     for (const bool progressive : {false, true}) {
       for (const bool arithmetic : {false, true}) {
@@ -426,7 +427,7 @@ TEST_CASE("Every kind of JPEG file is read with the pixels of libjpeg", "[image_
         "picture: it must have one channel or three, got 4 (CMYK): convert it to RGB");
 }
 
-TEST_CASE("The content says which format a file has, not its name", "[image_files]") {
+TEST_CASE("The content says which format a file has, not its name", "[image_files][image_file]") {
   const Folder folder;
   const Bytes pixels = scene(3, 16, 8);
   write_jpeg(folder / "c" / "1.png", pixels, 16, 8, 3);
@@ -459,7 +460,8 @@ TEST_CASE("The content says which format a file has, not its name", "[image_file
   }
 }
 
-TEST_CASE("A PNG file is refused where the checksum of any chunk is wrong", "[image_files]") {
+TEST_CASE("A PNG file is refused where the checksum of any chunk is wrong",
+          "[image_files][image_file]") {
   Chunks chunks =
       chunks_of(png_bytes({.color = PNG_COLOR_TYPE_PALETTE, .transparent = true}, 9, 5));
   const std::string data = content_of(chunks, "IDAT");
@@ -508,8 +510,8 @@ TEST_CASE("A PNG file is refused where the checksum of any chunk is wrong", "[im
 }
 
 TEST_CASE("A PNG file is refused where its data are damaged under right checksums",
-          "[image_files]") {
-  // The pixels are stored without compression, as in a file that was once read with a wrong pixel.
+          "[image_files][image_file]") {
+  // Not compressed, as the pixels of a case that was read with a wrong pixel.
   Chunks plain{{"IHDR", number(6) + number(4) + std::string("\x8\0\0\0\0", 5)},
                {"IDAT", std::string("\x78\x01\x01\x1C\x00\xE3\xFF", 7)},
                {"IEND", ""}};
@@ -559,7 +561,7 @@ TEST_CASE("A PNG file is refused where its data are damaged under right checksum
   }
 }
 
-TEST_CASE("An index beyond the palette of a PNG file is refused", "[image_files]") {
+TEST_CASE("An index beyond the palette of a PNG file is refused", "[image_files][image_file]") {
   for (const int depth : {2, 4, 8}) {
     for (const bool interlaced : {false, true}) {
       const PngKind kind{PNG_COLOR_TYPE_PALETTE, depth, interlaced, false, 3};
@@ -576,7 +578,7 @@ TEST_CASE("An index beyond the palette of a PNG file is refused", "[image_files]
   }
 }
 
-TEST_CASE("An image file cut at any length is refused", "[image_files]") {
+TEST_CASE("An image file cut at any length is refused", "[image_files][image_file]") {
   const std::vector<std::string> files{png_bytes({}, 7, 5),
                                        png_bytes({PNG_COLOR_TYPE_PALETTE, 4, true}, 9, 9),
                                        png_bytes({PNG_COLOR_TYPE_GRAY_ALPHA, 16}, 3, 4),
@@ -597,7 +599,7 @@ TEST_CASE("An image file cut at any length is refused", "[image_files]") {
   }
 }
 
-TEST_CASE("A JPEG file without one of its channels is refused", "[image_files]") {
+TEST_CASE("A JPEG file without one of its channels is refused", "[image_files][image_file]") {
   const std::string end = "\xFF\xD9", scan = "\xFF\xDA";
   const std::string whole = jpeg_scene({.separate = true}, 20, 20);
   const std::size_t first = whole.find(scan), second = whole.find(scan, first + 1);
@@ -613,7 +615,7 @@ TEST_CASE("A JPEG file without one of its channels is refused", "[image_files]")
 }
 
 TEST_CASE("What follows the end of an image is refused behind a PNG and left alone behind a JPEG",
-          "[image_files]") {
+          "[image_files][image_file]") {
   const std::string png = png_bytes({}, 7, 5), jpeg = jpeg_scene({}, 20, 20);
   for (const std::string& more : {std::string(1, '\0'), std::string("more"), png, jpeg}) {
     CHECK(refusal(png + more) == "picture: it is damaged: there are " +
@@ -627,7 +629,7 @@ TEST_CASE("What follows the end of an image is refused behind a PNG and left alo
 }
 
 TEST_CASE("An image whose header asks for more than there can be is refused before memory is taken",
-          "[image_files]") {
+          "[image_files][image_file]") {
   Chunks chunks = chunks_of(png_bytes({PNG_COLOR_TYPE_RGB, 16}, 7, 5));
   std::string& header = content_of(chunks, "IHDR");
   const auto with = [&](std::size_t width, std::size_t height) {
@@ -651,7 +653,7 @@ TEST_CASE("An image whose header asks for more than there can be is refused befo
   }
 }
 
-TEST_CASE("A file of many pixels in few bytes is read", "[image_files]") {
+TEST_CASE("A file of many pixels in few bytes is read", "[image_files][image_file]") {
   for (const auto& [color, depth] : {std::pair(PNG_COLOR_TYPE_GRAY, 1),
                                      {PNG_COLOR_TYPE_GRAY, 8},
                                      {PNG_COLOR_TYPE_PALETTE, 2},
@@ -674,7 +676,7 @@ TEST_CASE("A file of many pixels in few bytes is read", "[image_files]") {
 }
 
 TEST_CASE("A file with any one bit turned over is refused or read as its decoder reads it",
-          "[image_files]") {
+          "[image_files][image_file]") {
   const std::vector<std::string> pngs{png_bytes({}, 5, 4),
                                       png_bytes({PNG_COLOR_TYPE_GRAY, 8}, 5, 4),
                                       png_bytes({PNG_COLOR_TYPE_PALETTE, 2, false, true}, 5, 4),
@@ -692,8 +694,8 @@ TEST_CASE("A file with any one bit turned over is refused or read as its decoder
   }
 }
 
-// This test runs only if it is named on the command line.
-TEST_CASE("Ten files of each format with any one bit turned over", "[.]") {
+// Not run unless asked for by its name.
+TEST_CASE("Ten files of each format with any one bit turned over", "[image_files][image_file][.]") {
   std::vector<std::string> pngs, jpegs;
   for (const PngKind& kind :
        {PngKind{PNG_COLOR_TYPE_RGB, 8}, PngKind{PNG_COLOR_TYPE_RGB, 8, true},

@@ -54,7 +54,7 @@ std::vector<double> changed(const ImageSet& set, const Augmentation& a, std::uin
 
 }  // namespace
 
-TEST_CASE("The gradient of an encoder and its goal equals differences", "[pretraining]") {
+TEST_CASE("The gradient of an encoder and its goal equals differences", "[images][pretraining]") {
   const Pretraining goal = GENERATE(Pretraining::classification, Pretraining::contrast);
   const ImageSet set = few_glyphs();
   Conv4<double> encoder(set.shape, 1, 3);
@@ -85,7 +85,7 @@ TEST_CASE("The gradient of an encoder and its goal equals differences", "[pretra
 }
 
 TEST_CASE("An encoder that has trained tells new classes apart better than before",
-          "[pretraining]") {
+          "[images][pretraining]") {
   const Pretraining goal = GENERATE(Pretraining::classification, Pretraining::contrast);
   const ImageSet set = make_glyphs({.classes = 40, .images_per_class = 10, .size = 16});
   const ImageSet unseen =
@@ -114,7 +114,8 @@ TEST_CASE("An encoder that has trained tells new classes apart better than befor
   CHECK(accuracy() > before + 0.05);
 }
 
-TEST_CASE("Training an encoder has the same bits with any number of threads", "[pretraining]") {
+TEST_CASE("Training an encoder has the same bits with any number of threads",
+          "[images][pretraining]") {
   const Pretraining goal = GENERATE(Pretraining::classification, Pretraining::contrast);
   const ImageSet set = few_glyphs();
   std::vector<Vector<float>> expected;
@@ -131,7 +132,7 @@ TEST_CASE("Training an encoder has the same bits with any number of threads", "[
   }
 }
 
-TEST_CASE("The contrast loss is that of its formula", "[pretraining]") {
+TEST_CASE("The contrast loss is that of its formula", "[images][pretraining]") {
   EncoderObjectiveOptions options = options_of(Pretraining::contrast);
   options.augmentation = {.flip = true};
   const auto loss_of = [&](const ImageSet& set, Index batch, Matrix<double>* z) {
@@ -181,7 +182,7 @@ TEST_CASE("The contrast loss is that of its formula", "[pretraining]") {
   CHECK(loss == Approx(expected));
 }
 
-TEST_CASE("The nearest support image answers by cosine", "[pretraining]") {
+TEST_CASE("The nearest support image answers by cosine", "[images][pretraining]") {
   // Images of one class are equal: nothing is nearer.
   ImageSet set = few_glyphs();
   for (const ImageClass& c : set.classes) {
@@ -202,7 +203,7 @@ TEST_CASE("The nearest support image answers by cosine", "[pretraining]") {
 }
 
 TEST_CASE("A turn of the hue keeps value and saturation, and a whole one changes nothing",
-          "[pretraining]") {
+          "[images][pretraining]") {
   const auto turned = [](std::array<double, 3> c, double turn) {
     detail::turn_hue(c[0], c[1], c[2], turn);
     return c;
@@ -225,7 +226,7 @@ TEST_CASE("A turn of the hue keeps value and saturation, and a whole one changes
   }
 }
 
-TEST_CASE("Grey, blur and resized crops do what they say", "[pretraining]") {
+TEST_CASE("Grey, blur and resized crops do what they say", "[images][pretraining]") {
   const ImageSet set = two_colours();
   const std::vector<double> as_it_is = changed(set, {}, 0);
 
@@ -278,7 +279,7 @@ TEST_CASE("Grey, blur and resized crops do what they say", "[pretraining]") {
   CHECK(changes < 355);
 }
 
-TEST_CASE("Goals and augmentations out of range are rejected by name", "[pretraining]") {
+TEST_CASE("Goals and augmentations out of range are rejected by name", "[images][pretraining]") {
   const ImageSet set = few_glyphs();
   Conv4<float> encoder(set.shape, 1, 3);
   const auto error = [&](const EncoderObjectiveOptions& o) {

@@ -90,7 +90,7 @@ struct Run {
 }  // namespace
 
 TEMPLATE_TEST_CASE("A run that goes on from a checkpoint has the bits of one never cut off",
-                   "[checkpoint]", AdamW<float>, SGD<float>) {
+                   "[io][checkpoint]", AdamW<float>, SGD<float>) {
   const Folder whole, parts;
   TrainerOptions options = small_run();
   options.schedule = CosineSchedule({.learning_rate = 1e-2, .floor = 1e-4, .warm_up = 3});
@@ -116,7 +116,7 @@ TEMPLATE_TEST_CASE("A run that goes on from a checkpoint has the bits of one nev
 }
 
 TEST_CASE("A checkpoint between two validations keeps the losses since the last one",
-          "[checkpoint]") {
+          "[io][checkpoint]") {
   const Folder whole, parts;
   Run<AdamW<float>>(whole.path(), small_run()).go();
   const CheckpointOptions often{.every = 1};
@@ -136,7 +136,8 @@ TEST_CASE("A checkpoint between two validations keeps the losses since the last 
   CHECK(losses(parts / "progress.csv") == losses(whole / "progress.csv"));
 }
 
-TEST_CASE("A learning rate that a callback changes is in force after a resume", "[checkpoint]") {
+TEST_CASE("A learning rate that a callback changes is in force after a resume",
+          "[io][checkpoint]") {
   struct Falling : TrainingCallback {
     explicit Falling(AdamW<float>& o) : optimizer(&o) {}
     void on_validation(const Progress&) override {
@@ -162,7 +163,7 @@ TEST_CASE("A learning rate that a callback changes is in force after a resume", 
 }
 
 TEST_CASE("Early stopping goes on with the patience that it had, and has stopped for good",
-          "[checkpoint]") {
+          "[io][checkpoint]") {
   const Folder folder, whole;
   TrainerOptions options = small_run(200);
   Run<SGD<float>> expected(
@@ -185,7 +186,7 @@ TEST_CASE("Early stopping goes on with the patience that it had, and has stopped
 }
 
 TEST_CASE("A log that is gone, behind or ahead of its checkpoint is as the checkpoint has it",
-          "[checkpoint]") {
+          "[io][checkpoint]") {
   const Folder whole, folder;
   Run<AdamW<float>>(whole.path(), small_run()).go();
   const std::string left = GENERATE("gone", "behind", "ahead", "strange");
@@ -201,7 +202,7 @@ TEST_CASE("A log that is gone, behind or ahead of its checkpoint is as the check
 }
 
 TEST_CASE("A run with other settings is refused by the name of the first that differs",
-          "[checkpoint]") {
+          "[io][checkpoint]") {
   const Folder folder;
   const auto path = folder / "checkpoint.safetensors";
   Run<AdamW<float>>(folder.path(), small_run(5)).go();
@@ -284,7 +285,8 @@ TEST_CASE("A run with other settings is refused by the name of the first that di
   }
 }
 
-TEST_CASE("A task or a loss that is only a function is known by what it gives", "[checkpoint]") {
+TEST_CASE("A task or a loss that is only a function is known by what it gives",
+          "[io][checkpoint]") {
   const Folder folder;
   const auto train = [&](double scale, double power) {
     const SampledTask task({.inputs = 2, .outputs = 1, .steps = 3}, [=](Random& random, auto e) {
@@ -307,7 +309,7 @@ TEST_CASE("A task or a loss that is only a function is known by what it gives", 
   CHECK_THROWS_WITH(train(1, 2.5), Contains("\"loss.value\""));
 }
 
-TEST_CASE("A damaged checkpoint is refused whole", "[checkpoint]") {
+TEST_CASE("A damaged checkpoint is refused whole", "[io][checkpoint]") {
   const Folder folder;
   const auto path = folder / "checkpoint.safetensors";
   Run<AdamW<float>>(folder.path(), small_run(5)).go();
@@ -346,7 +348,7 @@ TEST_CASE("A damaged checkpoint is refused whole", "[checkpoint]") {
 }
 
 TEST_CASE("A finished run that is started again keeps its log and its best weights",
-          "[checkpoint]") {
+          "[io][checkpoint]") {
   const CheckpointOptions kept{.every = GENERATE(Index{0}, Index{7})};
   const Folder folder;
   const auto go = [&] {
@@ -363,7 +365,7 @@ TEST_CASE("A finished run that is started again keeps its log and its best weigh
 }
 
 TEST_CASE("Counts in a checkpoint that cannot be are refused, and nothing changes",
-          "[checkpoint]") {
+          "[io][checkpoint]") {
   const Folder folder;
   const auto path = folder / "checkpoint.safetensors";
   Run<AdamW<float>>(folder.path(), small_run(5)).go();
@@ -392,7 +394,7 @@ TEST_CASE("Counts in a checkpoint that cannot be are refused, and nothing change
   }
 }
 
-TEST_CASE("Callbacks that cannot be are refused by name", "[checkpoint]") {
+TEST_CASE("Callbacks that cannot be are refused by name", "[io][checkpoint]") {
   const Folder folder;
   CHECK_THROWS_WITH(Checkpoint(""), Contains("Checkpoint: path must be the name of a file"));
   CHECK_THROWS_WITH(Checkpoint("x", {.every = -1}), Contains("every"));
@@ -403,7 +405,7 @@ TEST_CASE("Callbacks that cannot be are refused by name", "[checkpoint]") {
   CHECK_THROWS_WITH(run.trainer.run(none), Contains("nullptr"));
 }
 
-TEST_CASE("An objective may not have settings of the trainer's names", "[checkpoint]") {
+TEST_CASE("An objective may not have settings of the trainer's names", "[io][checkpoint]") {
   struct Mine : EpisodeObjective<PlasticRNN<Hebbian, float>, CueReward> {
     using EpisodeObjective::EpisodeObjective;
     Settings settings() const { return {{"optimizer.beta1", "mine"}}; }
@@ -415,7 +417,7 @@ TEST_CASE("An objective may not have settings of the trainer's names", "[checkpo
   CHECK_THROWS_WITH(trainer.settings(5), Contains("optimizer.beta1"));
 }
 
-TEMPLATE_TEST_CASE("Every rule and cell goes on with its bits", "[checkpoint]",
+TEMPLATE_TEST_CASE("Every rule and cell goes on with its bits", "[io][checkpoint]",
                    (PlasticRNN<Gradient, double>), (PlasticLSTM<Hebbian, double>),
                    (PlasticLSTM<Gradient, float>)) {
   const auto train = [](const std::filesystem::path& folder, Index until) {
@@ -440,7 +442,7 @@ TEMPLATE_TEST_CASE("Every rule and cell goes on with its bits", "[checkpoint]",
 }
 
 TEST_CASE("A program that changes its folder during a run finds its files where they were named",
-          "[checkpoint]") {
+          "[io][checkpoint]") {
   const Folder here, elsewhere;
   const auto before = std::filesystem::current_path();
   std::filesystem::current_path(here.path());

@@ -18,7 +18,7 @@ const Reader* const readers[] = {&checkpoint,  &cifar100,    &csv,          &exp
 
 }  // namespace
 
-TEST_CASE("What fuzzing has found is read or refused, and nothing worse", "[fuzz]") {
+TEST_CASE("What fuzzing has found is read or refused, and nothing worse", "[io][fuzz_inputs]") {
   int inputs = 0;
   for (const auto& folder : fs::directory_iterator(fs::path(PLASTIC_TEST_DATA) / "fuzz")) {
     const Reader* of_folder = nullptr;
@@ -36,7 +36,7 @@ TEST_CASE("What fuzzing has found is read or refused, and nothing worse", "[fuzz
   CHECK(inputs > 10);
 }
 
-TEST_CASE("What fuzzing begins with is read", "[fuzz]") {
+TEST_CASE("What fuzzing begins with is read", "[io][fuzz_inputs]") {
   for (const Reader* reader : readers) {
     INFO(reader->name);
     int number = 0;
@@ -47,8 +47,8 @@ TEST_CASE("What fuzzing begins with is read", "[fuzz]") {
   }
 }
 
-TEST_CASE("A list of runs with values deep inside values is refused", "[fuzz]") {
-  // More levels than a stack can take; as an input file it would be too large.
+TEST_CASE("A list of runs with values deep inside values is refused", "[io][fuzz_inputs]") {
+  // More levels than a stack has, and than an input should have bytes.
   const std::string begin = R"({"name": "", "title": "", "runs": [{"folder": "", "settings": )";
   const std::string open(200000, '['), close(200000, ']');
   for (const std::string& run : {R"({"batches": 1, "x": )" + open + close + "}}",

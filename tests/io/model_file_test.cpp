@@ -5,7 +5,7 @@
 #include <string>
 
 #include "plastic/tasks/cue_reward.hpp"
-#include "support/all_cells.hpp"
+#include "support/cells.hpp"
 #include "support/files.hpp"
 
 using namespace plastic;
@@ -28,8 +28,8 @@ std::span<const std::byte> as_bytes(const std::string& bytes) {
 // Bytes as `xxd -i` writes them; the smallest file there is.
 constexpr unsigned char empty_safetensors[] = {0x02, 0, 0, 0, 0, 0, 0, 0, 0x7b, 0x7d};
 
-TEMPLATE_LIST_TEST_CASE("A cell comes back from file and memory with all its bits", "[model_file]",
-                        AllCells) {
+TEMPLATE_LIST_TEST_CASE("A cell comes back from file and memory with all its bits",
+                        "[io][model_file]", AllCells) {
   using Cell = TestType;
   const Folder folder;
   const auto path = folder / "net.safetensors";
@@ -44,7 +44,7 @@ TEMPLATE_LIST_TEST_CASE("A cell comes back from file and memory with all its bit
   }
 }
 
-TEST_CASE("A file of another cell, rule or number type is refused", "[model_file]") {
+TEST_CASE("A file of another cell, rule or number type is refused", "[io][model_file]") {
   const Folder folder;
   const auto path = folder / "net.safetensors";
   save(path, PlasticRNN<Hebbian, float>(options()));
@@ -59,7 +59,7 @@ TEST_CASE("A file of another cell, rule or number type is refused", "[model_file
                         Catch::Contains("there is no such file"));
 }
 
-TEST_CASE("Bytes that are no model are refused", "[model_file]") {
+TEST_CASE("Bytes that are no model are refused", "[io][model_file]") {
   using Net = PlasticRNN<Hebbian, float>;
   const std::string bytes = to_bytes(Net(options()));
   CHECK_THROWS_AS(from_bytes<Net>(as_bytes(bytes.substr(0, bytes.size() - 1))), std::runtime_error);
@@ -68,7 +68,7 @@ TEST_CASE("Bytes that are no model are refused", "[model_file]") {
                     Catch::Contains("\"cell\" is missing from the metadata"));
 }
 
-TEMPLATE_TEST_CASE("A file for replay has episodes of the task beside the cell", "[model_file]",
+TEMPLATE_TEST_CASE("A file for replay has episodes of the task beside the cell", "[io][model_file]",
                    float, double) {
   using Net = PlasticRNN<Hebbian, TestType>;
   const Folder folder;

@@ -4,28 +4,19 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <atomic>
 #include <catch2/catch.hpp>
-#include <cerrno>
-#include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <cstdio>
 #include <filesystem>
-#include <fstream>
 #include <iterator>
 #include <limits>
-#include <random>
 #include <span>
 #include <stdexcept>
 #include <string>
 #include <string_view>
-#include <system_error>
-#include <thread>
 #include <utility>
 #include <vector>
 
-#include "plastic/core/atomic_file.hpp"
 #include "support/errors.hpp"
 #include "support/files.hpp"
 
@@ -39,7 +30,6 @@ using plastic::read_safetensors;
 using plastic::safetensors_bytes;
 using plastic::Tensor;
 using plastic::TensorFile;
-using plastic::write_file_atomically;
 using plastic::write_safetensors;
 
 std::string little_endian(std::uint64_t number) {
@@ -73,192 +63,8 @@ std::vector<Scalar> awkward_values() {
 
 }  // namespace
 
-TEST_CASE("A file is written whole, and again over itself") {
-  const Folder folder;
-  const fs::path path = folder / "file";
-  for (const std::string& bytes : {std::string("first"), std::string(),
-                                   std::string("with\0zero\n", 10), std::string(3'000'000, 'x')}) {
-    write_file_atomically(path, bytes);
-    CHECK(content(path) == bytes);
-    CHECK(files_in(folder.path()) == 1);
-  }
-}
-
-TEST_CASE("A file without a folder in its name goes into the current folder") {
-  const Folder folder;
-  const fs::path before = fs::current_path();
-  fs::current_path(folder.path());
-  const std::string error =
-      error_of<std::exception>([] { write_file_atomically("bare", "bytes"); });
-  fs::current_path(before);
-  CHECK(error == "no error");
-  CHECK(content(folder / "bare") == "bytes");
-}
-
-TEST_CASE("A file that is replaced hands on its permissions") {
-  const Folder folder;
-  const fs::path path = folder / "file";
-  write_plainly(path, "old");
-  const fs::perms permissions = fs::perms::owner_read | fs::perms::owner_write;
-  fs::permissions(path, permissions);
-  write_file_atomically(path, "new");
-  CHECK(fs::status(path).permissions() == permissions);
-}
-
-TEST_CASE("A symbolic link stays, and the file it points to is replaced") {
-  const Folder folder;
-  fs::create_directory(folder / "far");
-  write_plainly(folder / "far/file", "old");
-  fs::create_symlink("far/file", folder / "link");
-  write_file_atomically(folder / "link", "new");
-  CHECK(fs::is_symlink(folder / "link"));
-  CHECK(content(folder / "far/file") == "new");
-  CHECK(files_in(folder / "far") == 1);
-  CHECK(files_in(folder.path()) == 2);
-}
-
-TEST_CASE("A path that cannot be a file is refused by name and nothing is left behind") {
-  const Folder folder;
-  fs::create_directory(folder / "directory");
-  write_plainly(folder / "file", "old");
-  fs::create_symlink("nowhere", folder / "broken");
-  REQUIRE(::mkfifo((folder / "pipe").c_str(), 0600) == 0);
-  const std::string long_name(300, 'n');
-  struct Case {
-    std::string name;
-    std::string reason;
-  };
-  for (const Case& c :
-       {Case{"directory", "Is a directory"}, Case{"directory/", "Is a directory"},
-        Case{"none/file", "No such file or directory"}, Case{"file/below", "Not a directory"},
-        Case{"broken", "No such file or directory"}, Case{"pipe", "Invalid argument"},
-        Case{long_name, "File name too long"}}) {
-    const fs::path path = folder / c.name;
-    const std::string error =
-        error_of<std::runtime_error>([&] { write_file_atomically(path, "new"); });
-    INFO(error);
-    CHECK(mentions(error, "write_file_atomically"));
-    CHECK(mentions(error, path.string()));
-    CHECK(mentions(error, c.reason));
-    CHECK(files_in(folder.path()) == 4);
-  }
-  CHECK(files_in(folder / "directory") == 0);
-  CHECK(content(folder / "file") == "old");
-  CHECK(error_of<std::runtime_error>([] { write_file_atomically("", "new"); }) != "no error");
-}
-
-TEST_CASE("A folder that may not be written to is an error and its file stays") {
-  const Folder folder;
-  write_plainly(folder / "file", "old");
-  fs::permissions(folder.path(), fs::perms::owner_read | fs::perms::owner_exec);
-  if (::access(folder.path().c_str(), W_OK) == 0) {
-    WARN("not tested: this user may write to any folder");
-  } else {
-    const std::string error =
-        error_of<std::runtime_error>([&] { write_file_atomically(folder / "file", "new"); });
-    CHECK(mentions(error, "Permission denied"));
-  }
-  fs::permissions(folder.path(), fs::perms::owner_all);
-  CHECK(content(folder / "file") == "old");
-}
-
-TEST_CASE("A write that fails in the middle leaves the old file and nothing else") {
-  const Folder folder;
-  const fs::path path = folder / "file";
-  write_plainly(path, "old");
-  std::error_code code;
-  std::string error;
-  {
-    const FileSizeLimit limit(65536);
-    try {
-      write_file_atomically(path, std::string(200'000, 'x'));
-    } catch (const std::system_error& caught) {
-      code = caught.code();
-      error = caught.what();
-    }
-  }
-  INFO(error);
-  CHECK(code == std::errc::file_too_large);
-  CHECK(mentions(error, path.string()));
-  CHECK(mentions(error, "File too large"));
-  CHECK(content(path) == "old");
-  CHECK(files_in(folder.path()) == 1);
-}
-
-TEST_CASE("A full disk leaves the old file and nothing else") {
-  const Folder folder;
-  const SmallDisk disk(folder.path());
-  if (!disk.mounted()) {
-    WARN("not tested: this user may not mount a small disk");
-    return;
-  }
-  const fs::path path = folder / "file";
-  write_file_atomically(path, "old");
-
-  const std::string error =
-      error_of<std::runtime_error>([&] { write_file_atomically(path, std::string(200'000, 'x')); });
-  INFO(error);
-  CHECK(mentions(error, path.string()));
-  CHECK(mentions(error, "No space left on device"));
-  CHECK(content(path) == "old");
-  CHECK(files_in(folder.path()) == 1);
-
-  TensorFile file;
-  file.tensors["x"] = Tensor(DType::F64, {100, 100});
-  CHECK(mentions(error_of<std::runtime_error>([&] { write_safetensors(path, file); }),
-                 "No space left on device"));
-  CHECK(content(path) == "old");
-  CHECK(files_in(folder.path()) == 1);
-
-  write_file_atomically(path, std::string(40'000, 'y'));
-  CHECK(content(path).size() == 40'000);
-}
-
-TEST_CASE("A device that is full reports its reason") {
-  std::FILE* full = std::fopen("/dev/full", "wb");
-  if (full == nullptr) {
-    WARN("not tested: there is no /dev/full");
-    return;
-  }
-  CHECK(plastic::detail::write_all(full, "bytes") == ENOSPC);
-  std::fclose(full);
-}
-
-TEST_CASE("What cannot wait for a disk is written all the same") {
-  std::FILE* device = std::fopen("/dev/null", "wb");
-  REQUIRE(device != nullptr);
-  REQUIRE(::fsync(::fileno(device)) != 0);
-  CHECK(plastic::detail::wait_for_disk(device) == 0);
-  CHECK(plastic::detail::write_all(device, "bytes") == 0);
-  CHECK(plastic::detail::write_all(device, "") == 0);
-  std::fclose(device);
-}
-
-TEST_CASE("Threads that write the same file leave one of their contents") {
-  const Folder folder;
-  const fs::path path = folder / "file";
-  std::atomic<int> failures = 0;
-  std::vector<std::thread> threads;
-  for (const char letter : {'a', 'b', 'c', 'd'}) {
-    threads.emplace_back([&, letter] {
-      for (int i = 0; i < 10; ++i) {
-        try {
-          write_file_atomically(path, std::string(10'000, letter));
-        } catch (const std::exception&) {
-          ++failures;
-        }
-      }
-    });
-  }
-  for (std::thread& thread : threads) thread.join();
-  CHECK(failures == 0);
-  const std::string bytes = content(path);
-  CHECK(bytes.size() == 10'000);
-  CHECK(bytes.find_first_not_of(bytes.front()) == std::string::npos);
-  CHECK(files_in(folder.path()) == 1);
-}
-
-TEMPLATE_TEST_CASE("Tensors come back from a file as they went in", "", float, double) {
+TEMPLATE_TEST_CASE("Tensors come back from a file as they went in", "[io][safetensors]", float,
+                   double) {
   using Scalar = TestType;
   const Folder folder;
   const fs::path path = folder / "tensors.safetensors";
@@ -287,7 +93,8 @@ TEMPLATE_TEST_CASE("Tensors come back from a file as they went in", "", float, d
   CHECK(back.tensor("matrix").bytes().size() == 10 * sizeof(Scalar));
 }
 
-TEST_CASE("Equal contents give equal bytes with all values at multiples of their size") {
+TEST_CASE("Equal contents give equal bytes with all values at multiples of their size",
+          "[io][safetensors]") {
   const Folder folder;
   for (std::size_t padding = 0; padding < 9; ++padding) {
     TensorFile file;
@@ -309,7 +116,8 @@ TEST_CASE("Equal contents give equal bytes with all values at multiples of their
   }
 }
 
-TEST_CASE("Tensors of other types are kept as they are, and refused to who asks for their values") {
+TEST_CASE("Tensors of other types are kept as they are, and refused to who asks for their values",
+          "[io][safetensors]") {
   const Folder folder;
   TensorFile file;
   file.tensors["b"] = Tensor(DType::F32, {3});
@@ -351,7 +159,7 @@ TEST_CASE("Tensors of other types are kept as they are, and refused to who asks 
   CHECK_THROWS_AS(safetensors_bytes(file), std::invalid_argument);
 }
 
-TEST_CASE("A file without tensors is valid") {
+TEST_CASE("A file without tensors is valid", "[io][safetensors]") {
   const Folder folder;
   write_safetensors(folder / "empty", {});
   CHECK(content(folder / "empty") == with_header("{}      "));
@@ -362,8 +170,8 @@ TEST_CASE("A file without tensors is valid") {
   CHECK(read_safetensors(folder / "bare").tensors.empty());
 }
 
-TEMPLATE_TEST_CASE("Tensors come back from memory at any address as they went in", "", float,
-                   double) {
+TEMPLATE_TEST_CASE("Tensors come back from memory at any address as they went in",
+                   "[io][safetensors]", float, double) {
   const std::vector<TestType> values = awkward_values<TestType>();
   TensorFile file;
   file.metadata = {{"cell", "rnn"}};
@@ -382,7 +190,7 @@ TEMPLATE_TEST_CASE("Tensors come back from memory at any address as they went in
         "parse_safetensors: the file must be at least 8 bytes long, got 0");
 }
 
-TEST_CASE("Every parity case reads, and comes back from a copy of itself") {
+TEST_CASE("Every parity case reads, and comes back from a copy of itself", "[io][safetensors]") {
   const Folder folder;
   int files = 0;
   for (const fs::directory_entry& found : fs::directory_iterator(PLASTIC_TEST_DATA)) {
@@ -409,7 +217,8 @@ TEST_CASE("Every parity case reads, and comes back from a copy of itself") {
   CHECK(files == 17);
 }
 
-TEST_CASE("Data at an odd place, unordered entries and unknown fields are read") {
+TEST_CASE("Data at an odd place, unordered entries and unknown fields are read",
+          "[io][safetensors]") {
   const Folder folder;
   const std::string header =
       R"({"b":{"shape":[1],"dtype":"F64","data_offsets":[4,12],"more":[1]},)"
@@ -432,7 +241,7 @@ TEST_CASE("Data at an odd place, unordered entries and unknown fields are read")
   }
 }
 
-TEST_CASE("A bad file is refused with its name and what is wrong") {
+TEST_CASE("A bad file is refused with its name and what is wrong", "[io][safetensors]") {
   const std::string x = R"({"dtype":"F32","shape":[1],"data_offsets":[0,4]})";
   const auto two = [](const std::string& first, const std::string& second) {
     return R"({"x":{"dtype":"F32","shape":[2],"data_offsets":)" + first +
@@ -535,7 +344,7 @@ TEST_CASE("A bad file is refused with its name and what is wrong") {
   }
 }
 
-TEST_CASE("A file cut anywhere is refused") {
+TEST_CASE("A file cut anywhere is refused", "[io][safetensors]") {
   const Folder folder;
   const fs::path path = folder / "cut.safetensors";
   TensorFile file;
@@ -552,7 +361,7 @@ TEST_CASE("A file cut anywhere is refused") {
   }
 }
 
-TEST_CASE("A path that is no file to read is refused by name") {
+TEST_CASE("A path that is no file to read is refused by name", "[io][safetensors]") {
   const Folder folder;
   REQUIRE(::mkfifo((folder / "pipe").c_str(), 0600) == 0);
   fs::create_directory(folder / "directory");
@@ -572,7 +381,7 @@ TEST_CASE("A path that is no file to read is refused by name") {
   }
 }
 
-TEST_CASE("A header above 100 MB is refused before it is read") {
+TEST_CASE("A header above 100 MB is refused before it is read", "[io][safetensors]") {
   const Folder folder;
   const fs::path path = folder / "large.safetensors";
   write_plainly(path, little_endian(100'000'001));
@@ -582,53 +391,8 @@ TEST_CASE("A header above 100 MB is refused before it is read") {
   CHECK(mentions(error, "must be at most 100000000 bytes, got 100000001"));
 }
 
-TEST_CASE("A tensor gives its values in its own type and shape only") {
-  const std::vector<float> values = {1, 2, 3, 4, 5, 6};
-  const Tensor tensor = Tensor::from({2, 3}, values.data());
-  CHECK(tensor.dtype() == DType::F32);
-  CHECK(tensor.size() == 6);
-  CHECK(tensor.values<float>()[5] == 6);
-  CHECK(
-      error_of<std::invalid_argument>([&] { tensor.values<double>(); }) ==
-      "Tensor: the type of the tensor must be F64 (double), got F32 (float): read it as that type");
-  CHECK_NOTHROW(tensor.expect_shape("x", {2, 3}));
-  CHECK(error_of<std::invalid_argument>([&] {
-          tensor.expect_shape("x", {3, 2});
-        }) == "Tensor: the shape of tensor \"x\" must be [3, 2], got [2, 3]");
-  CHECK(error_of<std::invalid_argument>([&] { tensor.expect_shape("x", {}); }) ==
-        "Tensor: the shape of tensor \"x\" must be [], got [2, 3]");
-
-  TensorFile file;
-  file.tensors["x"] = tensor;
-  CHECK(file.values<float>("x", {2, 3}).data() == file.tensor("x").values<float>().data());
-  CHECK(error_of<std::invalid_argument>([&] {
-          file.values<double>("x", {2, 3});
-        }) ==
-        "Tensor: the type of tensor \"x\" must be F64 (double), got F32 (float): read it as that "
-        "type");
-  CHECK(error_of<std::invalid_argument>([&] { file.values<float>("x", {6}); }) ==
-        "Tensor: the shape of tensor \"x\" must be [6], got [2, 3]");
-  CHECK(error_of<std::invalid_argument>([&] { file.values<float>("y", {6}); }) ==
-        "TensorFile: tensor \"y\" must be in the file, got no tensor of that name");
-}
-
-TEST_CASE("A tensor starts at zero, takes values in place and refuses impossible shapes") {
-  Tensor tensor(DType::F64, {2});
-  CHECK(tensor.values<double>()[1] == 0);
-  tensor.values<double>()[1] = 3;
-  CHECK(tensor.values<double>()[1] == 3);
-  CHECK(Tensor().size() == 0);
-  CHECK(Tensor(DType::F32, {}).size() == 1);
-  const Index half = Index{1} << 32;
-  for (const std::vector<Index>& shape :
-       {std::vector<Index>{-1}, std::vector<Index>{0, -1}, std::vector<Index>{half, half},
-        std::vector<Index>{std::numeric_limits<Index>::max()}}) {
-    CHECK(mentions(error_of<std::invalid_argument>([&] { Tensor(DType::F32, shape); }),
-                   "Tensor: shape must be"));
-  }
-}
-
-TEST_CASE("What the format cannot hold is refused before the file is touched") {
+TEST_CASE("What the format cannot hold is refused before the file is touched",
+          "[io][safetensors]") {
   const Folder folder;
   const fs::path path = folder / "file";
   write_plainly(path, "old");

@@ -30,7 +30,7 @@ constexpr CellOptions small{.inputs = 2, .hidden = 3, .outputs = 4, .extra = 1};
 
 }  // namespace
 
-TEST_CASE("A state dictionary has the names and shapes of the published code", "[state_dict]") {
+TEST_CASE("A state dictionary has the names and shapes of the published code", "[io][state_dict]") {
   CHECK(shapes_of(to_state_dict(PlasticRNN<Gradient, float>(small))) ==
         std::map<std::string, Shape>{
             {"in_fc.0.w.param", {2, 3}},
@@ -84,7 +84,7 @@ TEST_CASE("A state dictionary has the names and shapes of the published code", "
         });
 }
 
-TEST_CASE("What follows the published convolutional network has no in_fc", "[state_dict]") {
+TEST_CASE("What follows the published convolutional network has no in_fc", "[io][state_dict]") {
   TensorFile file = to_state_dict(PlasticFeatureRNN<Gradient, float>(small));
   CHECK_FALSE(file.tensors.contains("in_fc.0.w.param"));
   CHECK(file.tensors.at("rnn.i_fc.w.param").shape() == Shape{2, 3});
@@ -93,7 +93,8 @@ TEST_CASE("What follows the published convolutional network has no in_fc", "[sta
   CHECK_NOTHROW(from_state_dict<PlasticFeatureRNN<Gradient, float>>(file, small));
 }
 
-TEMPLATE_TEST_CASE("Values are where the published code has them", "[state_dict]", float, double) {
+TEMPLATE_TEST_CASE("Values are where the published code has them", "[io][state_dict]", float,
+                   double) {
   PlasticRNN<Hebbian, TestType> plastic_cell(small);
   plastic_cell.parameters().matrix("in_fc.weight")(2, 1) = 7;  // output 2, input 1
   plastic_cell.parameters().matrix("h_fc.bias_alpha")(1, 0) = 8;
@@ -111,8 +112,8 @@ TEMPLATE_TEST_CASE("Values are where the published code has them", "[state_dict]
   CHECK(transposed.values<TestType>("rnn.bias_ih", {3})[1] == 9);
 }
 
-TEMPLATE_TEST_CASE("A state dictionary brings back every cell, bit for bit", "[state_dict]", float,
-                   double) {
+TEMPLATE_TEST_CASE("A state dictionary brings back every cell, bit for bit", "[io][state_dict]",
+                   float, double) {
   for (const char* cell_name : {"rnn", "lstm"}) {
     for (const char* rule : {"gradient", "hebbian", "none"}) {
       for (const AlphaMode mode : {AlphaMode::random, AlphaMode::none}) {
@@ -143,7 +144,8 @@ TEMPLATE_TEST_CASE("A state dictionary brings back every cell, bit for bit", "[s
   }
 }
 
-TEST_CASE("A state dictionary that does not fit is refused by the tensor's name", "[state_dict]") {
+TEST_CASE("A state dictionary that does not fit is refused by the tensor's name",
+          "[io][state_dict]") {
   using Cell = PlasticRNN<Gradient, float>;
   const TensorFile good = to_state_dict(Cell(small));
   const auto refused = [](const TensorFile& file, const CellOptions& options = small) {
@@ -181,7 +183,7 @@ TEST_CASE("A state dictionary that does not fit is refused by the tensor's name"
              Catch::Contains("\"in_fc.0.w.param\""));
 }
 
-TEST_CASE("The parity cases go through state dictionaries unchanged", "[state_dict]") {
+TEST_CASE("The parity cases go through state dictionaries unchanged", "[io][state_dict]") {
   int cases = 0;
   for (const auto& entry : std::filesystem::directory_iterator(PLASTIC_TEST_DATA)) {
     if (entry.path().extension() != ".safetensors") continue;
@@ -200,7 +202,7 @@ TEST_CASE("The parity cases go through state dictionaries unchanged", "[state_di
 }
 
 TEST_CASE("Tensors that nobody asks for may be of any type behind an encoder, and nowhere else",
-          "[state_dict]") {
+          "[io][state_dict]") {
   using Net = PlasticFeatureRNN<Gradient, float>;
   const Net net(small);
   TensorFile file = to_state_dict(net);
@@ -224,7 +226,7 @@ TEST_CASE("Tensors that nobody asks for may be of any type behind an encoder, an
 }
 
 TEMPLATE_TEST_CASE("Sizes that the settings claim are checked before memory is taken for them",
-                   "[state_dict]", (PlasticRNN<Gradient, float>), (PlasticRNN<None, double>),
+                   "[io][state_dict]", (PlasticRNN<Gradient, float>), (PlasticRNN<None, double>),
                    (PlasticLSTM<Hebbian, float>), (PlasticLSTM<None, float>),
                    (PlasticFeatureRNN<Gradient, float>)) {
   const TestType net(small);

@@ -27,7 +27,7 @@ std::vector<std::unique_ptr<Encoder<Scalar>>> encoders(const ImageShape& input) 
 
 }  // namespace
 
-TEST_CASE("Encoders have the features that their images and filters give", "[images]") {
+TEST_CASE("Encoders have the features that their images and filters give", "[nn][encoders]") {
   struct Expected {
     ImageShape input;
     Index conv4, r2d2, resnet12;
@@ -44,7 +44,7 @@ TEST_CASE("Encoders have the features that their images and filters give", "[ima
         }) == "Conv4: input must be an image of at least 16 rows and columns, got 1 x 15 x 28");
 }
 
-TEST_CASE("Initial filters are normal by fan-out", "[images]") {
+TEST_CASE("Initial filters are normal by fan-out", "[nn][encoders]") {
   const Conv4<double> encoder({3, 32, 32}, 5);
   for (Index k = 0; k < 4; ++k) {
     const auto weight = encoder.parameters().matrix(3 * k).array();
@@ -53,7 +53,7 @@ TEST_CASE("Initial filters are normal by fan-out", "[images]") {
   }
 }
 
-TEST_CASE("An encoder's gradient equals differences along random directions", "[images]") {
+TEST_CASE("An encoder's gradient equals differences along random directions", "[nn][encoders]") {
   const ImageShape input{2, 16, 16};
   const Matrix<double> images = random_matrix(input.size(), 3, 1);
   for (const auto& encoder : encoders<double>(input)) {
@@ -89,7 +89,7 @@ TEST_CASE("An encoder's gradient equals differences along random directions", "[
   }
 }
 
-TEST_CASE("In use an encoder sees each image alone, in training all of them", "[images]") {
+TEST_CASE("In use an encoder sees each image alone, in training all of them", "[nn][encoders]") {
   const ImageShape input{1, 16, 16};
   const Matrix<double> images = random_matrix(input.size(), 4, 1);
   for (const auto& encoder : encoders<double>(input)) {
@@ -111,7 +111,7 @@ TEST_CASE("In use an encoder sees each image alone, in training all of them", "[
   }
 }
 
-TEST_CASE("An encoder that is misused throws and says why", "[images]") {
+TEST_CASE("An encoder that is misused throws and says why", "[nn][encoders]") {
   Conv4<double> encoder({1, 16, 16}, 0, 2);
   Tape<double> tape;
   const auto x = tape.constant(random_matrix(255, 2, 1));
@@ -126,7 +126,7 @@ TEST_CASE("An encoder that is misused throws and says why", "[images]") {
             std::to_string(encoder.parameters().size()) + ", got 3");
 }
 
-TEST_CASE("Encoders have the features and gradients that libtorch had", "[encoders]") {
+TEST_CASE("Encoders have the features and gradients that libtorch had", "[nn][encoders]") {
   std::ifstream file(std::string(PLASTIC_TEST_DATA) + "/encoders.json");
   const nlohmann::json stored = nlohmann::json::parse(file);
   for (const EncoderCase& c : encoder_cases()) {

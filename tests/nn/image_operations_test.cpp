@@ -64,8 +64,8 @@ Matrix<double> naive_conv2d(const Conv2dOptions& o, const Matrix<double>& x,
 
 }  // namespace
 
-TEMPLATE_TEST_CASE("A convolution agrees with its definition at all sizes", "[images]", float,
-                   double) {
+TEMPLATE_TEST_CASE("A convolution agrees with its definition at all sizes",
+                   "[nn][image_operations]", float, double) {
   std::vector<Conv2dOptions> all = convolutions();
   all.push_back({.input = {3, 28, 28}, .filters = 33});  // many tiles, the last not full
   all.push_back({.input = {5, 11, 3}, .filters = 49, .stride = 2});
@@ -89,7 +89,7 @@ TEMPLATE_TEST_CASE("A convolution agrees with its definition at all sizes", "[im
   }
 }
 
-TEST_CASE("A convolution has the gradient of differences", "[images]") {
+TEST_CASE("A convolution has the gradient of differences", "[nn][image_operations]") {
   for (const Conv2dOptions& o : convolutions()) {
     INFO(text(o));
     const Matrix<double> x = random_matrix(o.input.size(), 3, 1);
@@ -100,8 +100,8 @@ TEST_CASE("A convolution has the gradient of differences", "[images]") {
   }
 }
 
-TEMPLATE_TEST_CASE("Operations on images have the same bits with any number of threads", "[images]",
-                   float, double) {
+TEMPLATE_TEST_CASE("Operations on images have the same bits with any number of threads",
+                   "[nn][image_operations]", float, double) {
   using M = Matrix<TestType>;
   const ImageShape shape{6, 14, 14};
   std::vector<M> first;
@@ -132,7 +132,7 @@ TEMPLATE_TEST_CASE("Operations on images have the same bits with any number of t
   }
 }
 
-TEST_CASE("Batch norm has the gradient of differences", "[images]") {
+TEST_CASE("Batch norm has the gradient of differences", "[nn][image_operations]") {
   const ImageShape shape{3, 2, 4};
   const Matrix<double> x = random_matrix(shape.size(), 5, 1), gain = random_matrix(3, 1, 2, 0.5, 2),
                        bias = random_matrix(3, 1, 3);
@@ -152,8 +152,8 @@ TEST_CASE("Batch norm has the gradient of differences", "[images]") {
   }
 }
 
-TEMPLATE_TEST_CASE("Batch norm follows its definition and keeps running statistics", "[images]",
-                   float, double) {
+TEMPLATE_TEST_CASE("Batch norm follows its definition and keeps running statistics",
+                   "[nn][image_operations]", float, double) {
   const ImageShape shape{2, 3, 3};
   const Index images = 4, count = images * shape.pixels();
   const Matrix<double> x = random_matrix(shape.size(), images, 1, -1, 3);
@@ -183,7 +183,8 @@ TEMPLATE_TEST_CASE("Batch norm follows its definition and keeps running statisti
         Approx((x(4, 1) - static_cast<double>(running.mean[0])) * scale + 0.5).epsilon(1e-5));
 }
 
-TEST_CASE("Pooling follows its definition and has the gradient of differences", "[images]") {
+TEST_CASE("Pooling follows its definition and has the gradient of differences",
+          "[nn][image_operations]") {
   const ImageShape shape{2, 5, 6};
   const Matrix<double> x = random_matrix(shape.size(), 3, 1);
   for (const PoolOptions& o : {PoolOptions{.input = shape},
@@ -212,8 +213,8 @@ TEST_CASE("Pooling follows its definition and has the gradient of differences", 
   }
 }
 
-TEMPLATE_TEST_CASE("Dropout keeps the mean and drops the share asked for", "[images]", float,
-                   double) {
+TEMPLATE_TEST_CASE("Dropout keeps the mean and drops the share asked for", "[nn][image_operations]",
+                   float, double) {
   const ImageShape shape{8, 10, 10};
   const Index images = 50;
   Tape<TestType> tape;
@@ -253,7 +254,7 @@ TEMPLATE_TEST_CASE("Dropout keeps the mean and drops the share asked for", "[ima
   CHECK(!(other.value().array() == y.value().array()).all());
 }
 
-TEST_CASE("Operations on images that do not fit throw and say why", "[images]") {
+TEST_CASE("Operations on images that do not fit throw and say why", "[nn][image_operations]") {
   Tape<double> tape;
   const auto x = tape.variable(random_matrix(8, 2, 1));
   const auto w = tape.variable(random_matrix(18, 3, 1));

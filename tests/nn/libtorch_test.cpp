@@ -109,7 +109,7 @@ EncoderResult run_with_libtorch(const EncoderCase& c) {
 
 }  // namespace
 
-TEST_CASE("Encoders have the features and gradients of libtorch", "[libtorch]") {
+TEST_CASE("Encoders have the features and gradients of libtorch", "[nn][libtorch]") {
   for (const EncoderCase& c : encoder_cases()) {
     INFO(c.text());
     check_same(run_case(c), run_with_libtorch(c));
@@ -117,7 +117,7 @@ TEST_CASE("Encoders have the features and gradients of libtorch", "[libtorch]") 
 }
 
 // Writes the values that the other tests compare with where libtorch is not installed.
-TEST_CASE("Store libtorch's results", "[.store]") {
+TEST_CASE("Store libtorch's results", "[nn][libtorch][.store]") {
   nlohmann::json all;
   for (const EncoderCase& c : encoder_cases()) all[c.text()] = to_json(run_with_libtorch(c));
   std::ofstream(std::string(PLASTIC_TEST_DATA) + "/encoders.json") << all.dump(1) << "\n";

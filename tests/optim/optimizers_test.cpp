@@ -4,20 +4,17 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
-#include <numbers>
 #include <stdexcept>
-#include <string>
 #include <type_traits>
-#include <utility>
 #include <vector>
 
 #include "plastic/core/parameters.hpp"
 #include "plastic/core/random.hpp"
 #include "plastic/optim/adamw.hpp"
 #include "plastic/optim/optimizer.hpp"
-#include "plastic/optim/schedule.hpp"
 #include "plastic/optim/sgd.hpp"
 #include "support/errors.hpp"
+#include "support/gradcheck.hpp"
 
 namespace {
 
@@ -30,6 +27,7 @@ using plastic::SGD;
 using plastic::SGDOptions;
 using plastic::Vector;
 using plastic::testing::naming;
+using plastic::testing::relative_error;
 
 const double infinity = std::numeric_limits<double>::infinity();
 const double not_a_number = std::numeric_limits<double>::quiet_NaN();
@@ -164,13 +162,9 @@ Parameters<Scalar> without_gaps() {
   return parameters;
 }
 
-double relative_error(double got, double expected) {
-  return std::abs(got - expected) / std::abs(expected);
-}
-
 }  // namespace
 
-TEMPLATE_TEST_CASE("AdamW equals a scalar loop", "[optim]", float, double) {
+TEMPLATE_TEST_CASE("AdamW equals a scalar loop", "[optim][optimizers]", float, double) {
   const bool amsgrad = GENERATE(true, false);
   const double weight_decay = GENERATE(0.0, 0.1);
   const AdamWOptions options{.learning_rate = 0.02,
@@ -183,8 +177,8 @@ TEMPLATE_TEST_CASE("AdamW equals a scalar loop", "[optim]", float, double) {
                     AdamWReference{.options = options, .m = {}, .v = {}, .largest = {}});
 }
 
-TEMPLATE_TEST_CASE("AdamW's defaults equal a scalar loop with PyTorch's numbers", "[optim]", float,
-                   double) {
+TEMPLATE_TEST_CASE("AdamW's defaults equal a scalar loop with PyTorch's numbers",
+                   "[optim][optimizers]", float, double) {
   const AdamWOptions expected{.learning_rate = 1e-3,
                               .beta1 = 0.9,
                               .beta2 = 0.999,
@@ -195,15 +189,15 @@ TEMPLATE_TEST_CASE("AdamW's defaults equal a scalar loop with PyTorch's numbers"
                     AdamWReference{.options = expected, .m = {}, .v = {}, .largest = {}});
 }
 
-TEMPLATE_TEST_CASE("SGD equals a scalar loop", "[optim]", float, double) {
+TEMPLATE_TEST_CASE("SGD equals a scalar loop", "[optim][optimizers]", float, double) {
   const SGDOptions options{
       .learning_rate = 0.05, .momentum = GENERATE(0.0, 0.9), .weight_decay = GENERATE(0.0, 0.1)};
   compare<TestType>(SGD<TestType>(random_parameters<TestType>(), options),
                     SGDReference{.options = options, .buffer = {}});
 }
 
-TEMPLATE_TEST_CASE("The first step of AdamW has the length of the learning rate", "[optim]", float,
-                   double) {
+TEMPLATE_TEST_CASE("The first step of AdamW has the length of the learning rate",
+                   "[optim][optimizers]", float, double) {
   Parameters<TestType> parameters = without_gaps<TestType>();
   AdamW<TestType> optimizer(parameters, {.learning_rate = 0.25});
   optimizer.step(parameters, Vector<TestType>::Constant(parameters.size(), 3));
@@ -211,7 +205,7 @@ TEMPLATE_TEST_CASE("The first step of AdamW has the length of the learning rate"
   CHECK(relative_error(parameters.values().minCoeff(), -0.25) < 1e-5);
 }
 
-TEMPLATE_TEST_CASE("The optimizers converge on a quadratic", "[optim]", float, double) {
+TEMPLATE_TEST_CASE("The optimizers converge on a quadratic", "[optim][optimizers]", float, double) {
   const Parameters<TestType> parameters = without_gaps<TestType>();
   CHECK(distance_after(AdamW<TestType>(parameters, {.learning_rate = 0.05}), parameters, 2000) <
         1e-4);
@@ -220,8 +214,8 @@ TEMPLATE_TEST_CASE("The optimizers converge on a quadratic", "[optim]", float, d
                        parameters, 300) < 1e-5);
 }
 
-TEMPLATE_TEST_CASE("A step on a list of parameter sets equals a step on each", "[optim]", float,
-                   double) {
+TEMPLATE_TEST_CASE("A step on a list of parameter sets equals a step on each",
+                   "[optim][optimizers]", float, double) {
   const auto check = [](auto joint, auto first, auto second) {
     Parameters<TestType> a = random_parameters<TestType>(), b = without_gaps<TestType>();
     Parameters<TestType> c = a, d = b;
@@ -249,8 +243,8 @@ TEMPLATE_TEST_CASE("A step on a list of parameter sets equals a step on each", "
   CHECK_THROWS_WITH(AdamW<TestType>(none), naming("the list of parameter sets"));
 }
 
-TEMPLATE_TEST_CASE("A gradient that is not finite is an error and changes nothing", "[optim]",
-                   float, double) {
+TEMPLATE_TEST_CASE("A gradient that is not finite is an error and changes nothing",
+                   "[optim][optimizers]", float, double) {
   const auto check = [](auto optimizer) {
     Parameters<TestType> parameters = random_parameters<TestType>();
     optimizer.step(parameters, random_gradients<TestType>(parameters.size(), 1));
@@ -277,8 +271,8 @@ TEMPLATE_TEST_CASE("A gradient that is not finite is an error and changes nothin
   check(SGD<TestType>(parameters, {.learning_rate = 0, .momentum = 0.5}));
 }
 
-TEMPLATE_TEST_CASE("A restored optimizer continues exactly where the saved one was", "[optim]",
-                   float, double) {
+TEMPLATE_TEST_CASE("A restored optimizer continues exactly where the saved one was",
+                   "[optim][optimizers]", float, double) {
   const auto check = [](auto saved, auto fresh, std::size_t moments) {
     Parameters<TestType> expected = random_parameters<TestType>();
     for (int step = 1; step <= 5; ++step) {
@@ -320,7 +314,8 @@ TEMPLATE_TEST_CASE("A restored optimizer continues exactly where the saved one w
   check(Descent(parameters, {.momentum = 0.5}), Descent(parameters, {.momentum = 0.5}), 1);
 }
 
-TEMPLATE_TEST_CASE("A new learning rate takes effect at the next step", "[optim]", float, double) {
+TEMPLATE_TEST_CASE("A new learning rate takes effect at the next step", "[optim][optimizers]",
+                   float, double) {
   Parameters<TestType> parameters = without_gaps<TestType>();
   SGD<TestType> optimizer(parameters, {.learning_rate = 1});
   const Vector<TestType> ones = Vector<TestType>::Ones(parameters.size());
@@ -341,7 +336,8 @@ TEMPLATE_TEST_CASE("A new learning rate takes effect at the next step", "[optim]
   }
 }
 
-TEMPLATE_TEST_CASE("Options out of range are rejected by name", "[optim]", float, double) {
+TEMPLATE_TEST_CASE("Options out of range are rejected by name", "[optim][optimizers]", float,
+                   double) {
   const Parameters<TestType> parameters = without_gaps<TestType>();
   const auto adam = [&](const AdamWOptions& options) { AdamW<TestType>(parameters, options); };
   const auto sgd = [&](const SGDOptions& options) { SGD<TestType>(parameters, options); };
@@ -362,8 +358,8 @@ TEMPLATE_TEST_CASE("Options out of range are rejected by name", "[optim]", float
   CHECK_THROWS_AS(adam({.beta1 = 1}), std::invalid_argument);
 }
 
-TEMPLATE_TEST_CASE("A step with vectors of another length is rejected and not counted", "[optim]",
-                   float, double) {
+TEMPLATE_TEST_CASE("A step with vectors of another length is rejected and not counted",
+                   "[optim][optimizers]", float, double) {
   Parameters<TestType> parameters = without_gaps<TestType>();
   AdamW<TestType> adam(parameters);
   SGD<TestType> sgd(parameters);
@@ -378,8 +374,8 @@ TEMPLATE_TEST_CASE("A step with vectors of another length is rejected and not co
   CHECK(sgd.steps() == 0);
 }
 
-TEMPLATE_TEST_CASE("The gradient norm equals a plain sum at every odd length", "[optim]", float,
-                   double) {
+TEMPLATE_TEST_CASE("The gradient norm equals a plain sum at every odd length",
+                   "[optim][optimizers]", float, double) {
   for (const Index size : {0, 1, 2, 15, 16, 17, 31, 33, 1000}) {
     const Vector<TestType> gradients = random_gradients<TestType>(size, 1);
     double sum = 0;
@@ -389,7 +385,7 @@ TEMPLATE_TEST_CASE("The gradient norm equals a plain sum at every odd length", "
 }
 
 TEMPLATE_TEST_CASE("Clipping scales a long gradient to the limit and keeps its direction",
-                   "[optim]", float, double) {
+                   "[optim][optimizers]", float, double) {
   const Vector<TestType> before = random_gradients<TestType>(1003, 1);
   Vector<TestType> gradients = before;
   const double norm = plastic::clip_gradient_norm(gradients, 2.5);
@@ -399,7 +395,8 @@ TEMPLATE_TEST_CASE("Clipping scales a long gradient to the limit and keeps its d
   CHECK(relative_error(cosine, 1) < 1e-6);
 }
 
-TEMPLATE_TEST_CASE("Clipping leaves a short gradient as it is", "[optim]", float, double) {
+TEMPLATE_TEST_CASE("Clipping leaves a short gradient as it is", "[optim][optimizers]", float,
+                   double) {
   const Vector<TestType> before = random_gradients<TestType>(100, 1);
   Vector<TestType> gradients = before;
   const double norm = plastic::gradient_norm(before);
@@ -408,14 +405,14 @@ TEMPLATE_TEST_CASE("Clipping leaves a short gradient as it is", "[optim]", float
   CHECK(gradients == before);
 }
 
-TEST_CASE("Clipping survives floats whose squares overflow", "[optim]") {
+TEST_CASE("Clipping survives floats whose squares overflow", "[optim][optimizers]") {
   Vector<float> gradients = Vector<float>::Constant(4, 1e30f);
   CHECK(relative_error(plastic::clip_gradient_norm(gradients, 1), 2e30) < 1e-6);
   CHECK(gradients.isApproxToConstant(0.5f));
 }
 
-TEMPLATE_TEST_CASE("Clipping returns a norm that is not finite and touches nothing", "[optim]",
-                   float, double) {
+TEMPLATE_TEST_CASE("Clipping returns a norm that is not finite and touches nothing",
+                   "[optim][optimizers]", float, double) {
   for (const double bad : {not_a_number, infinity}) {
     Vector<TestType> gradients = Vector<TestType>::Ones(40);
     gradients[7] = static_cast<TestType>(bad);
@@ -425,84 +422,19 @@ TEMPLATE_TEST_CASE("Clipping returns a norm that is not finite and touches nothi
   }
 }
 
-TEST_CASE("Clipping rejects a limit that is not positive", "[optim]") {
+TEST_CASE("Clipping rejects a limit that is not positive", "[optim][optimizers]") {
   Vector<float> gradients = Vector<float>::Ones(3);
   for (const double bad : {0.0, -1.0, not_a_number}) {
     CHECK_THROWS_WITH(plastic::clip_gradient_norm(gradients, bad), naming("max_norm"));
   }
 }
 
-TEMPLATE_TEST_CASE("The gradients of several sets are clipped by their common norm", "[optim]",
-                   float, double) {
+TEMPLATE_TEST_CASE("The gradients of several sets are clipped by their common norm",
+                   "[optim][optimizers]", float, double) {
   std::vector<Vector<TestType>> gradients{Vector<TestType>::Constant(9, 1),
                                           Vector<TestType>::Constant(4, 2)};
   const double norm = plastic::clip_gradient_norm(std::span(gradients), 1);
   CHECK(relative_error(norm, 5) < 1e-6);
   CHECK(relative_error(gradients[0][8], 0.2) < 1e-6);
   CHECK(relative_error(gradients[1][3], 0.4) < 1e-6);
-}
-
-TEST_CASE("A schedule is any function of the batch, or of the batch and the length of the run",
-          "[optim]") {
-  using plastic::Schedule;
-  CHECK(Schedule().empty());
-  CHECK(Schedule().rates(100).empty());
-  CHECK_THROWS_WITH(Schedule()(0, 1), naming("Schedule"));
-  const Schedule constant = [](Index) { return 0.3; };
-  CHECK(constant(0, 10) == 0.3);
-  CHECK(constant(1000000, 10) == 0.3);
-  const Schedule falling = [](Index batch, Index batches) {
-    return 1 - static_cast<double>(batch) / static_cast<double>(batches);
-  };
-  CHECK(falling(25, 100) == 0.75);
-  CHECK_THAT(falling.rates(8), Catch::Matchers::StartsWith("1 to 0.125, fingerprint "));
-  // Every single rate counts.
-  const Schedule step = [](Index batch) { return batch < 700 ? 1.0 : 0.1; };
-  const Schedule later = [](Index batch) { return batch < 701 ? 1.0 : 0.1; };
-  CHECK(step.rates(1000) != later.rates(1000));
-  CHECK(step.rates(700) == later.rates(700));
-  CHECK_THROWS_WITH(falling(101, 100), naming("the rate of batch 101"));
-  // A damaged checkpoint may claim such numbers.
-  for (const Index batches : {Index{0}, std::numeric_limits<Index>::min()}) {
-    CHECK_THROWS_WITH(constant.rates(batches), naming("Schedule::rates: batches must be"));
-  }
-}
-
-TEST_CASE("A warm-up rises in a line to the rate", "[optim]") {
-  const plastic::LinearWarmUp rising({.learning_rate = 2, .batches = 4});
-  CHECK(rising(0) == 0.5);
-  CHECK(rising(3) == 2);
-  CHECK(rising(100) == 2);
-  const plastic::CosineSchedule cosine({.learning_rate = 2, .floor = 1, .warm_up = 4});
-  CHECK(cosine(0, 24) == 0.5);
-  CHECK(cosine(3, 24) == 2);
-  CHECK(cosine(4, 24) == 2);
-  CHECK(relative_error(cosine(14, 24), 1.5) < 1e-12);
-  CHECK(relative_error(cosine(24, 24), 1) < 1e-12);
-  CHECK_THROWS_WITH(plastic::LinearWarmUp({.batches = 0}), naming("batches"));
-  CHECK_THROWS_WITH(plastic::CosineSchedule({.warm_up = -1}), naming("warm_up"));
-}
-
-TEST_CASE("The cosine schedule falls in steps from the rate to the floor and stays", "[optim]") {
-  const plastic::CosineSchedule schedule(
-      {.learning_rate = 1, .floor = 0.2, .batches = 1000, .every = 100});
-  CHECK(schedule(0) == 1);
-  CHECK(schedule(99) == 1);
-  CHECK(relative_error(schedule(100), 0.2 + 0.4 * (1 + std::cos(std::numbers::pi / 10))) < 1e-12);
-  CHECK(schedule(199) == schedule(100));
-  CHECK(relative_error(schedule(500), 0.6) < 1e-12);
-  for (Index batch = 1; batch < 1000; ++batch) CHECK(schedule(batch) <= schedule(batch - 1));
-  CHECK(relative_error(schedule(1000), 0.2) < 1e-12);
-  CHECK(relative_error(schedule(123456), 0.2) < 1e-12);
-}
-
-TEST_CASE("The cosine schedule rejects bad options by name", "[optim]") {
-  using plastic::CosineSchedule;
-  CHECK_THROWS_WITH(CosineSchedule({.learning_rate = not_a_number}), naming("learning_rate"));
-  CHECK_THROWS_WITH(CosineSchedule({.learning_rate = 1, .floor = 2}), naming("floor"));
-  CHECK_THROWS_WITH(CosineSchedule({.batches = -1}), naming("batches"));
-  CHECK_THROWS_WITH(CosineSchedule({.every = 0}), naming("every"));
-  CHECK_THROWS_WITH(CosineSchedule({.batches = 10})(-1), naming("batch"));
-  CHECK_THROWS_WITH(CosineSchedule({})(3), naming("batches"));
-  CHECK_THROWS_WITH(plastic::LinearWarmUp({})(-1), naming("batch"));
 }

@@ -59,7 +59,7 @@ void check_whole_files(const fs::path& folder) {
 
 }  // namespace
 
-TEST_CASE("The list names every experiment of the paper", "[experiments]") {
+TEST_CASE("The list names every experiment of the paper", "[programs][experiments]") {
   const std::string list = run_well("experiments", {"list"}).out;
   for (const char* name : {"cuereward_demo",
                            "cuereward_large",
@@ -89,7 +89,8 @@ TEST_CASE("The list names every experiment of the paper", "[experiments]") {
   }
 }
 
-TEST_CASE("Runs killed twenty times end with the bits of runs left alone", "[experiments]") {
+TEST_CASE("Runs killed twenty times end with the bits of runs left alone",
+          "[programs][experiments]") {
   const Folder alone, killed;
   const Arguments options{"--seeds",          "1",  "--batches", "400",
                           "--validate-every", "20", "--jobs",    "2"};
@@ -133,7 +134,7 @@ TEST_CASE("Runs killed twenty times end with the bits of runs left alone", "[exp
   }
 }
 
-TEST_CASE("An experiment on images is run and reported", "[experiments]") {
+TEST_CASE("An experiment on images is run and reported", "[programs][experiments]") {
   const Folder folder;
   write_data_set(folder / "images", 6, 4);
   const fs::path out = folder / "out";
@@ -147,7 +148,8 @@ TEST_CASE("An experiment on images is run and reported", "[experiments]") {
   check_refusal("experiments", small(out, "cuereward_demo", {"--data", "glyphs"}), {"no images"});
 }
 
-TEST_CASE("Runs on images that are killed end with the bits of a run left alone", "[experiments]") {
+TEST_CASE("Runs on images that are killed end with the bits of a run left alone",
+          "[programs][experiments]") {
   const Folder folder;
   write_data_set(folder / "images", 6, 4);
   const auto arguments = [&](const char* out) {
@@ -191,7 +193,8 @@ TEST_CASE("Runs on images that are killed end with the bits of a run left alone"
         losses(folder.path() / "alone" / "progress.csv"));
 }
 
-TEST_CASE("Finished runs are not repeated, and other settings are other runs", "[experiments]") {
+TEST_CASE("Finished runs are not repeated, and other settings are other runs",
+          "[programs][experiments]") {
   const Folder folder;
   const Arguments options{"--seeds", "1", "--batches", "20"};
   run_well("experiments", small(folder.path(), "cuereward_demo", options));
@@ -217,7 +220,7 @@ TEST_CASE("Finished runs are not repeated, and other settings are other runs", "
   CHECK(run_folders(folder.path()).size() == 9);
 }
 
-TEST_CASE("A report has every table, figure and setting in one file", "[experiments]") {
+TEST_CASE("A report has every table, figure and setting in one file", "[programs][experiments]") {
   const Folder folder;
   const fs::path out = folder / "it's a folder";
   // Rules that differ and a rule alone, several tasks, fast weights that stay zero.
@@ -256,7 +259,7 @@ TEST_CASE("A report has every table, figure and setting in one file", "[experime
   CHECK(mentions(content(out / "inner_scale/results.csv"), "\"mlp_regression\",0.125,"));
 }
 
-TEST_CASE("Runs of other seeds and cells stay in the report", "[experiments]") {
+TEST_CASE("Runs of other seeds and cells stay in the report", "[programs][experiments]") {
   const Folder folder;
   const auto run_cells = [&](const std::string& cell, const std::string& batches) {
     run_well("experiments", small(folder.path(), "cuereward_noisy",
@@ -275,7 +278,7 @@ TEST_CASE("Runs of other seeds and cells stay in the report", "[experiments]") {
   CHECK(settings() == 3);
 }
 
-TEST_CASE("Two processes at once leave all their runs in the list", "[experiments]") {
+TEST_CASE("Two processes at once leave all their runs in the list", "[programs][experiments]") {
   for (int round = 0; round < 3; ++round) {
     const Folder folder;
     const auto begin = [&](const std::string& cell) {
@@ -293,7 +296,7 @@ TEST_CASE("Two processes at once leave all their runs in the list", "[experiment
   }
 }
 
-TEST_CASE("A report counts the runs that are missing", "[experiments]") {
+TEST_CASE("A report counts the runs that are missing", "[programs][experiments]") {
   const Folder folder;
   run_well("experiments",
            small(folder.path(), "cuereward_demo", {"--seeds", "2", "--batches", "2"}));
@@ -303,7 +306,7 @@ TEST_CASE("A report counts the runs that are missing", "[experiments]") {
       "| 1 of 2 |"));
 }
 
-TEST_CASE("A report names the file that is damaged", "[experiments]") {
+TEST_CASE("A report names the file that is damaged", "[programs][experiments]") {
   const Folder folder;
   run_well("experiments", small(folder.path(), "cuereward_demo",
                                 {"--seeds", "1", "--batches", "4", "--validate-every", "2"}));
@@ -329,7 +332,7 @@ TEST_CASE("A report names the file that is damaged", "[experiments]") {
   }
 }
 
-TEST_CASE("Experiments refuse what makes no sense and say what", "[experiments]") {
+TEST_CASE("Experiments refuse what makes no sense and say what", "[programs][experiments]") {
   const Folder folder;
   const std::string out = folder.path().string();
   check_refusal("experiments", {"run", "cuereward_dmo", "--out", out},
@@ -343,7 +346,8 @@ TEST_CASE("Experiments refuse what makes no sense and say what", "[experiments]"
   check_refusal("experiments", {}, {"subcommand"});
 }
 
-TEST_CASE("A run with a damaged checkpoint fails by name and the others go on", "[experiments]") {
+TEST_CASE("A run with a damaged checkpoint fails by name and the others go on",
+          "[programs][experiments]") {
   const Folder folder;
   const Arguments options{"--seeds", "1", "--batches", "4", "--validate-every", "2"};
   run_well("experiments", small(folder.path(), "cuereward_demo", options));

@@ -51,6 +51,19 @@ Matrix<Scalar> random_matrix(Index rows, Index cols, std::uint64_t seed, double 
   });
 }
 
+inline double relative_error(double got, double expected) {
+  return std::abs(got - expected) / std::abs(expected);
+}
+
+/// A variable of one row.
+template <class Scalar>
+Var<Scalar> row(Tape<Scalar>& tape, std::initializer_list<double> values) {
+  Matrix<Scalar> m(1, static_cast<Index>(values.size()));
+  Index j = 0;
+  for (double v : values) m(0, j++) = static_cast<Scalar>(v);
+  return tape.variable(m);
+}
+
 using Function = std::function<Var<double>(std::span<const Var<double>>)>;
 
 /// The worst entry of a comparison; the tolerance allows a size of 1.

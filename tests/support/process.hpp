@@ -217,6 +217,17 @@ inline std::string losses(const fs::path& csv) {
   return result;
 }
 
+inline std::vector<double> values_of(const Tensor& tensor) {
+  std::vector<double> values;
+  if (tensor.dtype() == DType::F64) {
+    const auto all = tensor.values<double>();
+    values.assign(all.begin(), all.end());
+  } else {
+    for (const float value : tensor.values<float>()) values.push_back(value);
+  }
+  return values;
+}
+
 // Whether two checkpoints hold the same bits but for the seconds.
 inline bool same_checkpoints(const fs::path& a, const fs::path& b) {
   const auto timeless = [](const fs::path& path) {

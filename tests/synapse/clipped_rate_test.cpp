@@ -16,7 +16,8 @@
 using namespace plastic;
 using namespace plastic::testing;
 
-TEMPLATE_TEST_CASE("The clipped rate follows its definition", "[synapse]", float, double) {
+TEMPLATE_TEST_CASE("The clipped rate follows its definition", "[synapse][clipped_rate]", float,
+                   double) {
   const Matrix<double> p1 = random_matrix<TestType>(3, 4, 1).template cast<double>();
   const Matrix<double> p2 = random_matrix<TestType>(2, 4, 2).template cast<double>();
   Matrix<double> q1 = random_matrix<TestType>(5, 4, 3).template cast<double>();
@@ -50,7 +51,7 @@ TEMPLATE_TEST_CASE("The clipped rate follows its definition", "[synapse]", float
   }
 }
 
-TEST_CASE("The clipped rate of huge floats is that of doubles", "[synapse]") {
+TEST_CASE("The clipped rate of huge floats is that of doubles", "[synapse][clipped_rate]") {
   const auto results = [](auto scalar) {
     using S = decltype(scalar);
     Tape<S> tape;
@@ -75,7 +76,7 @@ TEST_CASE("The clipped rate of huge floats is that of doubles", "[synapse]") {
   }
 }
 
-TEST_CASE("The clipped rate has the gradient of differences", "[synapse]") {
+TEST_CASE("The clipped rate has the gradient of differences", "[synapse][clipped_rate]") {
   Matrix<double> q1 = random_matrix(5, 4, 3);
   Matrix<double> q2 = random_matrix(1, 4, 4);
   q1.col(1) *= 0.1;
@@ -93,7 +94,8 @@ TEST_CASE("The clipped rate has the gradient of differences", "[synapse]") {
   }
 }
 
-TEMPLATE_TEST_CASE("Proposals of zero clip nothing and give no NaN", "[synapse]", float, double) {
+TEMPLATE_TEST_CASE("Proposals of zero clip nothing and give no NaN", "[synapse][clipped_rate]",
+                   float, double) {
   Tape<TestType> tape;
   const auto r = tape.variable(random_matrix<TestType>(1, 2, 1));
   const auto p = tape.variable(Matrix<TestType>::Zero(3, 2));
@@ -122,7 +124,7 @@ TEMPLATE_TEST_CASE("Proposals of zero clip nothing and give no NaN", "[synapse]"
   CHECK(r.adjoint()(0, 1) == 1);
 }
 
-TEST_CASE("A clipped rate that does not fit throws and says why", "[synapse]") {
+TEST_CASE("A clipped rate that does not fit throws and says why", "[synapse][clipped_rate]") {
   Tape<double> tape;
   Tape<double> other;
   const auto r = tape.variable(random_matrix(1, 2, 1));

@@ -13,7 +13,7 @@
 using namespace plastic;
 using namespace plastic::testing;
 
-TEST_CASE("A synapse's gradient equals differences in every history", "[synapse]") {
+TEST_CASE("A synapse's gradient equals differences in every history", "[synapse][gradient]") {
   for (const Program& p : programs()) {
     INFO(p.name);
     check_gradient(
@@ -26,8 +26,8 @@ TEST_CASE("A synapse's gradient equals differences in every history", "[synapse]
   }
 }
 
-TEMPLATE_TEST_CASE("The gradient of several samples is that of each alone", "[synapse]", float,
-                   double) {
+TEMPLATE_TEST_CASE("The gradient of several samples is that of each alone", "[synapse][gradient]",
+                   float, double) {
   for (const Program& p : all_programs()) {
     if (p.samples == 1 || p.initial_state) continue;
     INFO(p.name);
@@ -74,7 +74,7 @@ TEMPLATE_TEST_CASE("The gradient of several samples is that of each alone", "[sy
   }
 }
 
-TEST_CASE("A loss may see only some of the reads", "[synapse]") {
+TEST_CASE("A loss may see only some of the reads", "[synapse][gradient]") {
   for (const std::string steps : {"rwrwrwrwr", "rtwrtwtrwtt", "rrwwrrwrrw"}) {
     const Program p{.name = steps, .steps = steps, .samples = 3, .clip = 0.4};
     const auto reads = static_cast<std::size_t>(p.count('r') + p.count('t'));
@@ -90,7 +90,7 @@ TEST_CASE("A loss may see only some of the reads", "[synapse]") {
   }
 }
 
-TEMPLATE_TEST_CASE("A second sweep gives the same gradient", "[synapse]", float, double) {
+TEMPLATE_TEST_CASE("A second sweep gives the same gradient", "[synapse][gradient]", float, double) {
   for (const Program& p : all_programs()) {
     INFO(p.name);
     Tape<TestType> tape;
@@ -130,7 +130,7 @@ TEMPLATE_TEST_CASE("A second sweep gives the same gradient", "[synapse]", float,
   }
 }
 
-TEST_CASE("Arguments that are constants leave the other gradients alone", "[synapse]") {
+TEST_CASE("Arguments that are constants leave the other gradients alone", "[synapse][gradient]") {
   const Program p{.name = "", .steps = repeated("rtw", 6) + "wrr", .samples = 3, .clip = 0.4};
   const auto values = inputs_of<double>(p);
   const auto gradient = [&](std::size_t constant) {
@@ -157,8 +157,8 @@ TEST_CASE("Arguments that are constants leave the other gradients alone", "[syna
   }
 }
 
-TEMPLATE_TEST_CASE("A weight on the bound passes its gradient and one beyond does not", "[synapse]",
-                   float, double) {
+TEMPLATE_TEST_CASE("A weight on the bound passes its gradient and one beyond does not",
+                   "[synapse][gradient]", float, double) {
   constexpr Index outputs = 19;  // packets and single numbers
   const auto column = [](double v) { return Matrix<TestType>::Constant(outputs, 1, TestType(v)); };
   const auto one = [](double v) { return Matrix<TestType>::Constant(1, 1, TestType(v)); };
@@ -194,7 +194,8 @@ TEMPLATE_TEST_CASE("A weight on the bound passes its gradient and one beyond doe
   }
 }
 
-TEST_CASE("An inner gradient through a synapse is differentiated with its weights", "[synapse]") {
+TEST_CASE("An inner gradient through a synapse is differentiated with its weights",
+          "[synapse][gradient]") {
   // Two layers, whose inner gradient writes both: a second-order derivative in every weight.
   const auto two_layers = [](auto w1, auto w2, auto a1, auto a2, auto x, auto rate, auto decay,
                              double clip) {
@@ -227,7 +228,7 @@ TEST_CASE("An inner gradient through a synapse is differentiated with its weight
   }
 }
 
-TEST_CASE("The recorded gradient of a read is the transposed read", "[synapse]") {
+TEST_CASE("The recorded gradient of a read is the transposed read", "[synapse][gradient]") {
   for (const bool differentiable : {true, false}) {
     const Program p{.name = "", .steps = repeated("wr", 5), .samples = 3};
     Tape<double> tape;
@@ -249,7 +250,7 @@ TEST_CASE("The recorded gradient of a read is the transposed read", "[synapse]")
 }
 
 TEST_CASE("A recorded gradient takes a synapse's weights for constants or is refused",
-          "[synapse]") {
+          "[synapse][gradient]") {
   Tape<double> tape;
   const auto var = [&](Index rows, Index cols) {
     return tape.variable(random_matrix(rows, cols, 1));

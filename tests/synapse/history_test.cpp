@@ -15,7 +15,7 @@
 using namespace plastic;
 using namespace plastic::testing;
 
-TEMPLATE_TEST_CASE("Every version of the fast weights can be replayed", "[synapse]", float,
+TEMPLATE_TEST_CASE("Every version of the fast weights can be replayed", "[synapse][history]", float,
                    double) {
   constexpr int updates = 150;  // the history thins out its snapshots at 33, 65 and 129
   for (const double clip : {0.0, 0.3}) {
@@ -56,7 +56,7 @@ TEMPLATE_TEST_CASE("Every version of the fast weights can be replayed", "[synaps
   }
 }
 
-TEMPLATE_TEST_CASE("A synapse without history needs no tape behind it", "[synapse]", float,
+TEMPLATE_TEST_CASE("A synapse without history needs no tape behind it", "[synapse][history]", float,
                    double) {
   for (const double clip : {0.0, 0.3}) {
     const Program p{.name = "", .steps = repeated("rw", 30), .samples = 3, .clip = clip};
@@ -97,7 +97,7 @@ TEMPLATE_TEST_CASE("A synapse without history needs no tape behind it", "[synaps
 }
 
 TEMPLATE_TEST_CASE("A look at old weights between two parts of a sweep changes no adjoint",
-                   "[synapse]", float, double) {
+                   "[synapse][history]", float, double) {
   constexpr Index steps = 140;  // so many that the sweep replays what it has no copies of
   const auto gradient = [](bool looks) {
     Tape<TestType> tape;
@@ -131,8 +131,8 @@ TEMPLATE_TEST_CASE("A look at old weights between two parts of a sweep changes n
   CHECK(gradient(true) == gradient(false));
 }
 
-TEMPLATE_TEST_CASE("A long differentiable history keeps few copies of the weights", "[synapse]",
-                   float, double) {
+TEMPLATE_TEST_CASE("A long differentiable history keeps few copies of the weights",
+                   "[synapse][history]", float, double) {
   constexpr Index outputs = 200;
   constexpr int steps = 2000;
   const auto memory = [](Index inputs, double forgetting) {
@@ -168,7 +168,7 @@ TEMPLATE_TEST_CASE("A long differentiable history keeps few copies of the weight
   }
 }
 
-TEST_CASE("A long history in float has the gradient of double", "[synapse]") {
+TEST_CASE("A long history in float has the gradient of double", "[synapse][history]") {
   const Program p{.name = "", .steps = repeated("wr", 600), .samples = 2};
   for (const float forgetting : {0.01F, 0.25F, 0.3F}) {
     INFO("decay " << forgetting);
@@ -200,7 +200,8 @@ TEST_CASE("A long history in float has the gradient of double", "[synapse]") {
   }
 }
 
-TEMPLATE_TEST_CASE("A history goes on after a sweep over its end", "[synapse]", float, double) {
+TEMPLATE_TEST_CASE("A history goes on after a sweep over its end", "[synapse][history]", float,
+                   double) {
   const Program p{.name = "", .steps = repeated("w", 300)};
   auto values = inputs_of<TestType>(p);
   values[decay].setConstant(TestType(0.1));
@@ -233,8 +234,8 @@ TEMPLATE_TEST_CASE("A history goes on after a sweep over its end", "[synapse]", 
   }
 }
 
-TEMPLATE_TEST_CASE("A cleared tape repeats an episode of a synapse without allocating", "[synapse]",
-                   float, double) {
+TEMPLATE_TEST_CASE("A cleared tape repeats an episode of a synapse without allocating",
+                   "[synapse][history]", float, double) {
   const Program p{.name = "", .steps = repeated("rtwr", 30), .samples = 3, .clip = 0.4};
   const auto values = inputs_of<TestType>(p);
   for (const bool differentiable : {true, false}) {

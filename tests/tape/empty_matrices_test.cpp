@@ -152,8 +152,8 @@ std::vector<Operation<Scalar>> operations() {
 
 }  // namespace
 
-TEMPLATE_TEST_CASE("An operation on an empty matrix has an empty result or is refused", "[tape]",
-                   float, double) {
+TEMPLATE_TEST_CASE("An operation on an empty matrix has an empty result or is refused",
+                   "[tape][empty_matrices]", float, double) {
   const std::array<std::pair<Index, Index>, 3> shapes{{{3, 0}, {0, 3}, {0, 0}}};
   int results = 0;
   for (const auto& [row_count, column_count] : shapes) {
@@ -179,8 +179,8 @@ TEMPLATE_TEST_CASE("An operation on an empty matrix has an empty result or is re
   CHECK(results > 100);
 }
 
-TEMPLATE_TEST_CASE("An operation on an empty matrix can be differentiated twice", "[tape]", float,
-                   double) {
+TEMPLATE_TEST_CASE("An operation on an empty matrix can be differentiated twice",
+                   "[tape][empty_matrices]", float, double) {
   for (const Operation<TestType>& operation : operations<TestType>()) {
     INFO(operation.name);
     Tape<TestType> tape;

@@ -18,6 +18,7 @@
 #include "plastic/tasks/sequence_reproduction.hpp"
 #include "plastic/tasks/task_mix.hpp"
 #include "support/errors.hpp"
+#include "support/gradcheck.hpp"
 
 namespace {
 
@@ -34,6 +35,7 @@ using plastic::SequenceReproduction;
 using plastic::TaskMix;
 using plastic::Vector;
 using plastic::testing::naming;
+using plastic::testing::relative_error;
 
 // One more than a task's option may be, or something negative where an Index has 32 bits.
 constexpr auto too_many = static_cast<Index>(std::int64_t{1} << 31);
@@ -71,10 +73,6 @@ void for_each_task(F&& f) {
   call("mlp regression",
        FewShotRegression(
            {.function = RegressionFunction::mlp, .variables = 6, .support = 7, .queries = 4}));
-}
-
-double relative_error(double got, double expected) {
-  return std::abs(got - expected) / std::abs(expected);
 }
 
 }  // namespace

@@ -34,7 +34,8 @@ Progress at(plastic::Index batch, double seconds, double train_loss,
 
 }  // namespace
 
-TEST_CASE("The CSV log has a header and one row per validation, complete after each", "[train]") {
+TEST_CASE("The CSV log has a header and one row per validation, complete after each",
+          "[train][callbacks]") {
   const Folder folder;
   CsvLog log(folder / "log.csv");
   CHECK(files_in(folder.path()) == 0);
@@ -49,7 +50,7 @@ TEST_CASE("The CSV log has a header and one row per validation, complete after e
   CHECK(files_in(folder.path()) == 1);
 }
 
-TEST_CASE("In the CSV log what is not a number has no sign", "[train]") {
+TEST_CASE("In the CSV log what is not a number has no sign", "[train][callbacks]") {
   const Folder folder;
   constexpr double nan = std::numeric_limits<double>::quiet_NaN();
   const std::vector<plastic::Measure> measures{
@@ -66,7 +67,8 @@ TEST_CASE("In the CSV log what is not a number has no sign", "[train]") {
         "100,nan,nan,1.5,nan,nan,0.5\n");
 }
 
-TEST_CASE("The CSV log replaces an existing file with its first row and not before", "[train]") {
+TEST_CASE("The CSV log replaces an existing file with its first row and not before",
+          "[train][callbacks]") {
   const Folder folder;
   const fs::path path = folder / "log.csv";
   write_plainly(path, "the run before\n");
@@ -87,7 +89,7 @@ TEST_CASE("The CSV log replaces an existing file with its first row and not befo
 }
 
 #ifndef _WIN32
-TEST_CASE("The CSV log writes through a symbolic link", "[train]") {
+TEST_CASE("The CSV log writes through a symbolic link", "[train][callbacks]") {
   const Folder folder;
   std::ofstream(folder / "real.csv") << "old\n";
   fs::create_symlink(folder / "real.csv", folder / "link.csv");
@@ -99,7 +101,7 @@ TEST_CASE("The CSV log writes through a symbolic link", "[train]") {
 
 TEST_CASE(
     "A file that cannot be written ends the run with an error and leaves the last complete one",
-    "[train][limits]") {
+    "[train][callbacks][limits]") {
   const Folder folder;
   const fs::path path = folder / "log.csv";
   CsvLog log(path);
@@ -120,14 +122,14 @@ TEST_CASE(
 }
 #endif
 
-TEST_CASE("A folder that is missing is reported with the first row", "[train]") {
+TEST_CASE("A folder that is missing is reported with the first row", "[train][callbacks]") {
   const Folder folder;
   CsvLog log(folder / "missing/log.csv");
   CHECK_THROWS_WITH(log.on_validation(at(10, 1, 2, 3)),
                     naming("log.csv") && naming("No such file"));
 }
 
-TEST_CASE("Two logs of one name do not get into each other's way", "[train]") {
+TEST_CASE("Two logs of one name do not get into each other's way", "[train][callbacks]") {
   const Folder folder;
   CsvLog first(folder / "log.csv"), second(folder / "log.csv");
   first.on_validation(at(10, 1, 2, 3));
@@ -137,7 +139,7 @@ TEST_CASE("Two logs of one name do not get into each other's way", "[train]") {
   CHECK(files_in(folder.path()) == 1);
 }
 
-TEST_CASE("The CSV log takes no folder, no device and no empty name", "[train]") {
+TEST_CASE("The CSV log takes no folder, no device and no empty name", "[train][callbacks]") {
   const Folder folder;
   CHECK_THROWS_AS(CsvLog(folder / ""), std::invalid_argument);
 #ifndef _WIN32
@@ -146,7 +148,7 @@ TEST_CASE("The CSV log takes no folder, no device and no empty name", "[train]")
   CHECK_THROWS_AS(CsvLog(""), std::invalid_argument);
 }
 
-TEST_CASE("On a terminal the bar is one line with all figures", "[train]") {
+TEST_CASE("On a terminal the bar is one line with all figures", "[train][callbacks]") {
   std::ostringstream stream;
   ProgressBar bar(stream, "cue-reward", true);
   bar.on_batch(at(1, 0.5, 0.5));
@@ -165,7 +167,7 @@ TEST_CASE("On a terminal the bar is one line with all figures", "[train]") {
         "\rcue-reward 100% [################]  train 0.51  val 0.25  50.0/s  0:00:00\n");
 }
 
-TEST_CASE("The bar is drawn at most ten times a second", "[train]") {
+TEST_CASE("The bar is drawn at most ten times a second", "[train][callbacks]") {
   std::ostringstream stream;
   ProgressBar bar(stream, "run", true);
   for (int i = 1; i <= 200; ++i) bar.on_batch(at(i, 0.01 * i, 0.5));
@@ -175,7 +177,7 @@ TEST_CASE("The bar is drawn at most ten times a second", "[train]") {
   CHECK(drawn <= 20);
 }
 
-TEST_CASE("A shorter line wipes the longer one before it", "[train]") {
+TEST_CASE("A shorter line wipes the longer one before it", "[train][callbacks]") {
   std::ostringstream stream;
   ProgressBar bar(stream, "14 characters.", true);
   bar.on_batch(at(1, 0.5, 1.2345e-5));
@@ -187,7 +189,8 @@ TEST_CASE("A shorter line wipes the longer one before it", "[train]") {
   CHECK(stream.str().size() == 1 + longest + 1);
 }
 
-TEST_CASE("Elsewhere there is a plain line at each validation and nothing else", "[train]") {
+TEST_CASE("Elsewhere there is a plain line at each validation and nothing else",
+          "[train][callbacks]") {
   std::ostringstream stream;
   ProgressBar bar(stream, "cue-reward", false);
   for (int i = 1; i <= 101; ++i) bar.on_batch(at(i, 1.0 + i, 0.5));
@@ -199,7 +202,7 @@ TEST_CASE("Elsewhere there is a plain line at each validation and nothing else",
         "0:01:39 left\n");
 }
 
-TEST_CASE("A resumed run counts its rate from where it resumed", "[train]") {
+TEST_CASE("A resumed run counts its rate from where it resumed", "[train][callbacks]") {
   std::ostringstream stream;
   ProgressBar bar(stream, "", false);
   bar.on_batch(at(150, 1, 0.5));
@@ -207,8 +210,8 @@ TEST_CASE("A resumed run counts its rate from where it resumed", "[train]") {
   CHECK_THAT(stream.str(), Catch::Matchers::EndsWith("  10.0 batches/s  0:00:04 left\n"));
 }
 
-TEST_CASE("A run behind its last batch has no time left to show", "[train]") {
-  // Such a run continues from the checkpoint of a longer run.
+TEST_CASE("A run behind its last batch has no time left to show", "[train][callbacks]") {
+  // As one that goes on from the checkpoint of a longer run.
   std::ostringstream plain, line;
   ProgressBar bar(plain, "", false), terminal(line, "", true);
   for (ProgressBar* one : {&bar, &terminal}) {
@@ -219,7 +222,7 @@ TEST_CASE("A run behind its last batch has no time left to show", "[train]") {
   CHECK_THAT(line.str(), Catch::Matchers::EndsWith("  10.0/s  -"));
 }
 
-TEST_CASE("A bar serves a second run as it did the first", "[train]") {
+TEST_CASE("A bar serves a second run as it did the first", "[train][callbacks]") {
   std::ostringstream first, second;
   ProgressBar used(first, "run", true);
   for (int i = 0; i < 2; ++i) {

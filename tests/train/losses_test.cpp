@@ -91,12 +91,12 @@ Evaluation trained(L loss, const std::vector<TrainingCallback*>& callbacks = {})
 
 }  // namespace
 
-TEST_CASE("Squared error is the sum of squares, with its adjoint", "[losses]") {
+TEST_CASE("Squared error is the sum of squares, with its adjoint", "[train][losses]") {
   check_loss(SquaredError(), [](const auto& y, const auto& t) { return (y - t).squaredNorm(); });
   CHECK(SquaredError::terms(3) == 3);
 }
 
-TEST_CASE("Cross-entropy is right for targets of any sum, smoothed or not", "[losses]") {
+TEST_CASE("Cross-entropy is right for targets of any sum, smoothed or not", "[train][losses]") {
   for (const double smoothing : {0.0, 0.3, 1.0}) {
     check_loss(CrossEntropy{smoothing}, [=](const auto& y, const auto& t) {
       const Vector<double> log_p = y.array() - log_sum_exp_of(y);
@@ -106,7 +106,7 @@ TEST_CASE("Cross-entropy is right for targets of any sum, smoothed or not", "[lo
   CHECK(CrossEntropy::terms(3) == 1);
 }
 
-TEST_CASE("Binary cross-entropy is that of every output", "[losses]") {
+TEST_CASE("Binary cross-entropy is that of every output", "[train][losses]") {
   check_loss(BinaryCrossEntropy(), [](const auto& y, const auto& t) {
     double sum = 0;
     for (Index k = 0; k < classes; ++k) {
@@ -121,7 +121,7 @@ TEST_CASE("Binary cross-entropy is that of every output", "[losses]") {
   CHECK(value_of(BinaryCrossEntropy(), far) == 0);
 }
 
-TEST_CASE("A loss of one's own is any function of output, target and weight", "[losses]") {
+TEST_CASE("A loss of one's own is any function of output, target and weight", "[train][losses]") {
   const auto absolute = [](auto&, auto output, auto target, auto weight) {
     return sum(sum_features(abs(output - target)) * weight);
   };
@@ -136,7 +136,7 @@ TEST_CASE("A loss of one's own is any function of output, target and weight", "[
   CHECK_THROWS_WITH(trained(matrix), Contains("the loss must be 1 x 1"));
 }
 
-TEST_CASE("Measures count what the outputs are worth", "[losses]") {
+TEST_CASE("Measures count what the outputs are worth", "[train][losses]") {
   Matrix<float> output(3, 2), target(3, 2);
   output << 0.1f, 2, 0.5f, 1, -1, 3;
   target << 0, 0, 1, 0, 0, 1;
@@ -156,7 +156,7 @@ TEST_CASE("Measures count what the outputs are worth", "[losses]") {
   CHECK(binary.measure("accuracy").half_width() == Approx(1.96 * std::sqrt(0.25 / 6)));
 }
 
-TEST_CASE("A network learns to classify, and bar and log show its accuracy", "[losses]") {
+TEST_CASE("A network learns to classify, and bar and log show its accuracy", "[train][losses]") {
   const plastic::testing::Folder folder;
   std::ostringstream stream;
   ProgressBar bar(stream, "choice", false);
@@ -171,7 +171,7 @@ TEST_CASE("A network learns to classify, and bar and log show its accuracy", "[l
   CHECK(trained(BinaryCrossEntropy()).measure("accuracy").mean() > 0.9);
 }
 
-TEST_CASE("Early stopping waits for its patience, and ends at its target", "[losses]") {
+TEST_CASE("Early stopping waits for its patience, and ends at its target", "[train][losses]") {
   const auto ended = [](const EarlyStoppingOptions& options, const std::vector<double>& losses) {
     EarlyStopping stop(options);
     int count = 0;

@@ -119,7 +119,7 @@ void check_same_state(CellState<double>& all, Index s, CellState<double>& one) {
       (PlasticLSTM<Hebbian, double>), (PlasticLSTM<Gradient, double>), (PlasticLSTM<None, double>)
 
 TEMPLATE_TEST_CASE("A sample that ends before the others has the bits of running it alone",
-                   "[ragged]", ALL_CELLS) {
+                   "[train][ragged]", ALL_CELLS) {
   const CellOptions change =
       GENERATE(CellOptions{}, CellOptions{.modulation = false},
                CellOptions{.weight_clip = 0.05, .layer_norm = true}, CellOptions{.decay0 = 0.9});
@@ -166,7 +166,7 @@ TEMPLATE_TEST_CASE("A sample that ends before the others has the bits of running
 }
 
 TEMPLATE_TEST_CASE("The gradient of samples of different lengths is the sum of theirs alone",
-                   "[ragged]", ALL_CELLS) {
+                   "[train][ragged]", ALL_CELLS) {
   const TestType cell(options_with());
   const std::vector<Index> lengths{3, most, 1, 4};
   const auto n = static_cast<Index>(lengths.size());
@@ -203,7 +203,7 @@ TEMPLATE_TEST_CASE("The gradient of samples of different lengths is the sum of t
 }
 
 TEMPLATE_TEST_CASE("A trainer's loss and gradient are those of each episode alone, to the bit",
-                   "[ragged]", ALL_CELLS) {
+                   "[train][ragged]", ALL_CELLS) {
   constexpr Index batch = 9;
   TestType cell(options_with());
   SGD<double> optimizer(cell.parameters());
@@ -243,8 +243,8 @@ TEMPLATE_TEST_CASE("A trainer's loss and gradient are those of each episode alon
   CHECK(same_bits(trainer.gradients(), expected));
 }
 
-TEMPLATE_TEST_CASE("What a task leaves behind the end of an episode changes no bit", "[ragged]",
-                   ALL_CELLS) {
+TEMPLATE_TEST_CASE("What a task leaves behind the end of an episode changes no bit",
+                   "[train][ragged]", ALL_CELLS) {
   const auto train = [](double behind) {
     TestType cell(options_with());
     SGD<double> optimizer(cell.parameters());
@@ -262,7 +262,7 @@ TEMPLATE_TEST_CASE("What a task leaves behind the end of an episode changes no b
 }
 
 TEMPLATE_TEST_CASE("Weights after steps on ragged episodes have the same bits on any threads",
-                   "[ragged]", (PlasticRNN<Hebbian, float>), (PlasticRNN<Gradient, double>),
+                   "[train][ragged]", (PlasticRNN<Hebbian, float>), (PlasticRNN<Gradient, double>),
                    (PlasticLSTM<None, float>)) {
   using Scalar = typename TestType::ScalarType;
   Vector<Scalar> expected;
@@ -283,7 +283,8 @@ TEMPLATE_TEST_CASE("Weights after steps on ragged episodes have the same bits on
   }
 }
 
-TEST_CASE("The gradient of ragged episodes does not depend on the size of the shards", "[ragged]") {
+TEST_CASE("The gradient of ragged episodes does not depend on the size of the shards",
+          "[train][ragged]") {
   PlasticRNN<Gradient, double> cell(options_with());
   SGD<double> optimizer(cell.parameters());
   Vector<double> expected;
@@ -296,7 +297,7 @@ TEST_CASE("The gradient of ragged episodes does not depend on the size of the sh
   }
 }
 
-TEST_CASE("Statistics of eta count the samples that have the step", "[ragged]") {
+TEST_CASE("Statistics of eta count the samples that have the step", "[train][ragged]") {
   PlasticRNN<Hebbian, double> cell(options_with({.modulation = false}));
   SGD<double> optimizer(cell.parameters());
   Trainer trainer(cell, echo(), optimizer, {.batch = 50, .threads = 1});
@@ -306,7 +307,8 @@ TEST_CASE("Statistics of eta count the samples that have the step", "[ragged]") 
   for (const double deviation : e.eta_deviation()) CHECK(deviation < 1e-7);
 }
 
-TEST_CASE("A mix of tasks of which one is ragged has the lengths of the batch's task", "[ragged]") {
+TEST_CASE("A mix of tasks of which one is ragged has the lengths of the batch's task",
+          "[train][ragged]") {
   using Mix = TaskMix<Echo, CueReward>;
   const CueReward cues({.cues = 2, .features = 1, .storage_steps = 2, .recall_steps = 1});
   const Mix mix({{echo(), 1}, {cues, 1}});
@@ -323,7 +325,7 @@ TEST_CASE("A mix of tasks of which one is ragged has the lengths of the batch's 
   for (Index batch = 0; batch < 6; ++batch) CHECK(std::isfinite(trainer.step(batch)));
 }
 
-TEST_CASE("Lengths that an episode does not have are refused by name", "[ragged]") {
+TEST_CASE("Lengths that an episode does not have are refused by name", "[train][ragged]") {
   PlasticRNN<Hebbian, double> cell(options_with());
   SGD<double> optimizer(cell.parameters());
   for (const Index length : {0, -1, 8}) {
@@ -362,7 +364,7 @@ TEST_CASE("Lengths that an episode does not have are refused by name", "[ragged]
   CHECK_NOTHROW(run({0, 3}));
 }
 
-TEST_CASE("Samples of like length share a shard and lanes have like work", "[ragged]") {
+TEST_CASE("Samples of like length share a shard and lanes have like work", "[train][ragged]") {
   for (const auto& [batch, shard] : {std::pair<Index, Index>{64, 2}, {37, 3}, {5, 8}, {200, 1}}) {
     ShardPlan plan(batch, shard);
     std::vector<Index> lengths;

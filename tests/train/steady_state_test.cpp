@@ -80,8 +80,8 @@ using SteadyCells =
                PlasticRNN<Gradient, double>>;
 
 // One thread: the counter sees its own thread only.
-TEMPLATE_LIST_TEST_CASE("after the first batch a training step allocates nothing", "[steady]",
-                        SteadyCells) {
+TEMPLATE_LIST_TEST_CASE("After the first batch a training step allocates nothing",
+                        "[train][steady_state]", SteadyCells) {
   using Cell = TestType;
   using Scalar = typename Cell::ScalarType;
   for (const Index hidden : {9, 130}) {
@@ -203,8 +203,8 @@ void check_any_thread(Objective& objective) {
 }  // namespace
 
 TEMPLATE_TEST_CASE("Steps on episodes of different lengths allocate nothing once all were seen",
-                   "[steady]", (PlasticRNN<Hebbian, float>), (PlasticLSTM<Gradient, double>),
-                   (PlasticRNN<None, float>)) {
+                   "[train][steady_state]", (PlasticRNN<Hebbian, float>),
+                   (PlasticLSTM<Gradient, double>), (PlasticRNN<None, float>)) {
   using Scalar = typename TestType::ScalarType;
   const auto task = ragged_task();
   TestType cell({.inputs = 2, .hidden = 9});
@@ -221,8 +221,8 @@ TEMPLATE_TEST_CASE("Steps on episodes of different lengths allocate nothing once
 }
 
 TEMPLATE_TEST_CASE("A thread allocates nothing for shards that only other threads have seen",
-                   "[steady]", (PlasticRNN<Hebbian, float>), (PlasticLSTM<Gradient, double>),
-                   (PlasticRNN<None, double>)) {
+                   "[train][steady_state]", (PlasticRNN<Hebbian, float>),
+                   (PlasticLSTM<Gradient, double>), (PlasticRNN<None, double>)) {
   // Large enough for several chunks of a tape.
   TestType fixed_cell({.inputs = 16, .hidden = 40}), ragged_cell({.inputs = 2, .hidden = 40});
   EpisodeObjective fixed(fixed_cell, CueReward());
@@ -232,7 +232,7 @@ TEMPLATE_TEST_CASE("A thread allocates nothing for shards that only other thread
 }
 
 TEMPLATE_TEST_CASE("A thread allocates nothing for images that only other threads have seen",
-                   "[steady]", (PlasticFeatureRNN<Hebbian, float>),
+                   "[train][steady_state]", (PlasticFeatureRNN<Hebbian, float>),
                    (PlasticFeatureLSTM<Gradient, double>)) {
   using Scalar = typename TestType::ScalarType;
   const ImageSet set = coloured_glyphs();
@@ -243,7 +243,8 @@ TEMPLATE_TEST_CASE("A thread allocates nothing for images that only other thread
   check_any_thread(objective);
 }
 
-TEST_CASE("With several threads a training step allocates nothing either", "[steady]") {
+TEST_CASE("With several threads a training step allocates nothing either",
+          "[train][steady_state]") {
   if (runtime_allocates()) {
     WARN("the OpenMP runtime allocates for every parallel region: nothing to be seen beside it");
     return;
@@ -271,8 +272,9 @@ TEST_CASE("With several threads a training step allocates nothing either", "[ste
   }
 }
 
-TEMPLATE_TEST_CASE("After the first batch a training step on images allocates nothing", "[steady]",
-                   (PlasticFeatureRNN<Hebbian, float>), (PlasticFeatureLSTM<Gradient, float>)) {
+TEMPLATE_TEST_CASE("After the first batch a training step on images allocates nothing",
+                   "[train][steady_state]", (PlasticFeatureRNN<Hebbian, float>),
+                   (PlasticFeatureLSTM<Gradient, float>)) {
   const ImageSet set = coloured_glyphs();
   const FewShotImages episodes(set, {.way = 3});
   for (const bool frozen : {false, true}) {
@@ -291,7 +293,8 @@ TEMPLATE_TEST_CASE("After the first batch a training step on images allocates no
   }
 }
 
-TEST_CASE("In the steady state a training step of an encoder allocates nothing", "[steady]") {
+TEST_CASE("In the steady state a training step of an encoder allocates nothing",
+          "[train][steady_state]") {
   const ImageSet set = coloured_glyphs();
   for (const Pretraining goal : {Pretraining::classification, Pretraining::contrast}) {
     const auto check = [&](const std::string& name, Index filters, Index batch) {
@@ -310,8 +313,8 @@ TEST_CASE("In the steady state a training step of an encoder allocates nothing",
   }
 }
 
-TEMPLATE_LIST_TEST_CASE("stepping one agent allocates nothing after the first step", "[steady]",
-                        SteadyCells) {
+TEMPLATE_LIST_TEST_CASE("Stepping one agent allocates nothing after the first step",
+                        "[train][steady_state]", SteadyCells) {
   using Cell = TestType;
   using Scalar = typename Cell::ScalarType;
   const Cell cell({.inputs = 16, .hidden = 33});
@@ -327,7 +330,7 @@ TEMPLATE_LIST_TEST_CASE("stepping one agent allocates nothing after the first st
   REQUIRE(std::isfinite(sum));
 }
 
-TEST_CASE("Locks and exceptions are counted", "[steady]") {
+TEST_CASE("Locks and exceptions are counted", "[train][steady_state]") {
   const int locks_before = locks, throws_before = throws;
   std::mutex mutex;
   { const std::lock_guard lock(mutex); }
@@ -342,8 +345,8 @@ TEST_CASE("Locks and exceptions are counted", "[steady]") {
   CHECK(throws == throws_before + 1);
 }
 
-TEMPLATE_LIST_TEST_CASE("stepping one agent takes no lock and throws nothing", "[steady]",
-                        SteadyCells) {
+TEMPLATE_LIST_TEST_CASE("Stepping one agent takes no lock and throws nothing",
+                        "[train][steady_state]", SteadyCells) {
   using Cell = TestType;
   using Scalar = typename Cell::ScalarType;
   const Cell cell({.inputs = 16, .hidden = 33});
@@ -359,8 +362,8 @@ TEMPLATE_LIST_TEST_CASE("stepping one agent takes no lock and throws nothing", "
   CHECK(std::isfinite(sum));
 }
 
-TEMPLATE_LIST_TEST_CASE("a longer episode does not keep its fast weights of every step", "[steady]",
-                        SteadyCells) {
+TEMPLATE_LIST_TEST_CASE("A longer episode does not keep its fast weights of every step",
+                        "[train][steady_state]", SteadyCells) {
   using Cell = TestType;
   using Scalar = typename Cell::ScalarType;
   if constexpr (Cell::plastic) {

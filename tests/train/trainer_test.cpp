@@ -1,7 +1,6 @@
 #include "plastic/train/trainer.hpp"
 
 #include <algorithm>
-#include <atomic>
 #include <catch2/catch.hpp>
 #include <cmath>
 #include <cstring>
@@ -9,13 +8,11 @@
 #include <memory>
 #include <stdexcept>
 #include <string>
-#include <type_traits>
 #include <utility>
 #include <vector>
 
 #include "plastic/cells/lstm.hpp"
 #include "plastic/cells/rnn.hpp"
-#include "plastic/core/parallel.hpp"
 #include "plastic/optim/adamw.hpp"
 #include "plastic/optim/sgd.hpp"
 #include "plastic/rules/gradient.hpp"
@@ -172,7 +169,7 @@ using Hebb = PlasticRNN<Hebbian, double>;
 }  // namespace
 
 TEMPLATE_TEST_CASE("Weights after ten steps have the same bits with any number of threads",
-                   "[train]", (PlasticRNN<Hebbian, float>), (PlasticRNN<Hebbian, double>),
+                   "[train][trainer]", (PlasticRNN<Hebbian, float>), (PlasticRNN<Hebbian, double>),
                    (PlasticRNN<Gradient, float>), (PlasticRNN<Gradient, double>),
                    (PlasticRNN<None, float>), (PlasticRNN<None, double>),
                    (PlasticLSTM<Gradient, float>)) {
@@ -205,7 +202,7 @@ TEMPLATE_TEST_CASE("Weights after ten steps have the same bits with any number o
   }
 }
 
-TEMPLATE_TEST_CASE("The gradient does not depend on the size of the shards", "[train]",
+TEMPLATE_TEST_CASE("The gradient does not depend on the size of the shards", "[train][trainer]",
                    (PlasticRNN<Hebbian, double>), (PlasticRNN<Gradient, double>),
                    (PlasticRNN<None, double>)) {
   Vector<double> expected;
@@ -225,7 +222,8 @@ TEMPLATE_TEST_CASE("The gradient does not depend on the size of the shards", "[t
   }
 }
 
-TEST_CASE("The losses are those computed by hand from the episodes of the task", "[train]") {
+TEST_CASE("The losses are those computed by hand from the episodes of the task",
+          "[train][trainer]") {
   const Echo task;
   for (const Index shard : {1, 3, 7}) {
     TrainerOptions options = few();
@@ -248,7 +246,7 @@ TEST_CASE("The losses are those computed by hand from the episodes of the task",
 }
 
 TEST_CASE("A detailed evaluation tells the queries and the learning rate of every step",
-          "[train]") {
+          "[train][trainer]") {
   const CueReward task;
   TrainerOptions options = few();
   options.batch = 7;
@@ -289,7 +287,7 @@ TEST_CASE("A detailed evaluation tells the queries and the learning rate of ever
   }
 }
 
-TEST_CASE("An evaluation in detail needs a query", "[train]") {
+TEST_CASE("An evaluation in detail needs a query", "[train][trainer]") {
   struct NoQuery : Echo {
     void generate(const Random::Stream& stream, std::uint64_t batch, Index first, Index samples,
                   Episodes<double>& e) const {
@@ -304,7 +302,7 @@ TEST_CASE("An evaluation in detail needs a query", "[train]") {
         "Trainer::gradient: batch must be at least 0, got -1");
 }
 
-TEST_CASE("Where a task names no queries, all steps that count are queries", "[train]") {
+TEST_CASE("Where a task names no queries, all steps that count are queries", "[train][trainer]") {
   const Echo task;
   TrainerOptions options = few();
   options.batch = 4;
@@ -322,7 +320,7 @@ TEST_CASE("Where a task names no queries, all steps that count are queries", "[t
         Approx(expected).epsilon(1e-12).margin(0));
 }
 
-TEST_CASE("The gradient is that of the loss by hand", "[train]") {
+TEST_CASE("The gradient is that of the loss by hand", "[train][trainer]") {
   const Echo task;
   Run<Hebb, Echo> run(few(), task);
   run.trainer.gradient(2);
@@ -344,7 +342,7 @@ TEST_CASE("The gradient is that of the loss by hand", "[train]") {
   }
 }
 
-TEST_CASE("The loss falls on cue-reward", "[train]") {
+TEST_CASE("The loss falls on cue-reward", "[train][trainer]") {
   const CueReward task;
   Run<PlasticRNN<Hebbian, float>> run({.batch = 16, .threads = 1}, task, 5e-3, cell_for(task, 16));
   const Random::Stream validation{0, Random::Purpose::validation};
@@ -359,7 +357,7 @@ TEST_CASE("The loss falls on cue-reward", "[train]") {
   CHECK(after > 0.01);
 }
 
-TEST_CASE("A task and an optimizer of another kind train too", "[train]") {
+TEST_CASE("A task and an optimizer of another kind train too", "[train][trainer]") {
   const Echo task;
   TrainerOptions options = few(200, 0);
   options.batch = 16;
@@ -372,7 +370,8 @@ TEST_CASE("A task and an optimizer of another kind train too", "[train]") {
   CHECK(after < 0.25 * before);
 }
 
-TEST_CASE("A step has the length of the gradient, or of the limit where that is less", "[train]") {
+TEST_CASE("A step has the length of the gradient, or of the limit where that is less",
+          "[train][trainer]") {
   for (const double limit : {1e-3, 1e3}) {
     TrainerOptions options = few();
     options.clip_norm = limit;
@@ -389,7 +388,8 @@ TEST_CASE("A step has the length of the gradient, or of the limit where that is 
   }
 }
 
-TEST_CASE("A random network keeps its slow weights in training and learns the rest", "[train]") {
+TEST_CASE("A random network keeps its slow weights in training and learns the rest",
+          "[train][trainer]") {
   const CueReward task = small_task();
   CellOptions options = cell_for(task);
   options.random_network = true;
@@ -406,7 +406,8 @@ TEST_CASE("A random network keeps its slow weights in training and learns the re
   CHECK(frozen == 8);
 }
 
-TEST_CASE("A loss that is not finite is an error and the step changes nothing", "[train]") {
+TEST_CASE("A loss that is not finite is an error and the step changes nothing",
+          "[train][trainer]") {
   TrainerOptions options = few();
   options.threads = 2;
   Run<Hebb> run(options, small_task());
@@ -436,7 +437,7 @@ TEST_CASE("A loss that is not finite is an error and the step changes nothing", 
 }
 
 TEST_CASE("A run that diverges ends with an error and the weights before the failing batch",
-          "[train]") {
+          "[train][trainer]") {
   Run<PlasticRNN<Hebbian, float>> run(few(50, 0), small_task(), 1e30);
   struct Keep : TrainingCallback {
     explicit Keep(const Vector<float>& weights) : now(&weights), last(weights) {}
@@ -456,7 +457,7 @@ TEST_CASE("A run that diverges ends with an error and the weights before the fai
   CHECK(same_bits(run.weights(), keep.last));
 }
 
-TEST_CASE("A run validates in the rhythm asked for and at its end", "[train]") {
+TEST_CASE("A run validates in the rhythm asked for and at its end", "[train][trainer]") {
   const auto story = [](const TrainerOptions& options) {
     Run<Hebb, Echo> run(options, Echo());
     Recorder recorder;
@@ -472,7 +473,7 @@ TEST_CASE("A run validates in the rhythm asked for and at its end", "[train]") {
   CHECK(story(few(3, 0)) == "b1 b2 b3 e3");
 }
 
-TEST_CASE("A run tells the losses of its batches and validations", "[train]") {
+TEST_CASE("A run tells the losses of its batches and validations", "[train][trainer]") {
   Run<Hebb, Echo> run(few(5, 2), Echo());
   Run<Hebb, Echo> by_step(few(5, 2), Echo());
   Recorder recorder;
@@ -505,7 +506,7 @@ TEST_CASE("A run tells the losses of its batches and validations", "[train]") {
   CHECK(same_bits(run.weights(), by_step.weights()));
 }
 
-TEST_CASE("A run ends early when it is asked to, after a last validation", "[train]") {
+TEST_CASE("A run ends early when it is asked to, after a last validation", "[train][trainer]") {
   const auto story = [](const TrainerOptions& options, int batches) {
     Run<Hebb, Echo> run(options, Echo());
     Recorder recorder;
@@ -521,7 +522,7 @@ TEST_CASE("A run ends early when it is asked to, after a last validation", "[tra
   CHECK(story(few(3, 2), 3) == "b1 b2 v2 b3 v3 e3");
 }
 
-TEST_CASE("An exception of a callback ends the run", "[train]") {
+TEST_CASE("An exception of a callback ends the run", "[train][trainer]") {
   Run<Hebb, Echo> run(few(), Echo());
   struct Throws : TrainingCallback {
     void on_validation(const Progress&) override { throw std::runtime_error("disk full"); }
@@ -531,7 +532,7 @@ TEST_CASE("An exception of a callback ends the run", "[train]") {
   CHECK(recorder.story() == "b1 b2 b3 v3");
 }
 
-TEST_CASE("A run in two parts gives the bits of a run in one", "[train]") {
+TEST_CASE("A run in two parts gives the bits of a run in one", "[train][trainer]") {
   Run<Hebb> whole(few(6, 0), small_task());
   whole.trainer.run();
 
@@ -543,7 +544,8 @@ TEST_CASE("A run in two parts gives the bits of a run in one", "[train]") {
   CHECK(same_bits(parts.weights(), whole.weights()));
 }
 
-TEST_CASE("Another seed or batch gives other episodes and the same again the same", "[train]") {
+TEST_CASE("Another seed or batch gives other episodes and the same again the same",
+          "[train][trainer]") {
   TrainerOptions options = few();
   Run<Hebb> one(options, small_task());
   const double loss = one.trainer.gradient(0);
@@ -557,7 +559,7 @@ TEST_CASE("Another seed or batch gives other episodes and the same again the sam
   CHECK(other.trainer.gradient(0) != loss);
 }
 
-TEST_CASE("KeepBest puts back the weights of the lowest validation loss", "[train]") {
+TEST_CASE("KeepBest puts back the weights of the lowest validation loss", "[train][trainer]") {
   Parameters<double> parameters;
   parameters.add("p", 2, 1);
   int saved = 0;
@@ -578,7 +580,7 @@ TEST_CASE("KeepBest puts back the weights of the lowest validation loss", "[trai
   CHECK(parameters.matrix(0)(1, 0) == 20);
 }
 
-TEST_CASE("KeepBest gives back a network that validates as it did in the run", "[train]") {
+TEST_CASE("KeepBest gives back a network that validates as it did in the run", "[train][trainer]") {
   // A rate at which the loss goes up and down.
   Run<Hebb, Echo> run(few(12, 1), Echo(), 0.3);
   KeepBest<double> keep(run.cell.parameters());
@@ -594,7 +596,7 @@ TEST_CASE("KeepBest gives back a network that validates as it did in the run", "
   CHECK(same_bits(run.trainer.evaluate(validation, 2), best));
 }
 
-TEST_CASE("Options of the trainer out of range are rejected by name", "[train]") {
+TEST_CASE("Options of the trainer out of range are rejected by name", "[train][trainer]") {
   const auto error = [](const auto& change) {
     TrainerOptions options = few();
     change(options);
@@ -625,7 +627,7 @@ TEST_CASE("Options of the trainer out of range are rejected by name", "[train]")
   CHECK(mentions(message, "Trainer::evaluate: batches must be at least 1, got 0"));
 }
 
-TEST_CASE("The trainer chooses threads and shards where it is not told", "[train]") {
+TEST_CASE("The trainer chooses threads and shards where it is not told", "[train][trainer]") {
   TrainerOptions options = few();
   options.threads = 0;
   const Run<Hebb, Echo> run(options, Echo());
@@ -642,7 +644,7 @@ TEST_CASE("The trainer chooses threads and shards where it is not told", "[train
   CHECK(Run<Hebb, Echo>(options, Echo()).trainer.options().shard == 5);
 }
 
-TEST_CASE("A task whose sizes are not those of the cell is refused", "[train]") {
+TEST_CASE("A task whose sizes are not those of the cell is refused", "[train][trainer]") {
   const Echo task;
   for (const auto& [inputs, outputs] : {std::pair<Index, Index>{4, 2}, {3, 1}}) {
     CellOptions options = cell_for(task);
@@ -659,7 +661,7 @@ TEST_CASE("A task whose sizes are not those of the cell is refused", "[train]") 
   }
 }
 
-TEST_CASE("A task whose episodes do not fit is refused by name", "[train]") {
+TEST_CASE("A task whose episodes do not fit is refused by name", "[train][trainer]") {
   struct Faulty : Echo {
     std::string_view fault;
     void generate(const Random::Stream& stream, std::uint64_t batch, Index first, Index samples,
@@ -697,36 +699,7 @@ TEST_CASE("A task whose episodes do not fit is refused by name", "[train]") {
   }
 }
 
-TEST_CASE("Every item of a parallel loop is done once", "[train]") {
-  for (const int threads : {1, 2, 3, 8}) {
-    for (const Index count : {0, 1, 2, 3, 100}) {
-      std::vector<std::atomic<int>> done(static_cast<std::size_t>(count));
-      std::atomic<int> strange = 0;
-      parallel_for(count, threads, [&](Index item, int thread) {
-        ++done[static_cast<std::size_t>(item)];
-        strange += thread < 0 || thread >= threads;
-      });
-      CHECK(strange == 0);
-      CHECK(std::all_of(done.begin(), done.end(), [](const auto& times) { return times == 1; }));
-    }
-  }
-}
-
-TEST_CASE("A parallel loop throws the exception of the lowest item after all are done", "[train]") {
-  for (const int threads : {1, 2, 3}) {
-    std::atomic<int> done = 0;
-    const std::string error = error_of<std::out_of_range>([&] {
-      parallel_for(50, threads, [&](Index item, int) {
-        ++done;
-        if (item % 10 == 7) throw std::out_of_range("item " + std::to_string(item));
-      });
-    });
-    CHECK(error == "item 7");
-    CHECK(done == 50);
-  }
-}
-
-TEST_CASE("An error in a shard reaches the caller of the step", "[train]") {
+TEST_CASE("An error in a shard reaches the caller of the step", "[train][trainer]") {
   // 2^56 is beyond what the numbers of a batch may be.
   TrainerOptions options = few();
   options.threads = 2;
