@@ -28,7 +28,7 @@ Var<Scalar> positive(const Var<Scalar>& x) {
 }
 
 struct OwnRelu {
-  static constexpr std::string_view name = "own_relu";
+  [[maybe_unused]] static constexpr std::string_view name = "own_relu";
   static constexpr bool elementwise = true;
   template <class X>
   auto value(const X& x) const {

@@ -36,9 +36,10 @@ TEST_CASE("Parameters are named, numbered and checked", "[core][parameters]") {
   CHECK(rejection([&] { parameters.add("empty", 0, 1); }) ==
         "Parameters::add: rows must be at least 1, got 0");
   // Products that overflow, also to a small number, and what no memory can hold.
-  for (const auto& [rows, cols] :
+  for (const auto& size :
        {std::pair(Index{1} << 32, Index{1} << 32), std::pair(Index{1} << 62, Index{4}),
         std::pair(Index{1} << 61, Index{1}), std::pair(Index{3037000500}, Index{3037000500})}) {
+    const Index rows = size.first, cols = size.second;
     CHECK(rejection([&] { parameters.add("huge", rows, cols); }).find("a product of at most") !=
           std::string::npos);
     Tape<float> tape;

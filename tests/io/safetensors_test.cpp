@@ -144,7 +144,7 @@ TEST_CASE("Tensors of other types are kept as they are, and refused to who asks 
     CHECK(read.dtype == other.dtype);
     CHECK(read.shape == other.shape);
     CHECK(read.bytes == other.bytes);
-    CHECK(rejection([&] { back.tensor(name); }) ==
+    CHECK(rejection([&, tensor = name] { back.tensor(tensor); }) ==
           "TensorFile: the type of tensor \"" + name + "\" must be F32 or F64, got " + other.dtype);
   }
   write_safetensors(folder / "two", back);
