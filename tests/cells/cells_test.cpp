@@ -12,7 +12,7 @@
 
 namespace plastic {
 
-// A rule that reads the weights backwards, as Oja's.
+// A rule that reads the weights backwards, as Oja's rule does.
 struct Explaining {
   static constexpr std::string_view name = "explaining";
   static constexpr bool plastic = true;

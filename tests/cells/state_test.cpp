@@ -426,6 +426,12 @@ TEST_CASE("A file of another state is refused by name", "[cells][state]") {
   TensorFile bad = good;
   bad.metadata.erase("samples");
   CHECK(refused(cell, bad) == "settings: \"samples\" is missing from the metadata");
+  CHECK(refused(cell, to_tensors(cell)) ==
+        "state_from_tensors: the file must be that of a state (save_state), got that of a network "
+        "(load reads it)");
+  CHECK(rejection([&] { from_tensors<Cell>(good); }) ==
+        "from_tensors: the file must be that of a network (save), got that of a state (load_state "
+        "reads it)");
   for (const char* number : {"0", "-1"}) {
     bad.metadata["samples"] = number;
     CHECK(refused(cell, bad) ==

@@ -41,3 +41,10 @@ TEST_CASE("A parallel loop throws the exception of the lowest item after all are
     CHECK(done == 50);
   }
 }
+
+TEST_CASE("A parallel loop refuses to guess a number of threads", "[core][parallel]") {
+  for (const int threads : {0, -1}) {
+    CHECK(rejection([&] { parallel_for(3, threads, [](Index, int) {}); }) ==
+          "parallel_for: threads must be at least 1, got " + std::to_string(threads));
+  }
+}

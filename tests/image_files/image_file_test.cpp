@@ -511,7 +511,7 @@ TEST_CASE("A PNG file is refused where the checksum of any chunk is wrong",
 
 TEST_CASE("A PNG file is refused where its data are damaged under right checksums",
           "[image_files][image_file]") {
-  // Not compressed, as the pixels of a case that was read with a wrong pixel.
+  // The pixels are stored without compression, as in a file that was once read with a wrong pixel.
   Chunks plain{{"IHDR", number(6) + number(4) + std::string("\x8\0\0\0\0", 5)},
                {"IDAT", std::string("\x78\x01\x01\x1C\x00\xE3\xFF", 7)},
                {"IEND", ""}};
@@ -694,7 +694,7 @@ TEST_CASE("A file with any one bit turned over is refused or read as its decoder
   }
 }
 
-// Not run unless asked for by its name.
+// This test runs only if it is named on the command line.
 TEST_CASE("Ten files of each format with any one bit turned over", "[image_files][image_file][.]") {
   std::vector<std::string> pngs, jpegs;
   for (const PngKind& kind :

@@ -48,7 +48,7 @@ TEST_CASE("What fuzzing begins with is read", "[io][fuzz_inputs]") {
 }
 
 TEST_CASE("A list of runs with values deep inside values is refused", "[io][fuzz_inputs]") {
-  // More levels than a stack has, and than an input should have bytes.
+  // More levels than a stack can take; as an input file it would be too large.
   const std::string begin = R"({"name": "", "title": "", "runs": [{"folder": "", "settings": )";
   const std::string open(200000, '['), close(200000, ']');
   for (const std::string& run : {R"({"batches": 1, "x": )" + open + close + "}}",

@@ -32,7 +32,7 @@ TEST_CASE("A schedule is any function of the batch, or of the batch and the leng
   CHECK(step.rates(1000) != later.rates(1000));
   CHECK(step.rates(700) == later.rates(700));
   CHECK_THROWS_WITH(falling(101, 100), naming("the rate of batch 101"));
-  // As a damaged checkpoint may claim.
+  // A damaged checkpoint may claim such numbers.
   for (const Index batches : {Index{0}, std::numeric_limits<Index>::min()}) {
     CHECK_THROWS_WITH(constant.rates(batches), naming("Schedule::rates: batches must be"));
   }

@@ -55,7 +55,7 @@ TEST_CASE("Cue-reward refuses options that make no sense", "[programs][cue_rewar
   const std::string out = folder / "out";
   const auto refuses = [&](const std::string& option, const std::string& value,
                            const std::string& part) {
-    // What is accepted by mistake must end soon.
+    // If a value is accepted by mistake, the run must end soon.
     std::map<std::string, std::string> options{
         {"--hidden", "1"}, {"--batches", "1"}, {"--threads", "1"}, {"--out", out}};
     options[option] = value;
@@ -320,7 +320,7 @@ TEST_CASE("One process at a time works in a folder", "[programs][cue_reward]") {
   first.wait_for([&] { return fs::exists(out / ".lock"); });
   // The file is there before its lock is held.
   std::this_thread::sleep_for(200ms);
-  check_refusal("cue_reward", endless_run(out, "1"), {out.string(), "another process is at work"});
+  check_refusal("cue_reward", endless_run(out, "1"), {out.string(), "another process is using"});
   CHECK(first.running());
 }
 

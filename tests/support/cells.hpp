@@ -24,7 +24,7 @@ using CellsOf =
 using AllCells =
     decltype(std::tuple_cat(std::declval<CellsOf<float>>(), std::declval<CellsOf<double>>()));
 
-/// Smallest rule and cell of a user's own: they plug in from outside.
+/// The smallest rule and cell that a user can write outside the library.
 struct AntiHebbian {
   static constexpr std::string_view name = "anti_hebbian";
   static constexpr bool plastic = true;

@@ -162,7 +162,8 @@ TEMPLATE_TEST_CASE("A long differentiable history keeps few copies of the weight
   const double chunk = 0x1p21;
   for (const double forgetting : {0.01, 0.3}) {  // updates that can be undone, and others
     INFO("decay " << forgetting);
-    // With one input the copies weigh nothing and the vectors of the steps remain.
+    // With one input the copies take hardly any memory, and what remains is the vectors of the
+    // steps.
     const double copies = memory(inputs, forgetting) - memory(1, forgetting);
     CHECK(copies < 2.4 * std::sqrt(steps) * copy + chunk);
   }

@@ -268,7 +268,7 @@ TEMPLATE_TEST_CASE("Columns and steps are copies of those of the matrix", "[tape
     CHECK(picked.value() == expected);
     CHECK(columns(x, std::array<Index, 1>{4}).value() == m.col(4));
 
-    // The list is copied: what becomes of the caller's does not matter to the sweep.
+    // The list is copied, so the sweep does not depend on the caller's list.
     const auto v = tape.variable(m);
     const auto loss = sum(columns(v, which));
     std::fill(which.begin(), which.end(), 0);
@@ -374,7 +374,7 @@ TEMPLATE_TEST_CASE("What a selection does not take changes neither value nor adj
   CHECK(second[0].value() == row(tape, {6, 0, 12, 0, 18, 0}).value());
   CHECK(second[1].value() == row(tape, {0, 24, 0, 30, 0, 36}).value());
 
-  // An adjoint that is no number stays on the side that was taken.
+  // An adjoint that is NaN stays on the side that was taken.
   tape.forget_adjoints();
   tape.seed(y, row(tape, {nan, nan, infinity, infinity, 1, 1}).value());
   tape.sweep(tape.position(), {});
@@ -708,21 +708,21 @@ TEST_CASE("Operations that do not fit throw and say why", "[tape][functions]") {
         "sum_to: the result's shape must be that of x, 2 x 3, or 1 on a side, got 2 x 2");
   CHECK(rejection([&] { sum_to(a, 4, 3); }).starts_with("sum_to: the result's shape must be"));
   CHECK(rejection([&] { rows(a, 1, 2); }) ==
-        "rows: the range must be within 0 .. 2, got 2 from 1 on");
+        "rows: the range must be within 0 .. 2, got 2 starting at 1");
   CHECK(rejection([&] { rows(a, -1, 1); }).starts_with("rows: the range"));
   constexpr Index most = std::numeric_limits<Index>::max();
   CHECK(rejection([&] { rows(a, most, 2); }).starts_with("rows: the range"));
   CHECK(rejection([&] { rows(a, 1, most); }).starts_with("rows: the range"));
   for (const auto& [first, count] :
        {std::pair<Index, Index>{-1, 1}, {0, 0}, {0, -1}, {3, 1}, {0, 4}, {most, 2}, {1, most}}) {
-    const std::string range = std::to_string(count) + " from " + std::to_string(first) + " on";
+    const std::string range = std::to_string(count) + " starting at " + std::to_string(first);
     CHECK(rejection([&, f = first, n = count] { columns(a, f, n); }) ==
           "columns: the range must be within 0 .. 3, got " + range);
     CHECK(rejection([&, f = first, n = count] { time_steps(a, 1, f, n); }) ==
           "time_steps: the range must be within 0 .. 3, got " + range);
   }
   CHECK(rejection([&] { time_steps(a, 3, 1, 1); }) ==
-        "time_steps: the range must be within 0 .. 1, got 1 from 1 on");
+        "time_steps: the range must be within 0 .. 1, got 1 starting at 1");
   CHECK(rejection([&] { time_steps(a, 2, 0, 1); }) ==
         "time_steps: x must be features x (steps * 2), got 2 x 3");
   CHECK(rejection([&] { time_steps(a, 0, 0, 1); }) ==

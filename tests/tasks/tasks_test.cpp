@@ -593,3 +593,23 @@ TEST_CASE("A task from a function refuses steps that there are not, and sizes", 
   CHECK_THROWS_WITH(late.generate(stream, 0, -1, 2, episodes),
                     "SampledTask::generate: first must be at least 0, got -1");
 }
+
+TEMPLATE_TEST_CASE("A task from a function refuses rows that a column does not have", "[tasks]",
+                   double, float) {
+  Episodes<TestType> episodes;
+  const auto error = [&](auto&& fill) {
+    return plastic::testing::rejection(
+        [&] { plastic::SampledTask({.outputs = 3}, fill).generate(stream, 0, 0, 2, episodes); });
+  };
+  CHECK(error([](Random&, auto e) { e.target(0)[3] = 1; }) ==
+        "SampleEpisode::target: the row must be in 0 .. 2, got 3");
+  CHECK(error([](Random&, auto e) { e.target(0)(-1) = 1; }) ==
+        "SampleEpisode::target: the row must be in 0 .. 2, got -1");
+  CHECK(error([](Random&, auto e) { e.input(0)[1] = 1; }) ==
+        "SampleEpisode::input: the row must be in 0 .. 0, got 1");
+  CHECK(error([](Random& random, auto e) {
+          e.target(0).setConstant(static_cast<TestType>(random.uniform()));
+          e.target(0)[1] = e.target(0)[2] = e.input(0)[0] = 1;
+          e.input(0) = e.target(0).head(1);
+        }) == "no error");
+}

@@ -211,7 +211,7 @@ TEST_CASE("A resumed run counts its rate from where it resumed", "[train][callba
 }
 
 TEST_CASE("A run behind its last batch has no time left to show", "[train][callbacks]") {
-  // As one that goes on from the checkpoint of a longer run.
+  // Such a run continues from the checkpoint of a longer run.
   std::ostringstream plain, line;
   ProgressBar bar(plain, "", false), terminal(line, "", true);
   for (ProgressBar* one : {&bar, &terminal}) {

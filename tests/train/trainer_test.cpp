@@ -275,7 +275,8 @@ TEST_CASE("A detailed evaluation tells the queries and the learning rate of ever
   CHECK(got.measure("within_bound").mean() == Approx(close).epsilon(1e-12).margin(0));
   CHECK(close > 0);
   CHECK(error_of<std::invalid_argument>([&] { got.measure("accuracy"); }) ==
-        "Evaluation::measure: name must be that of a measure of the objective, got accuracy");
+        "Evaluation::measure: name must be a measure of the objective: query_error within_bound, "
+        "got accuracy");
   const std::vector<double> eta_mean = got.eta_mean(), eta_deviation = got.eta_deviation();
   REQUIRE(eta_mean.size() == 20);
   for (Index t = 0; t < 20; ++t) {

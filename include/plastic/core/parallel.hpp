@@ -9,7 +9,7 @@
 #include <thread>
 #include <vector>
 
-#include "plastic/core/types.hpp"
+#include "plastic/core/check.hpp"
 
 #ifdef _OPENMP
 #include <omp.h>
@@ -76,9 +76,11 @@ inline int granted_threads(int wanted) {
 /// Calls f(item, thread) for every item in 0 .. count - 1, each on some thread in 0 .. threads - 1,
 /// but never on more threads than there are items or than the system gives; one after another
 /// without OpenMP. A program may fork between two calls, on Linux. If calls throw, all others are
-/// still made, and then the exception of the lowest item leaves this function.
+/// still made, and then the exception of the lowest item leaves this function. Throws
+/// std::invalid_argument unless threads is positive: available_threads() is all that there are.
 template <class F>
-void parallel_for(Index count, [[maybe_unused]] int threads, F&& f) {
+void parallel_for(Index count, int threads, F&& f) {
+  detail::check_positive("parallel_for", "threads", threads);
   std::exception_ptr error;
   Index error_item = count;
   std::mutex error_mutex;

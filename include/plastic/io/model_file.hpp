@@ -84,6 +84,10 @@ TensorFile to_tensors(const PlasticCell<Dynamics, Rule, Scalar>& cell) {
 template <class Cell>
 Cell from_tensors(const TensorFile& file) {
   using Scalar = typename Cell::ScalarType;
+  if (file.tensors.contains("state.0") && file.metadata.contains("samples")) {
+    detail::reject("from_tensors", "the file", "that of a network (save)",
+                   "that of a state (load_state reads it)");
+  }
   const auto expect = [&](const std::string& name, std::string_view expected) {
     const std::string& got = setting(file.metadata, name);
     if (got != expected) {

@@ -165,6 +165,13 @@ template <class Dynamics, class Rule, class Scalar>
 CellState<Scalar> state_from_tensors(const PlasticCell<Dynamics, Rule, Scalar>& net,
                                      const TensorFile& file) {
   constexpr std::string_view here = "state_from_tensors";
+  if (!file.metadata.contains("samples") && !file.tensors.contains("state.0")) {
+    const bool network = std::any_of(file.tensors.begin(), file.tensors.end(), [](const auto& one) {
+      return one.first.starts_with("param.");
+    });
+    detail::reject(here, "the file", "that of a state (save_state)",
+                   network ? "that of a network (load reads it)" : "another one");
+  }
   for (const auto& [name, expected] : settings_of(net)) {
     const std::string& got = setting(file.metadata, name);
     if (got != expected) {

@@ -5,15 +5,12 @@
 #include <span>
 
 #include "plastic/kernels/fast_weights.hpp"
+#include "plastic/kernels/matrix_rank_one.hpp"
 
 /// Passes over one sample's fast matrix H whose update is not one rank-one term with a decay. Rows
 /// are contiguous and belong to inputs, columns to outputs. A pass handles row after row: what it
 /// needs of a row besides H and its adjoint stays in the first-level cache.
 namespace plastic::detail::kernels {
-
-/// What an update does to the old matrix before it adds to it: nothing, multiply it by one number,
-/// or multiply each column by a number of its own.
-enum class Keep { all, number, columns };
 
 /// How an update bounds the result: not at all; to [-limit, limit]; or, with the change d, as
 /// H + max(d, 0) (1 - H) + min(d, 0) (1 + H), then to [-limit, limit].
@@ -120,11 +117,56 @@ void add_kept(const MatrixUpdate<Scalar>& update, Index i, const ConstRow<Scalar
   }
 }
 
+/// Calls f<Keep, Clip, Change>(RankOneUpdate) for an update that has such a form; false if not.
+template <class Scalar, class F>
+bool with_rank_one(const MatrixUpdate<Scalar>& u, F&& f) {
+  if (u.terms.size() > 1 || u.other != nullptr || u.bound == Bound::soft) return false;
+  Change added = Change::none;
+  RankOneUpdate<Scalar> one{u.rows,  u.cols,        u.keep,  nullptr,
+                            nullptr, u.keep_matrix, nullptr, u.limit};
+  if (!u.terms.empty()) {
+    one.pre = u.terms[0].pre;
+    one.post = u.terms[0].post;
+    one.matrix = u.terms[0].matrix;
+    if (one.pre == nullptr || one.post == nullptr) return false;
+    added = one.matrix == nullptr ? Change::term : Change::masked_term;
+  }
+  if ((u.keep_matrix != nullptr) != (added == Change::masked_term)) return false;
+  const auto with_change = [&]<Keep keep, bool clip>() {
+    if (added == Change::none) {
+      f.template operator()<keep, clip, Change::none>(one);
+    } else if (added == Change::term) {
+      f.template operator()<keep, clip, Change::term>(one);
+    } else {
+      f.template operator()<keep, clip, Change::masked_term>(one);
+    }
+  };
+  const auto with_bound = [&]<Keep keep>() {
+    if (u.bound == Bound::clip) {
+      with_change.template operator()<keep, true>();
+    } else {
+      with_change.template operator()<keep, false>();
+    }
+  };
+  if (u.keep_kind == Keep::all) {
+    with_bound.template operator()<Keep::all>();
+  } else if (u.keep_kind == Keep::number) {
+    with_bound.template operator()<Keep::number>();
+  } else {
+    with_bound.template operator()<Keep::columns>();
+  }
+  return true;
+}
+
 /// H' from H, which may be the same memory. room: cols values.
 template <class Scalar>
 void update_matrix(const MatrixUpdate<Scalar>& update, const Scalar* from, Scalar* to,
                    Scalar* room) {
   const Index m = update.cols;
+  const auto by_rank_one = [&]<Keep keep, bool clip, Change added>(const auto& one) {
+    update_by_rank_one<keep, clip, added>(one, from, to);
+  };
+  if (with_rank_one(update, by_rank_one)) return;
   Row<Scalar> d(room, m);
   for (Index i = 0; i < update.rows; ++i) {
     const ConstRow<Scalar> h(from + i * m, m);
@@ -147,13 +189,31 @@ void update_matrix(const MatrixUpdate<Scalar>& update, const Scalar* from, Scala
   }
 }
 
-/// The adjoint of the same: g, the adjoint of H', becomes that of H. room: 3 cols values.
+/// The adjoint of the same: g, the adjoint of H', becomes that of H. room: 4 cols + rows values.
 template <class Scalar>
 void update_matrix_adjoint(const MatrixUpdate<Scalar>& update, const Scalar* from, Scalar* adjoint,
                            const MatrixUpdateAdjoint<Scalar>& total, Scalar* room) {
   const Index m = update.cols;
   Row<Scalar> d(room, m), change(room + m, m), product(room + 2 * m, m);
   double keep_sum = 0, gain_sum = 0;
+  // The passes for a rank-one update want all adjoints: matrices are learned, or have none.
+  const bool all_wanted = (update.keep_matrix == nullptr) == (total.keep_matrix == nullptr) &&
+                          (update.terms.empty() || (update.terms[0].matrix == nullptr) ==
+                                                       (total.terms[0].matrix == nullptr));
+  if (all_wanted) {
+    Scalar* unwanted = room + 3 * m;  // as long as the longer side
+    const auto wanted = [&](Scalar* sum) { return sum == nullptr ? unwanted : sum; };
+    const auto by_rank_one = [&]<Keep keep, bool clip, Change added>(const auto& one) {
+      RankOneAdjoint<Scalar> sums{wanted(total.keep), nullptr, nullptr, total.keep_matrix, nullptr};
+      if constexpr (added != Change::none) {
+        sums.pre = wanted(total.terms[0].pre);
+        sums.post = wanted(total.terms[0].post);
+        sums.matrix = total.terms[0].matrix;
+      }
+      rank_one_adjoint<keep, clip, added>(one, from, adjoint, sums);
+    };
+    if (with_rank_one(update, by_rank_one)) return;
+  }
   for (Index i = 0; i < update.rows; ++i) {
     const ConstRow<Scalar> h(from + i * m, m);
     Row<Scalar> g(adjoint + i * m, m);
@@ -238,40 +298,28 @@ void update_matrix_adjoint(const MatrixUpdate<Scalar>& update, const Scalar* fro
 template <class Scalar>
 void matrix_product(Index rows, Index cols, const Scalar* h, const Scalar* alpha, const Scalar* x,
                     Scalar* y) {
-  Row<Scalar> sum(y, cols);
-  if (alpha == nullptr) {
-    sum.matrix().noalias() +=
-        ConstMatrixMap<Scalar>(h, cols, rows) * Eigen::Map<const Vector<Scalar>>(x, rows);
-    return;
-  }
-  const auto term = [&](Index i) {
-    return x[i] * (ConstRow<Scalar>(alpha + i * cols, cols) * ConstRow<Scalar>(h + i * cols, cols));
-  };
-  // Four rows at a time share each read and write of y.
-  Index i = 0;
-  for (; i + 4 <= rows; i += 4) sum += term(i) + term(i + 1) + term(i + 2) + term(i + 3);
-  for (; i < rows; ++i) sum += term(i);
+  if (alpha == nullptr) return read_matrix<false>(rows, cols, h, alpha, x, y);
+  read_matrix<true>(rows, cols, h, alpha, x, y);
 }
 
 /// Its adjoints: dx += (A o H) dy, g += A o (x dy^T), da += H o (x dy^T); nullptr where none is
-/// wanted.
+/// wanted, and `unwanted`, rows values, is written instead of dx.
 template <class Scalar>
 void matrix_product_adjoint(Index rows, Index cols, const Scalar* h, const Scalar* alpha,
-                            const Scalar* x, const Scalar* dy, Scalar* dx, Scalar* g, Scalar* da) {
-  const ConstRow<Scalar> adjoint(dy, cols);
+                            const Scalar* x, const Scalar* dy, Scalar* dx, Scalar* g, Scalar* da,
+                            Scalar* unwanted) {
+  if (dx == nullptr) dx = unwanted;
   if (alpha == nullptr) {
-    const ConstMatrixMap<Scalar> matrix(h, cols, rows);
-    if (dx != nullptr) {
-      Eigen::Map<Vector<Scalar>>(dx, rows).noalias() += matrix.transpose() * adjoint.matrix();
-    }
-    for (Index i = 0; g != nullptr && i < rows; ++i) {
-      Row<Scalar>(g + i * cols, cols) += x[i] * adjoint;
-    }
-    return;
+    if (g == nullptr)
+      return read_matrix_adjoint<false, false>(rows, cols, h, alpha, x, dy, dx, g, da);
+    return read_matrix_adjoint<false, true>(rows, cols, h, alpha, x, dy, dx, g, da);
   }
+  if (g != nullptr && da != nullptr) {
+    return read_matrix_adjoint<true, true>(rows, cols, h, alpha, x, dy, dx, g, da);
+  }
+  read_matrix_adjoint<true, false>(rows, cols, h, alpha, x, dy, dx, g, da);
   for (Index i = 0; i < rows; ++i) {
-    const ConstRow<Scalar> a(alpha + i * cols, cols), row(h + i * cols, cols);
-    if (dx != nullptr) dx[i] += (a * row * adjoint).sum();
+    const ConstRow<Scalar> a(alpha + i * cols, cols), row(h + i * cols, cols), adjoint(dy, cols);
     if (g != nullptr) Row<Scalar>(g + i * cols, cols) += x[i] * (a * adjoint);
     if (da != nullptr) Row<Scalar>(da + i * cols, cols) += x[i] * (row * adjoint);
   }

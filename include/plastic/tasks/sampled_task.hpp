@@ -9,13 +9,42 @@
 
 namespace plastic {
 
+/// A column of a sample's episode, features x 1, as a view that may be written to. An entry that it
+/// does not have throws std::invalid_argument.
+template <class Scalar>
+class EpisodeColumn : public Matrix<Scalar>::ColXpr {
+ public:
+  using Base = typename Matrix<Scalar>::ColXpr;  ///< Eigen's view of a column
+  using Base::operator=;
+
+  /// The column `all`, called `name` in messages.
+  EpisodeColumn(const Base& all, std::string_view name) : Base(all), name_(name) {}
+
+  /// @{
+  /// Entry i, from 0 on.
+  Scalar& operator[](Index i) { return checked(i); }
+  Scalar& operator()(Index i) { return checked(i); }
+  /// @}
+
+ private:
+  Scalar& checked(Index i) {
+    if (i < 0 || i >= this->rows()) {
+      detail::check_between("SampleEpisode::" + std::string(name_), "the row", i, 0,
+                            this->rows() - 1);
+    }
+    return this->coeffRef(i);
+  }
+
+  std::string_view name_;
+};
+
 /// The episode of one sample, to be filled in: at first it is zero everywhere and no step counts. A
-/// view of Episodes; what it returns may be written to. Throws std::invalid_argument on a step that
-/// the episode does not have.
+/// view of Episodes; what it returns may be written to. Throws std::invalid_argument on a step or a
+/// row that the episode does not have.
 template <class Scalar>
 class SampleEpisode {
  public:
-  using Column = typename Matrix<Scalar>::ColXpr;  ///< a column to be read or written in place
+  using Column = EpisodeColumn<Scalar>;  ///< a column to be read or written in place
 
   /// A view of sample `sample` of the `samples` in `episodes`, which must outlive it.
   SampleEpisode(Episodes<Scalar>& episodes, Index samples, Index sample)
@@ -24,9 +53,9 @@ class SampleEpisode {
   Index steps() const { return episodes_->inputs.cols() / samples_; }  ///< steps of the episode
 
   /// The network's input in step t: inputs x 1.
-  Column input(Index t) { return episodes_->inputs.col(column("input", t)); }
+  Column input(Index t) { return {episodes_->inputs.col(column("input", t)), "input"}; }
   /// The target in step t: outputs x 1.
-  Column target(Index t) { return episodes_->targets.col(column("target", t)); }
+  Column target(Index t) { return {episodes_->targets.col(column("target", t)), "target"}; }
   /// Weight of step t in the loss, relative to the other steps of the episode; at least one must be
   /// positive.
   Scalar& weight(Index t) { return episodes_->weights(0, column("weight", t)); }

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstddef>
 #include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -83,7 +84,9 @@ class Evaluation {
     const auto found =
         std::find_if(all.begin(), all.end(), [&](const Measure& one) { return one.name == name; });
     if (found != all.end()) return *found;
-    detail::reject("Evaluation::measure", "name", "that of a measure of the objective", name);
+    std::string expected = "a measure of the objective:";
+    for (const Measure& one : all) expected += " " + std::string(one.name);
+    detail::reject("Evaluation::measure", "name", expected, name);
   }
 
   /// Mean learning rate of the fast weights at each step, over the samples that have the step.

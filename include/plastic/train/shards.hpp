@@ -19,11 +19,13 @@ namespace plastic {
 /// third-level cache. Measured with 2 MB, gradient rule, batch of 64 on two threads, ms at 1, 2, 4,
 /// 8 samples: RNN with hidden 64 4.6, 4.5, 4.0, 3.9; hidden 128 9.7, 9.0, 8.7, 9.8, where four take
 /// twice the memory; hidden 256 37, 41, 44, 47; LSTM with hidden 64 11.7, 10.9, 10.9; hidden 128
-/// 48, 51, 53. Without plasticity a shard is one matrix product per layer. At least 16 shards, if
-/// the batch allows, keep 16 threads busy.
+/// 48, 51, 53. A CellModel, hidden 128, 1, 2, 4 and 8 samples: 7.0, 7.3, 7.6, 7.8. Without
+/// plasticity a shard is one matrix product per layer. At least 16 shards, if the batch allows,
+/// keep 16 threads busy.
 template <class Cell>
 Index default_shard(const Cell& cell, Index batch) {
   if (!Cell::plastic) return 8;
+  if (Cell::is_model) return 2;
   Index weights = 0;
   for (const LayerShape& layer : Cell::layer_shapes(cell.options())) {
     weights += (layer.inputs + 1) * layer.outputs;

@@ -61,7 +61,7 @@ class MatrixHistory {
         differentiable_(differentiable),
         stride_(std::max<Index>(1, interval)),
         thins_(interval == 0),
-        room_(tape.allocate(3 * outputs)),
+        room_(tape.allocate(3 * outputs + std::max(inputs, outputs))),
         first_(allocate()) {
     std::fill_n(first_, block_size(), Scalar(0));
   }
@@ -69,6 +69,8 @@ class MatrixHistory {
   Index inputs() const { return inputs_; }
   Index outputs() const { return outputs_; }
   Index samples() const { return samples_; }
+  /// Memory of a column or row for results that nobody wants.
+  Scalar* unwanted() const { return room_ + 3 * outputs_; }
   bool differentiable() const { return differentiable_; }
   Index size() const { return inputs_ * outputs_; }  ///< values of one sample
   Index block_size() const { return size() * samples_; }

@@ -71,11 +71,11 @@ class MatrixRead final : public MatrixNode<Scalar, 2> {
     Scalar* dx = this->adjoint_of(tape, 0);
     Scalar* da = this->adjoint_of(tape, 1);
     for (Index s = 0; s < h.samples(); ++s) {
-      kernels::matrix_product_adjoint(h.inputs(), h.outputs(), values + s * h.size(), alpha(),
-                                      this->parent(0)->value + s * h.inputs(),
-                                      this->adjoint + s * h.outputs(),
-                                      dx == nullptr ? nullptr : dx + s * h.inputs(),
-                                      this->entry() == nullptr ? nullptr : h.adjoint(s), da);
+      kernels::matrix_product_adjoint(
+          h.inputs(), h.outputs(), values + s * h.size(), alpha(),
+          this->parent(0)->value + s * h.inputs(), this->adjoint + s * h.outputs(),
+          dx == nullptr ? nullptr : dx + s * h.inputs(),
+          this->entry() == nullptr ? nullptr : h.adjoint(s), da, h.unwanted());
     }
   }
 
@@ -109,45 +109,35 @@ class MatrixSquares final : public MatrixFunction<Scalar> {
     const MatrixHistory<Scalar>& h = this->history();
     this->value_map().setZero();
     for (Index s = 0; s < h.samples(); ++s) {
-      kernels::Row<Scalar> y(this->value + s * h.outputs(), h.outputs());
-      for (Index i = 0; i < h.inputs(); ++i) {
-        const kernels::ConstRow<Scalar> row(h.current() + s * h.size() + i * h.outputs(),
-                                            h.outputs());
-        if (this->parent(0) == nullptr) {
-          y += row.square();
-        } else {
-          y += (row + slow_row(i)).square();
-        }
+      const Scalar* values = h.current() + s * h.size();
+      Scalar* y = this->value + s * h.outputs();
+      if (slow() == nullptr) {
+        kernels::column_squares<false>(h.inputs(), h.outputs(), values, slow(), y);
+      } else {
+        kernels::column_squares<true>(h.inputs(), h.outputs(), values, slow(), y);
       }
     }
   }
 
   void propagate(Tape<Scalar>& tape) override {
     MatrixHistory<Scalar>& h = this->history();
-    const Scalar* values = this->begin_backward(tape);
+    const Scalar* all = this->begin_backward(tape);
     Scalar* dw = this->adjoint_of(tape, 0);
-    const Index m = h.outputs();
     for (Index s = 0; s < h.samples(); ++s) {
-      const kernels::ConstRow<Scalar> dy(this->adjoint + s * m, m);
-      for (Index i = 0; i < h.inputs(); ++i) {
-        const kernels::ConstRow<Scalar> row(values + s * h.size() + i * m, m);
-        const auto add = [&](const auto& term) {
-          if (this->entry() != nullptr) kernels::Row<Scalar>(h.adjoint(s) + i * m, m) += term;
-          if (dw != nullptr) kernels::Row<Scalar>(dw + i * m, m) += term;
-        };
-        if (this->parent(0) == nullptr) {
-          add(2 * dy * row);
-        } else {
-          add(2 * dy * (row + slow_row(i)));
-        }
+      const Scalar* values = all + s * h.size();
+      const Scalar* dy = this->adjoint + s * h.outputs();
+      Scalar* g = this->entry() == nullptr ? nullptr : h.adjoint(s);
+      if (slow() == nullptr) {
+        kernels::column_squares_adjoint<false>(h.inputs(), h.outputs(), values, slow(), dy, g, dw);
+      } else {
+        kernels::column_squares_adjoint<true>(h.inputs(), h.outputs(), values, slow(), dy, g, dw);
       }
     }
   }
 
  private:
-  kernels::ConstRow<Scalar> slow_row(Index i) const {
-    const Index m = this->history().outputs();
-    return {this->parent(0)->value + i * m, m};
+  const Scalar* slow() const {
+    return this->parent(0) == nullptr ? nullptr : this->parent(0)->value;
   }
 };
 

@@ -9,8 +9,6 @@
 #include <string>
 #include <vector>
 
-#include "allocation_counter.hpp"
-#include "errors.hpp"
 #include "plastic/cells/rnn.hpp"
 #include "plastic/optim/adamw.hpp"
 #include "plastic/rules/hebbian.hpp"
@@ -23,6 +21,8 @@
 #include "plastic/tasks/priority_sort.hpp"
 #include "plastic/tasks/task_mix.hpp"
 #include "plastic/train/trainer.hpp"
+#include "support/allocation_counter.hpp"
+#include "support/errors.hpp"
 
 namespace {
 
@@ -105,7 +105,7 @@ bool all_agree(const std::vector<double>& counts) {
 
 }  // namespace
 
-TEST_CASE("The memory tasks have the published sizes by default", "[tasks]") {
+TEST_CASE("The memory tasks have the published sizes by default", "[tasks][memory_tasks]") {
   const PatternCompletion completion;
   CHECK(completion.steps() == 106);
   CHECK(completion.inputs() == 1000);
@@ -146,8 +146,8 @@ TEST_CASE("The memory tasks have the published sizes by default", "[tasks]") {
 }
 
 TEMPLATE_TEST_CASE(
-    "A memory task fills matrices of its sizes, and each sample has a step that counts", "[tasks]",
-    float, double) {
+    "A memory task fills matrices of its sizes, and each sample has a step that counts",
+    "[tasks][memory_tasks]", float, double) {
   for_each_task([](const auto& task) {
     const Index samples = 6;
     Episodes<TestType> e;
@@ -175,7 +175,7 @@ TEMPLATE_TEST_CASE(
 }
 
 TEMPLATE_TEST_CASE("A sample of a memory task is the same whatever the division into shards",
-                   "[tasks]", float, double) {
+                   "[tasks][memory_tasks]", float, double) {
   for_each_task([](const auto& task) {
     const Index samples = 9;
     const Episodes<TestType> whole = generate<TestType>(task, 2, 4, samples);
@@ -199,7 +199,8 @@ TEMPLATE_TEST_CASE("A sample of a memory task is the same whatever the division 
   });
 }
 
-TEST_CASE("Another seed, purpose, batch or sample of a memory task is another episode", "[tasks]") {
+TEST_CASE("Another seed, purpose, batch or sample of a memory task is another episode",
+          "[tasks][memory_tasks]") {
   for_each_task([](const auto& task) {
     Episodes<double> base, other;
     const Index samples = 4;  // several, as a few bits may agree by chance
@@ -218,7 +219,8 @@ TEST_CASE("Another seed, purpose, batch or sample of a memory task is another ep
   });
 }
 
-TEST_CASE("What different samples and batches of a memory task show is uncorrelated", "[tasks]") {
+TEST_CASE("What different samples and batches of a memory task show is uncorrelated",
+          "[tasks][memory_tasks]") {
   for_each_task([](const auto& task) {
     const Index samples = 3000;
     // The second step, as the first of a recall is a delimiter.
@@ -242,7 +244,7 @@ TEST_CASE("What different samples and batches of a memory task show is uncorrela
   });
 }
 
-TEST_CASE("Float episodes of a memory task are the double ones, rounded", "[tasks]") {
+TEST_CASE("Float episodes of a memory task are the double ones, rounded", "[tasks][memory_tasks]") {
   for_each_task([](const auto& task) {
     const Episodes<float> rounded = generate<float>(task, 1, 0, 50);
     const Episodes<double> exact = generate<double>(task, 1, 0, 50);
@@ -253,8 +255,8 @@ TEST_CASE("Float episodes of a memory task are the double ones, rounded", "[task
   });
 }
 
-TEMPLATE_TEST_CASE("Episodes of a memory task whose sizes fit allocate nothing", "[tasks]", float,
-                   double) {
+TEMPLATE_TEST_CASE("Episodes of a memory task whose sizes fit allocate nothing",
+                   "[tasks][memory_tasks]", float, double) {
   for_each_task([](const auto& task) {
     Episodes<TestType> episodes = generate<TestType>(task, 0, 0, 8);
     const TestType* const inputs = episodes.inputs.data();
@@ -272,7 +274,7 @@ TEMPLATE_TEST_CASE("Episodes of a memory task whose sizes fit allocate nothing",
   });
 }
 
-TEST_CASE("Memory tasks reject samples and batches that do not exist", "[tasks]") {
+TEST_CASE("Memory tasks reject samples and batches that do not exist", "[tasks][memory_tasks]") {
   for_each_task([](const auto& task) {
     Episodes<float> e;
     const auto naming = [](const std::string& word) {
@@ -290,7 +292,7 @@ TEST_CASE("Memory tasks reject samples and batches that do not exist", "[tasks]"
 }
 
 TEMPLATE_TEST_CASE("Patterns are shown in rounds, then a part of one, and the last step asks",
-                   "[tasks]", float, double) {
+                   "[tasks][memory_tasks]", float, double) {
   const Index n = 41, patterns = 4, rounds = 3, show = 3, blank = 2, probe = 4, samples = 5;
   const PatternCompletion task({.bits = n,
                                 .patterns = patterns,
@@ -341,7 +343,8 @@ TEMPLATE_TEST_CASE("Patterns are shown in rounds, then a part of one, and the la
   }
 }
 
-TEST_CASE("Bits, order, choice and zeros of a pattern completion are even", "[tasks]") {
+TEST_CASE("Bits, order, choice and zeros of a pattern completion are even",
+          "[tasks][memory_tasks]") {
   const Index n = 12, patterns = 3, samples = 4000;
   const PatternCompletion task({.bits = n,
                                 .patterns = patterns,
@@ -372,7 +375,7 @@ TEST_CASE("Bits, order, choice and zeros of a pattern completion are even", "[ta
   CHECK(all_agree(zeroed));
 }
 
-TEST_CASE("A pattern may be asked for whole or without any bit", "[tasks]") {
+TEST_CASE("A pattern may be asked for whole or without any bit", "[tasks][memory_tasks]") {
   const auto probe = [](double zeroed) {
     const PatternCompletion task({.bits = 7, .patterns = 2, .zeroed = zeroed});
     const Episodes<double> e = generate<double>(task, 0, 0, 1);
@@ -383,7 +386,7 @@ TEST_CASE("A pattern may be asked for whole or without any bit", "[tasks]") {
 }
 
 TEST_CASE("Binary cross-entropy's accuracy is the share of a pattern's bits that are right",
-          "[tasks]") {
+          "[tasks][memory_tasks]") {
   Evaluation evaluation(BinaryCrossEntropy::measures);
   Matrix<float> output(4, 1), target(4, 1);
   output << -0.1f, 0.7f, 3, -2;
@@ -393,7 +396,7 @@ TEST_CASE("Binary cross-entropy's accuracy is the share of a pattern's bits that
 }
 
 TEMPLATE_TEST_CASE("Pairs of keys and values come first, then a key that asks for its last value",
-                   "[tasks]", float, double) {
+                   "[tasks][memory_tasks]", float, double) {
   for (const bool repeats : {true, false}) {
     const Index size = 6, samples = 40;
     const KeyValueRetrieval task({.keys = size, .repeats = repeats});
@@ -430,7 +433,7 @@ TEMPLATE_TEST_CASE("Pairs of keys and values come first, then a key that asks fo
   }
 }
 
-TEST_CASE("Keys, values and the pair that is asked for are drawn evenly", "[tasks]") {
+TEST_CASE("Keys, values and the pair that is asked for are drawn evenly", "[tasks][memory_tasks]") {
   for (const bool repeats : {true, false}) {
     const Index size = 4, pairs = 3, samples = 6000;
     const KeyValueRetrieval task({.keys = size, .pairs = pairs, .repeats = repeats});
@@ -459,7 +462,7 @@ TEST_CASE("Keys, values and the pair that is asked for are drawn evenly", "[task
 }
 
 TEMPLATE_TEST_CASE("Letters with digits come first, then two question marks and a letter",
-                   "[tasks]", float, double) {
+                   "[tasks][memory_tasks]", float, double) {
   for (const Index pairs : {1, 4, 26}) {
     const Index samples = 20;
     const AssociativeRetrieval task({.pairs = pairs});
@@ -491,7 +494,8 @@ TEMPLATE_TEST_CASE("Letters with digits come first, then two question marks and 
   }
 }
 
-TEST_CASE("Letters, digits and the letter that is asked for are drawn evenly", "[tasks]") {
+TEST_CASE("Letters, digits and the letter that is asked for are drawn evenly",
+          "[tasks][memory_tasks]") {
   const Index samples = 8000;
   const Episodes<double> e = generate<double>(AssociativeRetrieval(), 0, 0, samples);
   std::vector<double> letters(26), last_letters(26), digits(10), answers(10), asked(4);
@@ -511,7 +515,7 @@ TEST_CASE("Letters, digits and the letter that is asked for are drawn evenly", "
 }
 
 TEMPLATE_TEST_CASE("A vector is familiar if and only if it was new R steps before and comes again",
-                   "[tasks]", float, double) {
+                   "[tasks][memory_tasks]", float, double) {
   const Index samples = 10;
   for (const Index delay : {1, 3, 7}) {
     const Familiarity task({.bits = 60, .steps = 30, .delay = delay});
@@ -534,7 +538,7 @@ TEMPLATE_TEST_CASE("A vector is familiar if and only if it was new R steps befor
   }
 }
 
-TEST_CASE("New vectors are repeated as often as the option says", "[tasks]") {
+TEST_CASE("New vectors are repeated as often as the option says", "[tasks][memory_tasks]") {
   const Index samples = 500, steps = 40;
   for (const double repeated : {0.0, 0.25, 0.5, 1.0}) {
     const Familiarity task({.bits = 3, .steps = steps, .delay = 4, .repeated = repeated});
@@ -557,8 +561,8 @@ TEST_CASE("New vectors are repeated as often as the option says", "[tasks]") {
   }
 }
 
-TEMPLATE_TEST_CASE("A sequence is shown whole, and after one delimiter asked for whole", "[tasks]",
-                   float, double) {
+TEMPLATE_TEST_CASE("A sequence is shown whole, and after one delimiter asked for whole",
+                   "[tasks][memory_tasks]", float, double) {
   for (const CopyValues values : {CopyValues::uniform, CopyValues::signs, CopyValues::bits}) {
     const Index length = 5, d = 3, samples = 4;
     const Copy task({.length = length, .dimension = d, .values = values});
@@ -585,7 +589,7 @@ TEMPLATE_TEST_CASE("A sequence is shown whole, and after one delimiter asked for
   }
 }
 
-TEST_CASE("The numbers of a copy have the stated distributions", "[tasks]") {
+TEST_CASE("The numbers of a copy have the stated distributions", "[tasks][memory_tasks]") {
   const Index samples = 4000;
   const auto shown = [&](CopyValues values) {
     const Copy task({.length = 2, .dimension = 2, .values = values});
@@ -604,7 +608,7 @@ TEST_CASE("The numbers of a copy have the stated distributions", "[tasks]") {
 }
 
 TEMPLATE_TEST_CASE("Items are shown after delimiters, then one between two queries, then the next",
-                   "[tasks]", float, double) {
+                   "[tasks][memory_tasks]", float, double) {
   const Index l = 3, b = 9, samples = 40;
   const AssociativeRecall task({.min_items = 2, .max_items = 5, .length = l, .bits = b});
   REQUIRE(task.steps() == 7 * 4);
@@ -642,7 +646,8 @@ TEMPLATE_TEST_CASE("Items are shown after delimiters, then one between two queri
   }
 }
 
-TEST_CASE("Numbers of items, bits and the item that is asked for are drawn evenly", "[tasks]") {
+TEST_CASE("Numbers of items, bits and the item that is asked for are drawn evenly",
+          "[tasks][memory_tasks]") {
   const Index samples = 6000, l = 2, b = 8;
   const AssociativeRecall task({.min_items = 3, .max_items = 6, .length = l, .bits = b});
   const Episodes<double> e = generate<double>(task, 0, 0, samples);
@@ -664,7 +669,7 @@ TEST_CASE("Numbers of items, bits and the item that is asked for are drawn evenl
 }
 
 TEMPLATE_TEST_CASE("Vectors are shown with priorities and asked for from the highest down",
-                   "[tasks]", float, double) {
+                   "[tasks][memory_tasks]", float, double) {
   const Index n = 7, k = 4, b = 5, samples = 30;
   const PrioritySort task({.vectors = n, .answers = k, .bits = b});
   REQUIRE(task.steps() == n + k + 1);
@@ -695,7 +700,7 @@ TEMPLATE_TEST_CASE("Vectors are shown with priorities and asked for from the hig
   }
 }
 
-TEST_CASE("Priorities are uniform, and their vectors are even bits", "[tasks]") {
+TEST_CASE("Priorities are uniform, and their vectors are even bits", "[tasks][memory_tasks]") {
   const Index n = 4, b = 3, samples = 4000;
   const PrioritySort task({.vectors = n, .answers = n, .bits = b});
   const Episodes<double> e = generate<double>(task, 0, 0, samples);
@@ -718,7 +723,7 @@ TEST_CASE("Priorities are uniform, and their vectors are even bits", "[tasks]") 
   CHECK(all_agree(ranks));
 }
 
-TEST_CASE("The memory tasks name the count that they refuse", "[tasks]") {
+TEST_CASE("The memory tasks name the count that they refuse", "[tasks][memory_tasks]") {
   const auto refusals = [](const std::string& task, const std::string& field, Index least,
                            const auto& make) {
     for (const Index bad : {least - 1, Index{-1}, too_many}) {
@@ -758,7 +763,8 @@ TEST_CASE("The memory tasks name the count that they refuse", "[tasks]") {
   }
 }
 
-TEST_CASE("The memory tasks name a share, a choice or a combination that they refuse", "[tasks]") {
+TEST_CASE("The memory tasks name a share, a choice or a combination that they refuse",
+          "[tasks][memory_tasks]") {
   for (const double bad : {-0.5, 1.5}) {
     const std::string message = " must be a finite number in [0, 1], got ";
     CHECK(rejection([&] { PatternCompletion({.zeroed = bad}); }) ==
@@ -784,7 +790,7 @@ TEST_CASE("The memory tasks name a share, a choice or a combination that they re
   CHECK_NOTHROW(PatternCompletion({.blank_steps = 0}));
 }
 
-TEST_CASE("The memory tasks refuse more steps than can be counted", "[tasks]") {
+TEST_CASE("The memory tasks refuse more steps than can be counted", "[tasks][memory_tasks]") {
   constexpr Index many = Index{1} << 30;
   const auto ends = [](const std::string& message) {
     return message.find("must be below 2^31, got 2.14748e+09") != std::string::npos;
@@ -798,7 +804,7 @@ TEST_CASE("The memory tasks refuse more steps than can be counted", "[tasks]") {
   CHECK(ends(rejection([] { PrioritySort({.vectors = many, .answers = many}); })));
 }
 
-TEST_CASE("The settings of a memory task have its name and every option", "[tasks]") {
+TEST_CASE("The settings of a memory task have its name and every option", "[tasks][memory_tasks]") {
   CHECK(PatternCompletion().settings() == Settings{{"name", "pattern_completion"},
                                                    {"bits", "1000"},
                                                    {"patterns", "5"},
@@ -828,7 +834,7 @@ TEST_CASE("The settings of a memory task have its name and every option", "[task
         Settings{{"name", "priority_sort"}, {"vectors", "20"}, {"answers", "16"}, {"bits", "8"}});
 }
 
-TEST_CASE("A network trains on every memory task, here on a mix of them", "[tasks]") {
+TEST_CASE("A network trains on every memory task, here on a mix of them", "[tasks][memory_tasks]") {
   using Mix = TaskMix<PatternCompletion, KeyValueRetrieval, AssociativeRetrieval, Familiarity, Copy,
                       AssociativeRecall, PrioritySort>;
   const Mix mix({{PatternCompletion({.bits = 9, .patterns = 2}), 1},

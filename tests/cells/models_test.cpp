@@ -1,19 +1,17 @@
-#include "model_cells.hpp"
-
 #include <catch2/catch.hpp>
 #include <cmath>
 #include <filesystem>
 #include <vector>
 
-#include "allocation_counter.hpp"
-#include "errors.hpp"
-#include "gradcheck.hpp"
 #include "plastic/cells/dispatch.hpp"
 #include "plastic/io/model_file.hpp"
 #include "plastic/io/state_file.hpp"
 #include "plastic/optim/adamw.hpp"
 #include "plastic/tasks/cue_reward.hpp"
 #include "plastic/train/trainer.hpp"
+#include "support/allocation_counter.hpp"
+#include "support/gradcheck.hpp"
+#include "support/model_cells.hpp"
 
 // Networks whose fast weights are fast matrices: the rules of the literature.
 
@@ -64,7 +62,7 @@ void check_states_equal(const Cell& cell, const CellState<typename Cell::ScalarT
 
 }  // namespace
 
-TEST_CASE("Gradients of every rule in every setting are central differences", "[models]") {
+TEST_CASE("Gradients of every rule in every setting are central differences", "[cells][models]") {
   const Matrix<double> inputs = random_matrix(3, 2 * 6, 3);
   for_each_model<double>(4, [&](auto& cell, const std::string& name) {
     INFO(name);
@@ -94,7 +92,7 @@ TEST_CASE("Gradients of every rule in every setting are central differences", "[
   });
 }
 
-TEST_CASE("Copies that a sweep replays change no bit of a gradient", "[models]") {
+TEST_CASE("Copies that a sweep replays change no bit of a gradient", "[cells][models]") {
   const Matrix<double> inputs = random_matrix(3, 90, 4);
   for_each_model<double>(4, [&](auto& cell, const std::string& name) {
     INFO(name);
@@ -120,7 +118,7 @@ TEST_CASE("Copies that a sweep replays change no bit of a gradient", "[models]")
 }
 
 TEMPLATE_TEST_CASE("A batch of any rule is its samples alone, and ended ones stay as they are",
-                   "[models]", double, float) {
+                   "[cells][models]", double, float) {
   using Scalar = TestType;
   const Index samples = 3;
   const Matrix<Scalar> inputs = random_matrix<Scalar>(3, samples * 7, 5);
@@ -154,8 +152,8 @@ TEMPLATE_TEST_CASE("A batch of any rule is its samples alone, and ended ones sta
   });
 }
 
-TEMPLATE_TEST_CASE("The gradient of ended samples is that of their shorter episodes", "[models]",
-                   double, float) {
+TEMPLATE_TEST_CASE("The gradient of ended samples is that of their shorter episodes",
+                   "[cells][models]", double, float) {
   using Scalar = TestType;
   const Matrix<Scalar> inputs = random_matrix<Scalar>(3, 2 * 6, 6);
   const std::vector<Index> lengths{6, 2};
@@ -177,8 +175,8 @@ TEMPLATE_TEST_CASE("The gradient of ended samples is that of their shorter episo
   });
 }
 
-TEMPLATE_TEST_CASE("An episode in two parts, from a state or a file, is the whole one", "[models]",
-                   double, float) {
+TEMPLATE_TEST_CASE("An episode in two parts, from a state or a file, is the whole one",
+                   "[cells][models]", double, float) {
   using Scalar = TestType;
   const Matrix<Scalar> inputs = random_matrix<Scalar>(3, 2 * 8, 7);
   for_each_model<Scalar>(32, [&](auto& cell, const std::string& name) {
@@ -211,7 +209,7 @@ TEMPLATE_TEST_CASE("An episode in two parts, from a state or a file, is the whol
   });
 }
 
-TEST_CASE("Training by any rule has the same bits on any number of threads", "[models]") {
+TEST_CASE("Training by any rule has the same bits on any number of threads", "[cells][models]") {
   const CueReward task;
   const auto check = [&]<class Cell>(std::type_identity<Cell>) {
     INFO(Cell::cell_name << " " << Cell::rule_name);
@@ -245,7 +243,8 @@ TEST_CASE("Training by any rule has the same bits on any number of threads", "[m
   }
 }
 
-TEST_CASE("Stepping and training by any rule allocate nothing in the steady state", "[models]") {
+TEST_CASE("Stepping and training by any rule allocate nothing in the steady state",
+          "[cells][models]") {
   const Matrix<float> x = random_matrix<float>(3, 2, 8);
   for_each_model<float>(4, [&](auto& cell, const std::string& name) {
     INFO(name);
@@ -274,7 +273,7 @@ TEST_CASE("Stepping and training by any rule allocate nothing in the steady stat
   });
 }
 
-TEST_CASE("Settings that no published network has are refused by name", "[models]") {
+TEST_CASE("Settings that no published network has are refused by name", "[cells][models]") {
   CHECK_THROWS_WITH(TraceRNN<float>({.clip = 0}),
                     Catch::Contains("TraceOptions: clip must be a finite number in"));
   CHECK_THROWS_WITH(TraceClampRNN<float>({.inputs = 5, .hidden = 4}),
