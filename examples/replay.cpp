@@ -193,7 +193,8 @@ int main(int argc, char** argv) {
       "files. F64 files are computed in double, F32 files in float.\n\n"
       "OUT gets all of this and the results: output and eta (the learning rate of the fast\n"
       "weights before the norm clip) of every step, and hidden, cell_state (LSTM), fast.* and\n"
-      "trace.* after the last step. If there is a target, it also gets loss (the mean squared error over\n"
+      "trace.* after the last step. If there is a target, it also gets loss (the mean squared "
+      "error over\n"
       "all steps) and grad.* (of all parameters, even of those that training would not change).");
   std::string in_path, out_path;
   app.add_option("IN", in_path, "model file to read")->required()->type_name("FILE");

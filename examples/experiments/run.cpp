@@ -20,6 +20,7 @@
 #include "plastic/train/csv_log.hpp"
 #include "plastic/train/keep_best.hpp"
 #include "plastic/train/trainer.hpp"
+#include "task_loss.hpp"
 
 namespace experiments {
 namespace {
@@ -66,29 +67,53 @@ void write_eta(const Evaluation& test, const fs::path& path) {
   csv.write(path);
 }
 
+// The fast weights of one sample: what is added to the slow weights of each layer that has some.
+template <class Cell>
+std::vector<Matrix<float>> fast_weights(const Cell& cell, const CellState<float>& state) {
+  std::vector<Matrix<float>> all;
+  if constexpr (Cell::is_model) {
+    const std::size_t count = Cell::matrix_shapes(cell.options()).size();
+    for (std::size_t k = 0; k < count; ++k) all.push_back(cell.added_weight(state, k, 0));
+  } else {
+    for (std::size_t l = 0; l < cell.layer_names().size(); ++l) {
+      all.push_back(state.fast_weight(l, 0));
+    }
+  }
+  return all;
+}
+
+template <class Cell>
+std::vector<std::string> names_of_fast_weights(const Cell& cell) {
+  if constexpr (!Cell::is_model) return cell.layer_names();
+  std::vector<std::string> names;
+  for (const MatrixShape& shape : Cell::matrix_shapes(cell.options())) {
+    names.push_back(shape.layer + (shape.name == "weight" ? "" : " " + shape.name));
+  }
+  return names;
+}
+
 // The first test episode, step by step: eta and the norm of each layer's fast weights, and those 64
 // recurrent weights that grow largest.
 template <class Cell>
 void write_episode(const Cell& cell, const Task& task, const fs::path& folder) {
-  constexpr std::size_t recurrent = 1;  // h_fc
+  constexpr std::size_t recurrent = Cell::is_model ? 0 : 1;  // h_fc
   Episodes<float> episodes;
   task.generate({0, Random::Purpose::test}, 0, 0, 1, episodes);
   CellState<float> state = cell.initial_state(1);
   const Index steps = episodes.inputs.cols();
-  Matrix<float> recurrent_weights(state.fast_weight(recurrent, 0).size(), steps);
+  Matrix<float> recurrent_weights(fast_weights(cell, state)[recurrent].size(), steps);
   Csv csv;
   csv << "step"
       << "eta";
-  for (const std::string& layer : cell.layer_names()) csv << layer;
+  for (const std::string& name : names_of_fast_weights(cell)) csv << name;
   csv.end_row();
   for (Index t = 0; t < steps; ++t) {
     const float eta = cell.step(state, episodes.inputs.col(t)).eta(0, 0);
     csv << t << eta;
-    for (std::size_t l = 0; l < cell.layer_names().size(); ++l) {
-      csv << state.fast_weight(l, 0).norm();
-    }
+    const std::vector<Matrix<float>> weights = fast_weights(cell, state);
+    for (const Matrix<float>& weight : weights) csv << weight.norm();
     csv.end_row();
-    recurrent_weights.col(t) = state.fast_weight(recurrent, 0).reshaped();
+    recurrent_weights.col(t) = weights[recurrent].reshaped();
   }
   csv.write(folder / "episode.csv");
 
@@ -107,12 +132,27 @@ void write_episode(const Cell& cell, const Task& task, const fs::path& folder) {
 }
 
 template <class Cell>
+typename Cell::Options make_options(const RunSettings& settings, Index inputs, Index outputs) {
+  if constexpr (Cell::is_model) {
+    Settings all = to_settings(typename Cell::Options{});
+    all["inputs"] = std::to_string(inputs);
+    all["hidden"] = std::to_string(settings.hidden);
+    all["outputs"] = std::to_string(outputs);
+    all["seed"] = std::to_string(settings.seed);
+    apply_options(settings, all);
+    return detail::options_from<typename Cell::Options>(all);
+  } else {
+    return make_cell_options(settings, inputs, outputs);
+  }
+}
+
+template <class Cell>
 void train_cell(const RunSettings& settings, const fs::path& folder, int threads,
                 TrainingCallback& observer) {
   const Task task = make_task(settings);
-  Cell cell(make_cell_options(settings, task.inputs(), task.outputs()));
+  Cell cell(make_options<Cell>(settings, task.inputs(), task.outputs()));
   AdamW<float> optimizer(cell.parameters(), {.learning_rate = settings.learning_rate});
-  Trainer trainer(cell, task, optimizer,
+  Trainer trainer(cell, task, TaskLoss(settings.task), optimizer,
                   {.batch = settings.batch,
                    .batches = settings.batches,
                    .clip_norm = settings.clip_norm,

@@ -12,6 +12,24 @@ namespace experiments {
 
 using namespace plastic;
 
+bool has_own_options(std::string_view rule) {
+  return rule != "gradient" && rule != "hebbian" && rule != "none";
+}
+
+void apply_options(const RunSettings& settings, Settings& all) {
+  std::istringstream words(settings.options);
+  std::string word;
+  while (words >> word) {
+    const std::size_t equals = word.find('=');
+    const std::string name = word.substr(0, equals);
+    if (equals == std::string::npos || !all.contains(name)) {
+      detail::reject("experiments", "every word of the options of " + settings.rule,
+                     "NAME=VALUE with a setting of that network", word);
+    }
+    all[name] = word.substr(equals + 1);
+  }
+}
+
 nlohmann::ordered_json to_json(const RunSettings& settings) {
   nlohmann::ordered_json json;
   for_each_setting(settings, [&](const char* name, const auto& value) { json[name] = value; });
@@ -70,10 +88,17 @@ Task make_task(const RunSettings& s) {
           {FewShotRegression(
                {.function = RegressionFunction::mlp, .variables = 6, .support = s.support}),
            weight});
+    } else if (name == "pattern_completion") {
+      parts.push_back({PatternCompletion({.bits = s.bits}), weight});
+    } else if (name == "key_value") {
+      parts.push_back({KeyValueRetrieval({.keys = s.keys}), weight});
+    } else if (name == "associative_retrieval") {
+      parts.push_back({AssociativeRetrieval({.pairs = s.pairs}), weight});
     } else {
       detail::reject("make_task", "task",
-                     "cue_reward, sequence_reproduction, linear_regression, mlp_regression or, not "
-                     "in a mix, one_shot_images",
+                     "cue_reward, sequence_reproduction, linear_regression, mlp_regression, "
+                     "pattern_completion, key_value, associative_retrieval or, not in a mix, "
+                     "one_shot_images",
                      name);
     }
   }

@@ -7,26 +7,35 @@
 #include <vector>
 
 #include "plastic/cells/options.hpp"
+#include "plastic/core/settings.hpp"
+#include "plastic/tasks/associative_retrieval.hpp"
 #include "plastic/tasks/cue_reward.hpp"
 #include "plastic/tasks/few_shot_regression.hpp"
+#include "plastic/tasks/key_value_retrieval.hpp"
+#include "plastic/tasks/pattern_completion.hpp"
 #include "plastic/tasks/sequence_reproduction.hpp"
 #include "plastic/tasks/task_mix.hpp"
 
 namespace experiments {
 
 using plastic::Index;
-using Task =
-    plastic::TaskMix<plastic::CueReward, plastic::SequenceReproduction, plastic::FewShotRegression>;
+using Task = plastic::TaskMix<plastic::CueReward, plastic::SequenceReproduction,
+                              plastic::FewShotRegression, plastic::PatternCompletion,
+                              plastic::KeyValueRetrieval, plastic::AssociativeRetrieval>;
 
 /// All that determines one training run. The defaults are the paper's.
 struct RunSettings {
-  /// cue_reward, sequence_reproduction, linear_regression or mlp_regression; or several with their
-  /// weights, "cue_reward + 2 sequence_reproduction"; or one_shot_images, alone.
+  /// cue_reward, sequence_reproduction, linear_regression, mlp_regression, pattern_completion,
+  /// key_value or associative_retrieval; or several with their weights, "cue_reward + 2
+  /// sequence_reproduction"; or one_shot_images, alone.
   std::string task = "cue_reward";
   double noise = 0.1;  ///< cue-reward: on the cues
   Index length = 20;   ///< sequence reproduction
   Index delay = 20;    ///< sequence reproduction
   Index support = 20;  ///< regression: k
+  Index bits = 1000;   ///< pattern completion
+  Index keys = 20;     ///< key-value retrieval: S
+  Index pairs = 4;     ///< associative retrieval
 
   // Settings of one_shot_images.
   std::string data = "glyphs";       ///< as of plastic::load_image_data
@@ -41,6 +50,9 @@ struct RunSettings {
 
   std::string cell = "rnn";
   std::string rule = "gradient";
+  /// Settings of a network whose rule is not gradient, hebbian or none, "form=clip clip=1", in the
+  /// place of all those from `extra` to `inner_scale`; the others have their defaults.
+  std::string options;
   Index hidden = 128;
   Index extra = 4;
   bool modulation = true;
@@ -61,6 +73,9 @@ struct RunSettings {
   bool has_task(std::string_view name) const { return task.find(name) != std::string::npos; }
 };
 
+/// Whether a rule's networks have settings of their own: all but gradient, hebbian and none.
+bool has_own_options(std::string_view rule);
+
 /// Calls f(name, member) for every setting that matters to the run's task, in the order of files.
 template <class S, class F>
 void for_each_setting(S& s, F&& f) {
@@ -71,6 +86,9 @@ void for_each_setting(S& s, F&& f) {
     f("delay", s.delay);
   }
   if (s.has_task("regression")) f("support", s.support);
+  if (s.has_task("pattern_completion")) f("bits", s.bits);
+  if (s.has_task("key_value")) f("keys", s.keys);
+  if (s.has_task("associative_retrieval")) f("pairs", s.pairs);
   if (s.has_task("one_shot_images")) {
     f("data", s.data);
     f("encoder", s.encoder);
@@ -85,14 +103,18 @@ void for_each_setting(S& s, F&& f) {
   f("cell", s.cell);
   f("rule", s.rule);
   f("hidden", s.hidden);
-  f("extra", s.extra);
-  f("modulation", s.modulation);
-  f("eta0", s.eta0);
-  f("max_norm", s.max_norm);
-  f("weight_clip", s.weight_clip);
-  f("alpha_mode", s.alpha_mode);
-  f("random_network", s.random_network);
-  f("inner_scale", s.inner_scale);
+  if (has_own_options(s.rule)) {
+    f("options", s.options);
+  } else {
+    f("extra", s.extra);
+    f("modulation", s.modulation);
+    f("eta0", s.eta0);
+    f("max_norm", s.max_norm);
+    f("weight_clip", s.weight_clip);
+    f("alpha_mode", s.alpha_mode);
+    f("random_network", s.random_network);
+    f("inner_scale", s.inner_scale);
+  }
   f("batch", s.batch);
   f("learning_rate", s.learning_rate);
   f("clip_norm", s.clip_norm);
@@ -114,5 +136,9 @@ Task make_task(const RunSettings& settings);
 
 /// Throws std::invalid_argument on a bad alpha_mode.
 plastic::CellOptions make_cell_options(const RunSettings& settings, Index inputs, Index outputs);
+
+/// Changes `all`, the settings of a network, as `settings.options` says. Throws
+/// std::invalid_argument if one of them is not in `all`.
+void apply_options(const RunSettings& settings, plastic::Settings& all);
 
 }  // namespace experiments

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <array>
+
 #include "plastic/cells/cell.hpp"
 #include "plastic/cells/forward.hpp"
 
@@ -58,13 +60,20 @@ struct TraceOptions {
   double clip = 1;                      ///< bound on H, of clip and soft
   AlphaShape alpha = AlphaShape::full;  ///< shape of A
   double eta = 0.01;                    ///< start of eta, which is learned
-  std::uint64_t seed = 0;               ///< seed of the initial slow weights
-  Index snapshot_interval = 0;          ///< updates between copies for backward; 0 chooses
+  bool readout = true;          ///< false: no out_fc; the outputs are the first units themselves
+  std::uint64_t seed = 0;       ///< seed of the initial slow weights
+  Index snapshot_interval = 0;  ///< updates between copies for backward; 0 chooses
+
+  /// Settings that a file may lack.
+  static constexpr std::array<std::string_view, 1> optional = {"readout"};
 
   /// Throws std::invalid_argument on the first setting out of its range.
   void validate() const {
     constexpr std::string_view here = "TraceOptions";
     detail::check_model_sizes(here, *this);
+    if (!readout) {
+      detail::check_between(here, "outputs without a readout", outputs, 1, hidden);
+    }
     detail::check_enumeration(here, "form", form);
     detail::check_enumeration(here, "alpha", alpha);
     detail::check_range(here, "clip", clip, 1e-30, 1e30);
@@ -81,6 +90,7 @@ struct TraceOptions {
     f("clip", o.clip);
     f("alpha", o.alpha);
     f("eta", o.eta);
+    f("readout", o.readout);
     f("seed", o.seed);
     f("snapshot_interval", o.snapshot_interval);
   }
@@ -88,7 +98,8 @@ struct TraceOptions {
 
 namespace detail {
 
-/// What the networks with a Trace have in common; the last two layers are h_fc and out_fc.
+/// What the networks with a Trace have in common; the last two layers are h_fc and, with a readout,
+/// out_fc.
 struct TraceParts {
   using Options = TraceOptions;
   static constexpr std::size_t states = 1;
@@ -101,6 +112,23 @@ struct TraceParts {
   }
   static std::vector<MatrixShape> matrices(const Options& o) {
     return {{"h_fc", "hebb", o.hidden, o.hidden, alpha}};
+  }
+
+  /// h_fc and out_fc.
+  static std::vector<LayerShape> last_layers(const Options& o) {
+    std::vector<LayerShape> all{{"h_fc", o.hidden, o.hidden, 1, false, Start::normal(0.01)}};
+    if (o.readout) {
+      all.push_back({"out_fc", o.hidden, o.outputs, linear_spread(o.hidden, o.outputs), true});
+    }
+    return all;
+  }
+
+  /// The outputs of a step that ends in `after`, given the number of out_fc, and eta.
+  template <class Scalar>
+  static CellOutput<Var<Scalar>> outputs_of(ModelStep<Scalar>& step, const Options& o,
+                                            std::size_t out_fc, const Var<Scalar>& after) {
+    return {o.readout ? step.layer(out_fc, after) : rows(after, 0, o.outputs),
+            step.per_sample(step.block(eta))};
   }
 
   /// Changes H after a step from h to `after`.
@@ -129,9 +157,10 @@ struct TraceRnn : detail::TraceParts {
 
   /// W of h_fc starts normal with deviation 0.01, as does A; the others like linear layers.
   static std::vector<LayerShape> layers(const Options& o) {
-    return {{"i_fc", o.inputs, o.hidden, detail::linear_spread(o.inputs, o.hidden), true},
-            {"h_fc", o.hidden, o.hidden, 1, false, Start::normal(0.01)},
-            {"out_fc", o.hidden, o.outputs, detail::linear_spread(o.hidden, o.outputs), true}};
+    std::vector<LayerShape> all = last_layers(o);
+    all.insert(all.begin(),
+               {"i_fc", o.inputs, o.hidden, detail::linear_spread(o.inputs, o.hidden), true});
+    return all;
   }
 
   /// One time step; the rate is eta.
@@ -143,7 +172,7 @@ struct TraceRnn : detail::TraceParts {
     const Var<Scalar> after = tanh(step.layer(i_fc, x) + recurrent);
     if (step.update()) change(step, o, h, after);
     step.set_state(0, after);
-    return {step.layer(out_fc, after), step.per_sample(step.block(eta))};
+    return outputs_of(step, o, out_fc, after);
   }
 };
 
@@ -157,8 +186,7 @@ struct TraceClamp : detail::TraceParts {
   /// As in TraceRnn. Throws std::invalid_argument if there are more inputs than units.
   static std::vector<LayerShape> layers(const Options& o) {
     detail::check_between("TraceOptions", "inputs of the cell \"clamp\"", o.inputs, 1, o.hidden);
-    return {{"h_fc", o.hidden, o.hidden, 1, false, Start::normal(0.01)},
-            {"out_fc", o.hidden, o.outputs, detail::linear_spread(o.hidden, o.outputs), true}};
+    return last_layers(o);
   }
 
   /// One time step; the rate is eta.
@@ -171,7 +199,7 @@ struct TraceClamp : detail::TraceParts {
     const Var<Scalar> after = select(clamped, clamped, tanh(recurrent));
     if (step.update()) change(step, o, h, after);
     step.set_state(0, after);
-    return {step.layer(out_fc, after), step.per_sample(step.block(eta))};
+    return outputs_of(step, o, out_fc, after);
   }
 };
 
