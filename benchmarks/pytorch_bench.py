@@ -5,7 +5,7 @@ matrices. The gradient rule asks torch.autograd.grad for its inner gradient, and
 derivatives are autograd's. Names and data are those of benchmarks/model.hpp:
   train_step/CELL/RULE/hidden:H/batch:B/steps:T/threads:N   forward, backward, clip, AdamW
   forward/...                                               the same episodes, no derivatives
-
+  rules/clamp/pattern_completion/bits:N/threads:N           pytorch_patterns.py
 Before anything is timed, every case in tests/data that has only options of these networks is
 computed in double. Each timed network is then compared with itself in double.
 
@@ -30,6 +30,7 @@ import sys
 import time
 
 import numpy
+import pytorch_patterns
 import torch
 
 INPUTS, OUTPUTS, EXTRA = 16, 1, 4  # of the timed networks
@@ -283,6 +284,10 @@ def verify():
     missing = {(cell, rule) for cell in CELLS for rule in RULES} - computed
     if missing:
         sys.exit(f"{DATA} has no case for {sorted(missing)}")
+    error = pytorch_patterns.verify(read_safetensors(DATA / "rules" / "trace_clamp.safetensors")[1])
+    if not error <= DOUBLE_TOLERANCE:
+        sys.exit(f"trace_clamp: wrong result: off by {error:.1e}")
+    report.append(f"trace_clamp: {error:.1e}")
     return report
 
 
@@ -312,7 +317,8 @@ class Case:
 
 def cases():
     all_threads = len(os.sched_getaffinity(0))
-    return [
+    patterns = [pytorch_patterns.Patterns(threads=1)]
+    return patterns + [
         Case(kind, cell, rule, steps, threads)
         for cell in CELLS
         for rule in RULES
@@ -338,6 +344,8 @@ def data(case):
 
 def prepare(case):
     """The function that is timed; it returns the loss."""
+    if isinstance(case, pytorch_patterns.Patterns):
+        return pytorch_patterns.prepare(case)
     torch.manual_seed(1)
     network = Network(Settings(cell=case.cell, rule=case.rule, hidden=case.hidden))
     inputs, targets = data(case)

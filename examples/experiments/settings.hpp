@@ -52,7 +52,7 @@ struct RunSettings {
   std::string rule = "gradient";
   /// Settings of a network whose rule is not gradient, hebbian or none, "form=clip clip=1", in the
   /// place of all those from `extra` to `inner_scale`; the others have their defaults.
-  std::string options;
+  std::string options = "";
   Index hidden = 128;
   Index extra = 4;
   bool modulation = true;

@@ -49,7 +49,7 @@ void read_setting(const Settings& settings, const std::string& name, Value& valu
     const auto found = std::find(names.begin(), names.end(), text);
     if (found == names.end()) {
       std::string expected = "one of";
-      for (const std::string_view known : names) expected += " " + std::string(known);
+      for (const std::string_view known : names) expected.append(" ").append(known);
       reject("settings", "\"" + name + "\"", expected, "\"" + text + "\"");
     }
     value = static_cast<Value>(found - names.begin());

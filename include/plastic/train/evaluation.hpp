@@ -85,7 +85,7 @@ class Evaluation {
         std::find_if(all.begin(), all.end(), [&](const Measure& one) { return one.name == name; });
     if (found != all.end()) return *found;
     std::string expected = "a measure of the objective:";
-    for (const Measure& one : all) expected += " " + std::string(one.name);
+    for (const Measure& one : all) expected.append(" ").append(one.name);
     detail::reject("Evaluation::measure", "name", expected, name);
   }
 
