@@ -11,9 +11,9 @@ namespace plastic {
 /// One term C o (pre post^T) of an update; what is empty stands for ones.
 template <class Scalar>
 struct MatrixTerm {
-  Var<Scalar> matrix;  ///< C, outputs x inputs, or empty
-  Var<Scalar> pre;     ///< inputs x samples, or empty
-  Var<Scalar> post;    ///< outputs x samples, or empty; takes the rate
+  Var<Scalar> matrix = {};  ///< C, outputs x inputs, or empty
+  Var<Scalar> pre = {};     ///< inputs x samples, or empty
+  Var<Scalar> post = {};    ///< outputs x samples, or empty; takes the rate
 };
 
 /// How an update bounds H'. `soft`, with the change d: H' = H + max(d, 0) (1 - H) + min(d, 0)
@@ -26,14 +26,14 @@ class FastMatrix;
 /// An update of a fast matrix: H' = bound(L o keep H + sum_k C_k o (pre_k post_k^T) + gain E).
 template <class Scalar>
 struct MatrixChange {
-  Var<Scalar> keep;                           ///< 1 x samples, outputs x samples, or empty for 1
-  Var<Scalar> keep_matrix;                    ///< L, outputs x inputs, or empty for ones
-  std::span<const MatrixTerm<Scalar>> terms;  ///< at most 6
-  FastMatrix<Scalar>* other = nullptr;        ///< E, a matrix of the same shape, or nullptr
-  Var<Scalar> gain;                           ///< 1 x samples, for E
-  MatrixBound bound = MatrixBound::none;      ///< with `soft`, keep and L must be empty
-  double limit = 0;                           ///< of clip and soft, positive
-  Var<Scalar> active;  ///< 1 x samples, a constant: where it is 0, H stays; empty: nowhere
+  Var<Scalar> keep = {};         ///< 1 x samples, outputs x samples, or empty for 1
+  Var<Scalar> keep_matrix = {};  ///< L, outputs x inputs, or empty for ones
+  std::span<const MatrixTerm<Scalar>> terms = {};  ///< at most 6
+  FastMatrix<Scalar>* other = nullptr;             ///< E, a matrix of the same shape, or nullptr
+  Var<Scalar> gain = {};                           ///< 1 x samples, for E
+  MatrixBound bound = MatrixBound::none;           ///< with `soft`, keep and L must be empty
+  double limit = 0;                                ///< of clip and soft, positive
+  Var<Scalar> active = {};  ///< 1 x samples, a constant: where it is 0, H stays; empty: nowhere
 };
 
 /// A fast matrix H of one layer, one per sample, on a tape, with an update of any published form
