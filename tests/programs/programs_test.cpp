@@ -49,8 +49,9 @@ TEST_CASE("Every program that takes arguments or runs long says what it does", "
       CHECK_FALSE(mentions(help.out, jargon));
     }
   };
-  for (const char* name : {"key_value", "ragged", "train", "adaptive_control", "own_loop",
-                           "own_objective", "own_rule", "own_cell", "own_task", "own_callback"}) {
+  for (const char* name :
+       {"key_value", "ragged", "train", "adaptive_control", "own_loop", "own_objective", "own_rule",
+        "own_cell", "own_model", "own_data", "own_task", "own_callback", "published_rules"}) {
     check_help(name, {"--help"});
     CHECK(mentions(run_well(name, {"--help"}).out, "[BATCHES]"));
     for (const std::string value :
@@ -208,7 +209,7 @@ TEST_CASE("One_shot_images refuses what cannot be, by name", "[programs]") {
 
 TEST_CASE("Examples of what one may add to the library do what they say", "[programs]") {
   // The first losses of the cue-reward task are at about 0.4.
-  for (const char* name : {"own_rule", "own_cell", "own_task"}) {
+  for (const char* name : {"own_rule", "own_cell", "own_model", "own_task"}) {
     const std::string out = run_well(name, {"200"}).out;
     INFO(out);
     const std::size_t at = out.find_last_of("0123456789", out.find(" ("));
@@ -223,6 +224,25 @@ TEST_CASE("Examples of what one may add to the library do what they say", "[prog
           2);
   CHECK(std::abs(slope - 2) < 0.02);
   CHECK(std::abs(offset + 1) < 0.02);
+}
+
+TEST_CASE("Every published rule is trained, saved, loaded and stepped", "[programs]") {
+  const Folder folder;  // the program writes where it is
+  const std::string out =
+      run_well("/bin/sh",
+               {"-c", "cd '" + folder.path().string() + "' && exec '" +
+                          (fs::path(PLASTIC_PROGRAMS) / "published_rules").string() + "' 400"})
+          .out;
+  INFO(out);
+  std::vector<std::string> files;
+  for (const std::string rule :
+       {"abcd", "delta", "fast_weights", "modulated", "retroactive", "stpn", "trace"}) {
+    CHECK(mentions(out, rule + "  batch 400/400"));
+    files.push_back(rule + ".safetensors");
+  }
+  CHECK(names_in(folder.path()) == files);
+  CHECK_FALSE(mentions(out, "nan"));
+  CHECK_FALSE(mentions(out, "norm 0\n"));
 }
 
 TEST_CASE("Adaptive_control trains, steers and tells how long a step takes", "[programs]") {
@@ -293,6 +313,9 @@ TEST_CASE("State_dict turns a model file into a state dictionary and back", "[pr
 
 TEST_CASE("The programs of the training page learn to classify", "[programs]") {
   CHECK(mentions(run_well("ragged", {}).out, "right: 100%"));
+  const std::string own = run_well("own_data", {}).out;
+  CHECK(mentions(own, "% of 200 rows"));
+  CHECK(std::stod(own.substr(own.find("right: ") + 7)) > 95);
   const std::string out = run_well("key_value", {"3000"}).out;
   INFO(out);
   CHECK(std::stod(out.substr(out.find("right: ") + 7)) > 98);
