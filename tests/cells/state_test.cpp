@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "plastic/io/model_file.hpp"
 #include "plastic/io/state_file.hpp"
 #include "support/allocation_counter.hpp"
 #include "support/cells.hpp"

@@ -283,7 +283,8 @@ TEST_CASE("The programs of the first pages learn", "[programs]") {
   CHECK(last_loss(out) < 0.01);
   double expected = 0, comes = 0;
   REQUIRE(std::sscanf(out.substr(out.find("after")).c_str(),
-                      "after 30 steps it expects %lf, and %lf", &expected, &comes) == 2);
+                      "after 30 steps it predicts %lf; the true value is %lf", &expected,
+                      &comes) == 2);
   CHECK(std::abs(expected - comes) < 0.2);
 }
 

@@ -250,7 +250,10 @@ TEST_CASE("Replay refuses a model that does not fit itself and says what is wron
 
   SECTION("kinds") {
     refuses("rnn_gradient", [](TensorFile& f) { f.metadata["rule"] = "oja"; },
-            {"rule", "gradient, hebbian or none", "oja"});
+            {"rule",
+             "gradient, hebbian, none, trace, modulated, retroactive, fast_weights, delta, stpn or "
+             "abcd",
+             "oja"});
     refuses("rnn_gradient", [](TensorFile& f) { f.metadata["cell"] = "gru"; },
             {"cell", "rnn or lstm", "gru"});
     refuses("rnn_gradient", [](TensorFile& f) { f.metadata.clear(); },

@@ -49,8 +49,6 @@ void for_each_model(Index hidden, F&& f) {
   call(trace, {.form = Form::additive, .eta = 0.3}, "additive");
   call(trace, {.eta = 0.2, .readout = false}, "decay, no readout");
   call(std::type_identity<TraceClampRNN<Scalar>>{}, {.eta = 0.2}, "decay");
-  call(std::type_identity<TraceClampRNN<Scalar>>{}, {.eta = 0.2, .readout = false},
-       "decay, no readout");
 
   constexpr std::type_identity<ModulatedRNN<Scalar>> modulated;
   call(modulated, {.clip = 0.2}, "clip, fan-out");
