@@ -92,7 +92,9 @@ class FastMatrix {
   /// that has it.
   Var<Scalar> largest(const Var<Scalar>& weight = {}) {
     check_function("FastMatrix::largest", weight);
-    return evaluated<detail::MatrixLargest<Scalar>>(1, std::array{node_of(weight)});
+    auto* places =
+        tape_->arena().template allocate_array<Index>(static_cast<std::size_t>(samples()));
+    return evaluated<detail::MatrixLargest<Scalar>>(1, std::array{node_of(weight)}, places);
   }
 
   /// Changes H. Costs a pass over H at once, and one backward.
@@ -192,10 +194,11 @@ class FastMatrix {
 
   static Node<Scalar>* node_of(const Var<Scalar>& v) { return v.empty() ? nullptr : &v.node(); }
 
-  template <class NodeType, std::size_t N>
-  Var<Scalar> evaluated(Index rows, const std::array<Node<Scalar>*, N>& parents) {
+  template <class NodeType, std::size_t N, class... Memory>
+  Var<Scalar> evaluated(Index rows, const std::array<Node<Scalar>*, N>& parents,
+                        Memory*... memory) {
     auto* node = tape_->template emplace_result<NodeType>(rows, samples(), &history(), parents);
-    node->evaluate();
+    node->evaluate(memory...);
     data_->end = tape_->size();
     return {tape_, node};
   }

@@ -94,8 +94,8 @@ class MatrixFunction : public MatrixNode<Scalar, 1> {
  protected:
   ~MatrixFunction() = default;
 
-  Scalar entry_of(const Scalar* h, Index k) const {
-    return this->parent(0) == nullptr ? h[k] : h[k] + this->parent(0)->value[k];
+  const Scalar* slow() const {
+    return this->parent(0) == nullptr ? nullptr : this->parent(0)->value;
   }
 };
 
@@ -111,10 +111,10 @@ class MatrixSquares final : public MatrixFunction<Scalar> {
     for (Index s = 0; s < h.samples(); ++s) {
       const Scalar* values = h.current() + s * h.size();
       Scalar* y = this->value + s * h.outputs();
-      if (slow() == nullptr) {
-        kernels::column_squares<false>(h.inputs(), h.outputs(), values, slow(), y);
+      if (this->slow() == nullptr) {
+        kernels::column_squares<false>(h.inputs(), h.outputs(), values, this->slow(), y);
       } else {
-        kernels::column_squares<true>(h.inputs(), h.outputs(), values, slow(), y);
+        kernels::column_squares<true>(h.inputs(), h.outputs(), values, this->slow(), y);
       }
     }
   }
@@ -127,17 +127,14 @@ class MatrixSquares final : public MatrixFunction<Scalar> {
       const Scalar* values = all + s * h.size();
       const Scalar* dy = this->adjoint + s * h.outputs();
       Scalar* g = this->entry() == nullptr ? nullptr : h.adjoint(s);
-      if (slow() == nullptr) {
-        kernels::column_squares_adjoint<false>(h.inputs(), h.outputs(), values, slow(), dy, g, dw);
+      if (this->slow() == nullptr) {
+        kernels::column_squares_adjoint<false>(h.inputs(), h.outputs(), values, this->slow(), dy, g,
+                                               dw);
       } else {
-        kernels::column_squares_adjoint<true>(h.inputs(), h.outputs(), values, slow(), dy, g, dw);
+        kernels::column_squares_adjoint<true>(h.inputs(), h.outputs(), values, this->slow(), dy, g,
+                                              dw);
       }
     }
-  }
-
- private:
-  const Scalar* slow() const {
-    return this->parent(0) == nullptr ? nullptr : this->parent(0)->value;
   }
 };
 
@@ -147,11 +144,17 @@ class MatrixLargest final : public MatrixFunction<Scalar> {
  public:
   using MatrixFunction<Scalar>::MatrixFunction;
 
-  void evaluate() {
+  /// places: memory for the position of each sample's entry.
+  void evaluate(Index* places) {
+    places_ = places;
     const MatrixHistory<Scalar>& h = this->history();
     for (Index s = 0; s < h.samples(); ++s) {
-      const Scalar* values = h.current() + s * h.size();
-      this->value[s] = std::abs(this->entry_of(values, place(values)));
+      const kernels::ConstRow<Scalar> fast(h.current() + s * h.size(), h.size());
+      if (this->slow() == nullptr) {
+        find(fast, s);
+      } else {
+        find(fast + kernels::ConstRow<Scalar>(this->slow(), h.size()), s);
+      }
     }
   }
 
@@ -160,28 +163,26 @@ class MatrixLargest final : public MatrixFunction<Scalar> {
     const Scalar* all = this->begin_backward(tape);
     Scalar* dw = this->adjoint_of(tape, 0);
     for (Index s = 0; s < h.samples(); ++s) {
-      const Scalar* values = all + s * h.size();
-      const Index k = place(values);
-      const Scalar term = this->entry_of(values, k) < 0 ? -this->adjoint[s] : this->adjoint[s];
+      const Index k = places_[s];
+      const Scalar entry = all[s * h.size() + k] + (this->slow() == nullptr ? 0 : this->slow()[k]);
+      const Scalar term = entry < 0 ? -this->adjoint[s] : this->adjoint[s];
       if (this->entry() != nullptr) h.adjoint(s)[k] += term;
       if (dw != nullptr) dw[k] += term;
     }
   }
 
  private:
-  Index place(const Scalar* values) const {
-    Index best = 0;
-    Scalar largest = -1;
-    for (Index k = 0; k < this->history().size(); ++k) {
-      const Scalar size = std::abs(this->entry_of(values, k));
-      if (!(size <= largest)) {  // NaN counts as the largest
-        largest = size;
-        best = k;
-        if (std::isnan(size)) break;
-      }
-    }
-    return best;
+  template <class Expression>
+  void find(const Expression& v, Index s) {
+    // In two passes: the largest by vectors, then its first place. NaN counts as the largest.
+    const Scalar largest = v.abs().template maxCoeff<Eigen::PropagateNaN>();
+    Index k = 0;
+    while (!(std::abs(v.coeff(k)) >= largest) && !std::isnan(v.coeff(k))) ++k;
+    places_[s] = k;
+    this->value[s] = largest;
   }
+
+  Index* places_ = nullptr;
 };
 
 /// One update; its adjoint is a mark that the sweep has reached it.
