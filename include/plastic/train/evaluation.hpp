@@ -20,10 +20,14 @@ struct Measure {
   bool is_share = false;  ///< whether the mean is a share, in [0, 1]
   double sum = 0;         ///< sum of the counted values
   double count = 0;       ///< number of counted values
+  double square = 0;      ///< sum of their squares
 
   double mean() const { return sum / count; }  ///< NaN if nothing was counted
-  /// Half the width of a share's 95% interval, by the normal approximation.
-  double half_width() const { return 1.96 * std::sqrt(mean() * (1 - mean()) / count); }
+  /// Half the width of the mean's 95% interval, by the normal approximation.
+  double half_width() const {
+    const double variance = is_share ? mean() * (1 - mean()) : square / count - mean() * mean();
+    return 1.96 * std::sqrt(std::max(0.0, variance) / count);
+  }
 };
 
 /// The largest number of measures that one loss or objective may have.
@@ -50,6 +54,7 @@ class Evaluation {
   void add(std::size_t k, double value, double count = 1) {
     measures_.at(k).sum += value * count;
     measures_.at(k).count += count;
+    measures_.at(k).square += value * value * count;
   }
 
   bool per_step() const { return per_step_; }  ///< whether `add_eta` is wanted
@@ -67,6 +72,7 @@ class Evaluation {
     for (std::size_t k = 0; k < size_; ++k) {
       measures_[k].sum += other.measures_[k].sum;
       measures_[k].count += other.measures_[k].count;
+      measures_[k].square += other.measures_[k].square;
     }
     if (steps_.size() < other.steps_.size()) steps_.resize(other.steps_.size());
     for (std::size_t t = 0; t < other.steps_.size(); ++t) {
