@@ -51,7 +51,8 @@ TEST_CASE("Every program that takes arguments or runs long says what it does", "
   };
   for (const char* name :
        {"key_value", "ragged", "train", "adaptive_control", "own_loop", "own_objective", "own_rule",
-        "own_cell", "own_model", "own_data", "own_task", "own_callback", "published_rules"}) {
+        "own_cell", "own_model", "own_data", "own_task", "own_callback", "own_environment",
+        "published_rules"}) {
     check_help(name, {"--help"});
     CHECK(mentions(run_well(name, {"--help"}).out, "[BATCHES]"));
     for (const std::string value :
@@ -65,7 +66,7 @@ TEST_CASE("Every program that takes arguments or runs long says what it does", "
     check_refusal(name, {"3"}, {name, "\"3\"", "--help"});
   }
   for (const char* name :
-       {"cue_reward", "replay", "state_dict", "one_shot_images", "experiments"}) {
+       {"cue_reward", "replay", "state_dict", "one_shot_images", "experiments", "maze"}) {
     check_help(name, {"--help"});
     const std::string program = name;
     // Arguments that are required, so that nothing else is wrong.
