@@ -54,27 +54,23 @@ double share_of_better_arms(const Cell& net) {
 template <class Cell>
 void train(const std::string& name, int batches) {
   const Bandit bandit;
-  typename Cell::Options options;
-  options.inputs = environment_inputs(bandit);
-  options.outputs = policy_outputs(bandit);
-  options.hidden = 32;
-  Cell net(options);
+  Cell net({.inputs = environment_inputs(bandit),  // last reward, last action
+            .hidden = 32,
+            .outputs = policy_outputs(bandit)});  // a logit for each arm, and the value
   PolicyObjective objective(net, bandit, {.gamma = 0.9, .entropy_bonus = 0.03});
-  AdamW<float> optimizer(net.parameters(), {.learning_rate = 3e-3});
-  Trainer trainer(objective, optimizer,
-                  {.batch = 32,
-                   .batches = batches,
-                   .validation_every = 250,
-                   .validation_batches = 8});
+  AdamW<float> optimizer(net.parameters(), {.learning_rate = 1e-3});
+  Trainer trainer(
+      objective, optimizer,
+      {.batch = 32, .batches = batches, .validation_every = 250, .validation_batches = 8});
   ProgressBar bar(std::cout, name, false);
   trainer.run(bar);
-  std::cout << name << ": better arm in " << std::setprecision(3)
-            << 100 * share_of_better_arms(net) << "% of the last 20 of 40 pulls\n";
+  std::cout << name << ": better arm in " << std::setprecision(3) << 100 * share_of_better_arms(net)
+            << "% of the last 20 of 40 pulls\n";
 }
 
 int main(int argc, char** argv) {
   const int batches = examples::read_arguments(
       argc, argv, "Trains a plastic and a plain network on a two-armed bandit.", 1000);
-  train<ModulatedRNN<float>>("plastic", batches);
+  train<PlasticRNN<Hebbian, float>>("plastic", batches);
   train<PlasticRNN<None, float>>("plain", batches);
 }

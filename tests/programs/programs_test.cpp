@@ -269,6 +269,39 @@ TEST_CASE("Adaptive_control trains, steers and tells how long a step takes", "[p
   CHECK(mentions(out, "Time per step: median "));
 }
 
+TEST_CASE("Own_environment finds the better of two arms", "[programs]") {
+  const std::string out = run_well("own_environment", {}).out;
+  INFO(out);
+  for (const std::string name : {"plastic", "plain"}) {
+    const std::string mark = name + ": better arm in ";
+    REQUIRE(mentions(out, mark));
+    const double share = std::stod(out.substr(out.find(mark) + mark.size()));
+    CHECK(share > (name == "plastic" ? 90 : 60));
+  }
+}
+
+TEST_CASE("Maze trains, shows an episode and goes on from its checkpoint", "[programs]") {
+  const Folder folder;
+  const std::string file = (folder / "checkpoint").string();
+  Arguments arguments{"--rule", "retroactive", "--hidden",     "6", "--size", "11", "--iterations",
+                      "104",    "--watch",     "--checkpoint", file};
+  const std::string out = run_well("maze", arguments).out;
+  CHECK(std::count(out.begin(), out.end(), '@') == 201);  // the start and 200 steps
+  CHECK(mentions(out, "step 200  reward "));
+  CHECK(mentions(out, "# # # # # # # # # # #\n# "));
+  CHECK(mentions(out, "batch 104/104"));
+  const std::string said = "Reward of an episode: ";
+  REQUIRE(mentions(out, said));
+  // It had ended: the same weights say the same.
+  const std::string again = run_well("maze", arguments).out;
+  CHECK_FALSE(mentions(again, "batch 100/"));
+  CHECK(again.substr(again.find(said)) == out.substr(out.find(said)));
+  check_refusal("maze", {"--size", "10"}, {"maze", "--size", "9, 11 or 13"});
+  check_refusal("maze", {"--rule", "delta"}, {"maze", "--rule", "retroactive"});
+  arguments[3] = "7";
+  check_refusal("maze", arguments, {"maze", "hidden"});
+}
+
 TEST_CASE("The programs of the first pages learn", "[programs]") {
   // "batch 1000  loss 3e-05" as the last loss that was printed.
   const auto last_loss = [](const std::string& out) {
