@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <cmath>
 #include <csignal>
 #include <exception>
 #include <filesystem>
@@ -137,7 +138,7 @@ void train(const RunSettings& settings) {
   const Measure reward =
       trainer.evaluate_in_detail({settings.seed, Random::Purpose::test}, 20).measure("reward");
   std::cout << std::setprecision(4) << "Reward of an episode: " << reward.mean() << " +- "
-            << std::setprecision(2) << reward.half_width() << " in " << reward.count
+            << std::setprecision(2) << reward.half_width() << " in " << std::llround(reward.count)
             << " new mazes; a random walk has 14.5 (size 9), 7.4 (11), 5.2 (13)\n";
   interrupted = false;
   if (settings.watch) watch(net, maze, terminal);
