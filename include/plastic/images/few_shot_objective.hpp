@@ -39,6 +39,10 @@ struct FewShotObjectiveOptions {
 ///
 /// The features of a frozen encoder are computed once for each image if nothing is augmented and
 /// they take at most 1 GiB; they are recomputed if the encoder has changed.
+///
+/// Of several ranks (TrainerOptions::communicator) each puts all images of the batch through the
+/// encoder, forward and back, and so has the same statistics of batch norm; the episodes' part,
+/// with the cell, is divided.
 template <class Cell>
 class FewShotObjective {
  public:
@@ -83,6 +87,7 @@ class FewShotObjective {
     memory_.assign(tapes_.size(),
                    std::vector<double>(detail::augmentation_memory(model_->encoder().input())));
   }
+  std::vector<Matrix<Scalar>*> left_by_loss() { return {&adjoint_}; }
   std::vector<Vector<Scalar>*> state() {
     const std::vector<Vector<Scalar>*> all = model_->encoder().state();
     return {all.begin() + (options_.frozen ? 0 : 1), all.end()};

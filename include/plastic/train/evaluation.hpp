@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "plastic/core/check.hpp"
+#include "plastic/core/communicator.hpp"
 
 namespace plastic {
 
@@ -82,6 +83,34 @@ class Evaluation {
     }
   }
 
+  /// Completes the parts of a sum, of which this rank has counted those from `begin` to before
+  /// `end` and the others are empty, with what the other ranks have counted.
+  static void merge(Communicator& communicator, std::span<Evaluation> parts, Index begin,
+                    Index end) {
+    const std::span<Evaluation> mine =
+        parts.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(end - begin));
+    std::size_t steps = 0;
+    for (const Evaluation& part : mine) steps = std::max(steps, part.steps_.size());
+    std::vector<std::byte> memory;
+    std::vector<std::size_t> longest(static_cast<std::size_t>(communicator.ranks()));
+    longest[static_cast<std::size_t>(communicator.rank())] = steps;
+    detail::merge(communicator, std::as_writable_bytes(std::span(longest)), memory);
+    steps = *std::max_element(longest.begin(), longest.end());
+
+    const std::size_t width = 1 + 2 * max_measures + 3 * steps;
+    std::vector<double> all(parts.size() * width);
+    const auto row = [&](std::size_t k) { return std::span(all).subspan(k * width, width); };
+    for (std::size_t k = 0; k < mine.size(); ++k) {
+      mine[k].for_each_number(row(static_cast<std::size_t>(begin) + k),
+                              [](double& number, double& counted) { number = counted; });
+    }
+    detail::merge(communicator, std::as_writable_bytes(std::span(all)), memory);
+    for (std::size_t k = 0; k < parts.size(); ++k) {
+      parts[k].steps_.resize(steps);
+      parts[k].for_each_number(row(k), [](double& number, double& counted) { counted = number; });
+    }
+  }
+
   /// The measures, in the objective's order.
   std::span<const Measure> measures() const { return std::span(measures_).first(size_); }
   /// The measure called `name`. Throws std::invalid_argument if there is none.
@@ -115,6 +144,20 @@ class Evaluation {
   struct Step {
     double count = 0, sum = 0, square = 0;
   };
+
+  /// Calls f(number, counted) for all that is counted, with a number for each.
+  template <class F>
+  void for_each_number(std::span<double> numbers, F&& f) {
+    std::size_t next = 0;
+    f(numbers[next++], loss);
+    for (Measure& measure : measures_) {
+      f(numbers[next++], measure.sum);
+      f(numbers[next++], measure.count);
+    }
+    for (Step& step : steps_) {
+      for (double* counted : {&step.count, &step.sum, &step.square}) f(numbers[next++], *counted);
+    }
+  }
 
   std::array<Measure, max_measures> measures_{};
   std::size_t size_ = 0;

@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "plastic/core/communicator.hpp"
 #include "plastic/train/callback.hpp"
 
 namespace plastic {
@@ -36,6 +37,10 @@ class RunnableTrainer {
   virtual void save(TensorFile& file) const = 0;
   /// Reads them back, as TrainingCallback::restore does.
   virtual std::function<void()> restore(const TensorFile& file) = 0;
+  /// Processes that run together, or nullptr where there is only this one.
+  virtual Communicator* communicator() const { return nullptr; }
+  /// Gives parameters and optimizer of rank 0 to all other ranks.
+  virtual void share() {}
 
   /// @{
   /// Trains batches 0 .. batches() - 1 and tells the callbacks; their order does not matter. A
@@ -43,6 +48,11 @@ class RunnableTrainer {
   /// batches and after the last one the network is validated. Ends early, after a last validation,
   /// when a callback wants to. Returns the final state of the run. What a step or a callback throws
   /// ends the run, without `on_end`.
+  ///
+  /// Of several ranks only rank 0 tells its callbacks anything: it writes the files, draws the bar,
+  /// and decides when the run ends. All begin with its state, and all return. Throws
+  /// std::invalid_argument, naming the setting, on a rank whose settings differ from those of rank
+  /// 0.
   Progress run(std::span<TrainingCallback* const> callbacks);
   template <CallbackReference... Callbacks>
   Progress run(Callbacks&&... callbacks) {
@@ -65,10 +75,18 @@ class TrainingLoop final : public ResumableRun {
     }
     std::stable_partition(callbacks_.begin(), callbacks_.end(),
                           [](auto* c) { return !c->comes_last(); });
+    if (is_divided(trainer.communicator())) others_ = trainer.communicator();
+    if (!leads(others_)) callbacks_.clear();
   }
 
   Progress run() {
+    if (others_ != nullptr) {
+      Settings all = trainer_.settings(progress_.batches);
+      all["batches"] = number_text(progress_.batches);
+      check_settings_agree(*others_, "Trainer::run", all);
+    }
     for (TrainingCallback* callback : callbacks_) callback->on_begin(*this);
+    if (others_ != nullptr) share();
     double mean = std::numeric_limits<double>::quiet_NaN();
     bool stopped = progress_.batch > 0 && stop_is_wanted();
     for (;;) {
@@ -150,8 +168,18 @@ class TrainingLoop final : public ResumableRun {
   }
 
   bool stop_is_wanted() const {
-    return std::any_of(callbacks_.begin(), callbacks_.end(),
-                       [](const auto* c) { return c->wants_stop(); });
+    const bool wanted = std::any_of(callbacks_.begin(), callbacks_.end(),
+                                    [](const auto* c) { return c->wants_stop(); });
+    return others_ == nullptr ? wanted : broadcast_value(*others_, wanted);
+  }
+
+  /// Where rank 0 begins, all begin.
+  void share() {
+    trainer_.share();
+    progress_.batch = broadcast_value(*others_, progress_.batch);
+    progress_.validation_loss = broadcast_value(*others_, progress_.validation_loss);
+    recent_sum_ = broadcast_value(*others_, recent_sum_);
+    recent_ = broadcast_value(*others_, recent_);
   }
 
   void tell(void (TrainingCallback::*what)(const Progress&), double train_loss) {
@@ -218,6 +246,7 @@ class TrainingLoop final : public ResumableRun {
 
   RunnableTrainer& trainer_;
   std::vector<TrainingCallback*> callbacks_;
+  Communicator* others_ = nullptr;  // nullptr where there are none
   Clock::time_point begin_ = Clock::now();
   double seconds_before_ = 0;  // time of the run that this one resumes
   Progress progress_;

@@ -53,7 +53,11 @@ struct Shard {
 /// - `shared_sets`: how many of the sets, from the first, are left to `prepare` and `finish`, which
 ///   add to their gradients, zero at first; `loss` gets the gradients of the others. 0 without it.
 /// - `evaluate(stream, batches, samples, threads)`: returns an Evaluation whose loss is the mean
-///   over the batches. Without it the trainer calls `loss` for the shards of them.
+///   over the batches. Without it the trainer calls `loss` for the shards of them. Each of several
+///   ranks does all of it.
+/// - `left_by_loss()`: pointers to the matrices in which `loss` leaves what `finish` needs, each
+///   shard in places of its own, zero before; a std::vector<Matrix<Scalar>*>. Ranks that have
+///   divided the shards put them together. Needed there where `shared_sets` is not 0.
 /// - `state()`: vectors that training changes beside the parameters, std::vector<Vector<Scalar>*>.
 /// - `settings()`: settings that must be the same for a run to resume, as strings.
 ///

@@ -2,45 +2,18 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
+#include <cstddef>
 #include <span>
 #include <string>
-#include <string_view>
 #include <utility>
 #include <vector>
 
 #include "plastic/optim/optimizer.hpp"
-#include "plastic/optim/schedule.hpp"
 #include "plastic/train/episode_objective.hpp"
 #include "plastic/train/loop.hpp"
+#include "plastic/train/trainer_options.hpp"
 
 namespace plastic {
-
-/// Settings of a training run; the defaults are those of the paper's experiments.
-struct TrainerOptions {
-  Index batch = 64;                ///< samples (episodes, images) in a batch
-  Index batches = 5000;            ///< batches in a run
-  double clip_norm = 5;            ///< bound on the norm of the whole gradient, in [1e-15, 1e15]
-  Schedule schedule = {};          ///< learning rate of each batch; empty: the optimizer's own
-  Index validation_every = 200;    ///< batches between validations; 0 never validates
-  Index validation_batches = 100;  ///< batches per validation
-  std::uint64_t seed = 0;          ///< seed of the training and validation samples
-  int threads = 0;  ///< 0: as many as the machine has; the results do not depend on it
-  Index shard = 0;  ///< samples on one tape at a time; 0 chooses by the cache. It changes rounding
-
-  /// Throws std::invalid_argument on the first setting out of its range.
-  void validate() const {
-    constexpr std::string_view here = "TrainerOptions";
-    detail::check_positive(here, "batch", batch);
-    detail::check_between(here, "batch", batch, 1, std::numeric_limits<Index>::max() / 1024);
-    detail::check_positive(here, "batches", batches);
-    detail::check_range(here, "clip_norm", clip_norm, 1e-15, 1e15);
-    detail::check_not_negative(here, "validation_every", validation_every);
-    detail::check_positive(here, "validation_batches", validation_batches);
-    detail::check_between(here, "threads", threads, 0, 4096);
-    detail::check_not_negative(here, "shard", shard);
-  }
-};
 
 /// Minimises an objective by gradient descent: draws a batch, cuts it into shards, sums their
 /// gradients, clips the sum, checks that it is finite, sets the learning rate and makes an
@@ -55,6 +28,12 @@ struct TrainerOptions {
 /// stored. The same seed gives the same bits with any number of threads. In the steady state, after
 /// the first batch or the one with the longest episode, a training step of the library's objectives
 /// allocates nothing on any thread; some OpenMP runtimes do.
+///
+/// With a communicator, which must outlive the trainer, each of its ranks has a trainer of its own
+/// with the same settings, and all make the same calls. Each rank does its part of every batch,
+/// gets the whole gradient and makes the same step: the same bits as one process. `run` begins with
+/// the state of rank 0, and evaluations are of the network of rank 0, also where others differ.
+/// Ranks on processors of different kinds may round differently. What one rank throws must end all.
 template <class ObjectiveType, class Optimizer>
 class Trainer final : public RunnableTrainer {
   using Goal = std::remove_reference_t<ObjectiveType>;
@@ -73,7 +52,11 @@ class Trainer final : public RunnableTrainer {
         options_(resolved(objective_, options)),
         sets_(objective_.parameters()),
         plan_(options_.batch, options_.shard),
-        lanes_(plan_, std::span(sets_).subspan(shared_sets())) {
+        lanes_(plan_, std::span(sets_).subspan(shared_sets()), options_.communicator) {
+    if (shared_sets() > 0 && !leaves_matrices && lanes_.communicator() != nullptr) {
+      detail::reject("Trainer", "an objective with shared_sets that several ranks divide",
+                     "one with left_by_loss()", "one without");
+    }
     if (optimizer.sets() != sets_.size()) {
       detail::reject("Trainer", "the optimizer",
                      "for the " + std::to_string(sets_.size()) + " parameter sets of the objective",
@@ -144,6 +127,13 @@ class Trainer final : public RunnableTrainer {
                         [&](Index shard, int thread, std::span<Vector<Scalar>> total) {
                           return objective_.loss(shard_of(key, shard, thread), total, nullptr);
                         });
+    if constexpr (leaves_matrices) {
+      if (Communicator* const others = lanes_.communicator()) {
+        for (Matrix<Scalar>* left : objective_.left_by_loss()) {
+          detail::merge(*others, detail::bytes_of(*left), merged_);
+        }
+      }
+    }
     if constexpr (requires { objective_.finish(all); }) objective_.finish(all);
     return loss;
   }
@@ -172,6 +162,8 @@ class Trainer final : public RunnableTrainer {
 
   Index batches() const override { return options_.batches; }
   Index validation_every() const override { return options_.validation_every; }
+
+  Communicator* communicator() const override { return options_.communicator; }
 
   /// Evaluates on the same batches of the seed's validation stream each time.
   Evaluation validate() override {
@@ -220,6 +212,21 @@ class Trainer final : public RunnableTrainer {
     });
   }
 
+  void share() override {
+    share_network();
+    std::vector<std::vector<Vector<Scalar>>> moments;
+    for (std::size_t set = 0; set < sets_.size(); ++set) {
+      const auto& own = optimizer_->moments(set);
+      for (Vector<Scalar>& m : moments.emplace_back(own.begin(), own.end())) {
+        options_.communicator->broadcast(detail::bytes_of(m));
+      }
+    }
+    const Index steps = detail::broadcast_value(*options_.communicator, optimizer_->steps());
+    const double rate =
+        detail::broadcast_value(*options_.communicator, optimizer_->learning_rate());
+    optimizer_->restore(steps, rate, moments);
+  }
+
   std::function<void()> restore(const TensorFile& file) override {
     std::vector<Vector<Scalar>> values;
     for (const Vector<Scalar>* vector : state_vectors()) {
@@ -250,10 +257,13 @@ class Trainer final : public RunnableTrainer {
 
   static TrainerOptions resolved(const Goal& objective, TrainerOptions options) {
     options.validate();
+    Communicator* const others = options.communicator;
+    if (options.threads == 0 && others != nullptr) options.threads = others->threads();
     if (options.threads == 0) options.threads = available_threads();
     if (options.shard == 0) {
       if constexpr (requires { objective.default_shard(Index{1}); }) {
         options.shard = objective.default_shard(options.batch);
+        if (others != nullptr) options.shard = detail::broadcast_value(*others, options.shard);
       } else {
         options.shard = 1;
       }
@@ -288,22 +298,30 @@ class Trainer final : public RunnableTrainer {
 
   Evaluation evaluation(Random::Stream stream, Index batches, bool in_detail) {
     detail::check_positive("Trainer::evaluate", "batches", batches);
+    const bool divided = detail::is_divided(options_.communicator);
+    if (divided) share_network();
     if constexpr (requires { objective_.evaluate(stream, batches, batches, 1); }) {
       return objective_.evaluate(stream, batches, options_.batch, options_.threads);
     } else {
       // A prepared batch must be finished before the next; others need not wait.
-      const Index together = has_prepare ? 1 : batches;
+      const Index together = has_prepare ? 1 : batches, items = together * plan_.count();
+      const Index ranks = divided ? options_.communicator->ranks() : 1;
+      const Index rank = divided ? options_.communicator->rank() : 0;
+      const Index begin = rank * items / ranks, end = (rank + 1) * items / ranks;
       Evaluation total = empty_evaluation(in_detail);
-      parts_.resize(static_cast<std::size_t>(together * plan_.count()));
+      parts_.resize(static_cast<std::size_t>(items));
       for (Index first = 0; first < batches; first += together) {
         prepare(key_of(stream, first), {});
         plan_.deal(lengths());
-        parallel_for(together * plan_.count(), options_.threads, [&](Index item, int thread) {
+        if (divided) std::fill(parts_.begin(), parts_.end(), empty_evaluation(in_detail));
+        parallel_for(end - begin, options_.threads, [&](Index k, int thread) {
+          const Index item = begin + k;
           const BatchKey key = key_of(stream, first + item / plan_.count());
           Evaluation& part = parts_[static_cast<std::size_t>(item)];
           part = empty_evaluation(in_detail);
           part.loss = objective_.loss(shard_of(key, item % plan_.count(), thread), {}, &part);
         });
+        if (divided) Evaluation::merge(*options_.communicator, parts_, begin, end);
         for (const Evaluation& part : parts_) total.add(part);
       }
       total.loss /= static_cast<double>(batches);
@@ -322,6 +340,13 @@ class Trainer final : public RunnableTrainer {
     return all;
   }
 
+  /// Gives all ranks the network of rank 0.
+  void share_network() {
+    for (Vector<Scalar>* vector : state_vectors()) {
+      options_.communicator->broadcast(detail::bytes_of(*vector));
+    }
+  }
+
   template <class F>
   void for_each_moment(F&& f) const {
     const auto names = optimizer_->moment_names();
@@ -335,6 +360,9 @@ class Trainer final : public RunnableTrainer {
   static constexpr bool has_prepare = requires(Goal & o, const BatchKey& key) {
     o.prepare(key, std::span<Vector<Scalar>>());
   };
+  static constexpr bool leaves_matrices = requires(Goal & o) {
+    std::vector<Matrix<Scalar>*>(o.left_by_loss());
+  };
 
   ObjectiveType objective_;
   Optimizer* optimizer_;
@@ -344,6 +372,7 @@ class Trainer final : public RunnableTrainer {
   Lanes<Scalar> lanes_;
   std::vector<Vector<Scalar>> gradients_;  // gradient of each set
   std::vector<Evaluation> parts_;
+  std::vector<std::byte> merged_;  // what another rank has left
 };
 
 /// For a cell that learns a task by squared error.
