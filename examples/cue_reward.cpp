@@ -8,10 +8,10 @@
 #include <atomic>
 #include <csignal>
 #include <cstdio>
-#include <exception>
 #include <filesystem>
 #include <iomanip>
 #include <iostream>
+#include <optional>
 #include <string>
 
 #include "command_line.hpp"
@@ -24,6 +24,7 @@
 #include "plastic/train/keep_best.hpp"
 #include "plastic/train/progress_bar.hpp"
 #include "plastic/train/trainer.hpp"
+#include "ranks.hpp"
 
 namespace {
 
@@ -78,8 +79,10 @@ bool plot(const fs::path& folder, const std::string& title) {
   return true;
 }
 
+// Of several ranks, the first writes the files and says how it goes.
 template <class Cell>
 void train(const RunSettings& settings) {
+  const bool writes = plastic::detail::leads(settings.training.communicator);
   Cell cell(settings.cell_options);
   const CueReward task;
   AdamW<float> optimizer(cell.parameters(), {.learning_rate = settings.learning_rate});
@@ -88,8 +91,11 @@ void train(const RunSettings& settings) {
   // The signal stays ignored if the caller ignores it, as a script does for programs that it runs
   // in the background.
   if (std::signal(SIGINT, on_interrupt) == SIG_IGN) std::signal(SIGINT, SIG_IGN);
-  fs::create_directories(settings.out);
-  const FolderLock lock(settings.out);
+  std::optional<FolderLock> lock;
+  if (writes) {
+    fs::create_directories(settings.out);
+    lock.emplace(settings.out);
+  }
   const fs::path progress = settings.out / "progress.csv";
   const fs::path best = settings.out / "best.safetensors";
   const fs::path test = settings.out / "test.csv";
@@ -105,11 +111,13 @@ void train(const RunSettings& settings) {
   });
 
   const Progress end = trainer.run(keep, log, bar, StopWhen([] { return interrupted.load(); }));
-  if (end.batch < end.batches) std::cout << "Stopped after " << end.batch << " batches.\n";
-
-  if (!keep.found()) throw std::runtime_error("no validation loss was finite");
-  keep.restore();
+  if (writes) {
+    if (end.batch < end.batches) std::cout << "Stopped after " << end.batch << " batches.\n";
+    if (!keep.found()) throw std::runtime_error("no validation loss was finite");
+    keep.restore();
+  }
   const double test_loss = trainer.evaluate({0, Random::Purpose::test}, 100);
+  if (!writes) return;
   write_file_atomically(test, "test_loss\n" + std::to_string(test_loss) + "\n");
   std::cout << std::setprecision(4) << "Best after " << keep.batch() << " batches: validation loss "
             << keep.loss() << ", test loss " << test_loss << "\n"
@@ -135,6 +143,7 @@ int main(int argc, char** argv) {
       "all\n"
       "episodes; it can keep what belongs together in this one only in its fast weights or its\n"
       "hidden state. Guessing without the cue leaves an error of 0.137, a perfect memory 0.018.\n\n"
+      "Started by mpirun, all of its processes train one network: mpirun -n 4 cue_reward ...\n"
       "Compare:  cue_reward --rule hebbian --out hebbian;  cue_reward --rule none --out none");
   examples::takes_word(
       app.add_option(
@@ -179,20 +188,16 @@ int main(int argc, char** argv) {
       ->capture_default_str();
   examples::say_in_one_line(app, "cue_reward");
   CLI11_PARSE(app, argc, argv);
-  try {
+  return examples::on_all_ranks("cue_reward", [&](Communicator* ranks) {
     const CueReward task;
     cell.inputs = task.inputs();
     cell.outputs = task.outputs();
     if (app.count("--hidden") == 0) cell.hidden = settings.rule == None::name ? 192 : 128;
     training.seed = cell.seed;
+    training.communicator = ranks;
     with_layered_cell_type<float>(
         settings.cell, settings.rule,
         [&]<class Cell>(std::type_identity<Cell>) { train<Cell>(settings); });
-  } catch (const std::bad_alloc&) {
-    std::cerr << "cue_reward: not enough memory\n";
-    return 1;
-  } catch (const std::exception& error) {
-    std::cerr << "cue_reward: " << error.what() << "\n";
-    return 1;
-  }
+    return 0;
+  });
 }

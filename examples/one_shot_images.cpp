@@ -3,7 +3,6 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
-#include <exception>
 #include <filesystem>
 #include <iomanip>
 #include <iostream>
@@ -14,6 +13,7 @@
 #include "experiments/run.hpp"
 #include "plastic/core/parallel.hpp"
 #include "plastic/train/progress_bar.hpp"
+#include "ranks.hpp"
 
 namespace {
 
@@ -21,19 +21,22 @@ using namespace plastic;
 using experiments::RunSettings;
 namespace fs = std::filesystem;
 
-void run(const RunSettings& settings, const fs::path& out, int threads) {
+void run(const RunSettings& settings, const fs::path& out, int threads, Communicator* ranks) {
+  const bool writes = plastic::detail::leads(ranks);
   const bool terminal = ::isatty(STDOUT_FILENO) != 0;
   ProgressBar training(std::cout, settings.cell + " " + settings.rule, terminal);
   ProgressBar pretraining(std::cout, "encoder", terminal);
   const auto reading = [&](Index done, Index all) {
-    if (terminal && (done % 500 == 0 || done == all)) {
+    if (terminal && writes && (done % 500 == 0 || done == all)) {
       std::cout << "\rreading images: " << done << " of " << all << (done == all ? "\n" : "")
                 << std::flush;
     }
   };
   const bool finished_before = experiments::is_finished(out);
   experiments::train(settings, out, threads,
-                     {.training = training, .pretraining = &pretraining, .reading = reading});
+                     {.training = training, .pretraining = &pretraining, .reading = reading},
+                     ranks);
+  if (!writes) return;
   if (finished_before) std::cout << "This run had already finished.\n";
 
   const experiments::Columns test = experiments::read_columns(out / "test.csv");
@@ -151,19 +154,15 @@ int main(int argc, char** argv) {
       ->capture_default_str();
   examples::say_in_one_line(app, "one_shot_images");
   CLI11_PARSE(app, argc, argv);
-  try {
+  return examples::on_all_ranks("one_shot_images", [&](Communicator* ranks) {
     if (app.count("--hidden") == 0) settings.hidden = settings.rule == "none" ? 192 : 128;
     if (settings.pretraining == "none" && !settings.joint && !fs::exists(settings.encoder)) {
       throw std::invalid_argument(
           "the encoder would never be trained: give --train-encoder, a --pretrain other than none, "
           "or --encoder with a file");
     }
-    run(settings, out, threads == 0 ? available_threads() : threads);
-  } catch (const std::bad_alloc&) {
-    std::cerr << "one_shot_images: not enough memory\n";
-    return 1;
-  } catch (const std::exception& error) {
-    std::cerr << "one_shot_images: " << error.what() << "\n";
-    return 1;
-  }
+    if (threads == 0 && ranks != nullptr) threads = ranks->threads();
+    run(settings, out, threads == 0 ? available_threads() : threads, ranks);
+    return 0;
+  });
 }

@@ -48,7 +48,8 @@ Augmentation augmentation_of(const RunSettings& settings, const ImageShape& shap
 }
 
 void pretrain(const RunSettings& settings, Encoder<float>& encoder, const ImageSplits& data,
-              const FewShotImages& validation, int threads, TrainingCallback* observer) {
+              const FewShotImages& validation, int threads, TrainingCallback* observer,
+              Communicator* ranks) {
   const bool contrast = settings.pretraining == "contrast";
   if (!contrast && settings.pretraining != "classification") {
     detail::reject("one_shot_images", "pretraining", "none, classification or contrast",
@@ -68,45 +69,52 @@ void pretrain(const RunSettings& settings, Encoder<float>& encoder, const ImageS
                    .schedule = CosineSchedule({.floor = 1e-5}),
                    .validation_batches = 10,
                    .seed = settings.seed,
-                   .threads = threads});
+                   .threads = threads,
+                   .communicator = ranks});
   KeepBest<float> keep(encoder.state());
   std::vector<TrainingCallback*> callbacks{&keep};
   if (observer != nullptr) callbacks.push_back(observer);
   trainer.run(callbacks);
-  keep.restore();
+  if (plastic::detail::leads(ranks)) keep.restore();
 }
 
 std::unique_ptr<Encoder<float>> prepare_encoder(const RunSettings& settings,
                                                 const ImageSplits& data,
                                                 const FewShotImages& validation,
                                                 const fs::path& folder, int threads,
-                                                TrainingCallback* observer) {
+                                                TrainingCallback* observer, Communicator* ranks) {
   const fs::path trained = folder / "encoder.safetensors";
-  if (fs::exists(trained)) return read_encoder<float>(trained);  // by this run before it was killed
+  bool exists = fs::exists(trained);
+  if (ranks != nullptr) exists = plastic::detail::broadcast_value(*ranks, exists);
+  if (exists) return read_encoder<float>(trained);  // by this run before it was killed
   const bool is_file = fs::path(settings.encoder).extension() == ".safetensors";
   auto encoder = is_file ? read_encoder<float>(settings.encoder)
                          : make_encoder<float>(settings.encoder, data.train.shape, settings.seed);
   if (settings.pretraining != "none") {
-    pretrain(settings, *encoder, data, validation, threads, observer);
-    write_encoder(trained, *encoder);
+    pretrain(settings, *encoder, data, validation, threads, observer, ranks);
+    if (plastic::detail::leads(ranks)) write_encoder(trained, *encoder);
   }
   return encoder;
 }
 
 template <class Cell>
 void train_classifier(const RunSettings& settings, const fs::path& folder, int threads,
-                      const Observers& observers) {
+                      const Observers& observers, Communicator* ranks) {
+  const bool writes = plastic::detail::leads(ranks);
   const auto data = shared_data(settings.data, threads, observers.reading);
   const FewShotImagesOptions episodes{.way = settings.way, .shot = settings.shot};
   const FewShotImages train(data->train, episodes), validation(data->validation, episodes),
       test(data->test, episodes);
   ImageClassifier<Cell> model(
-      prepare_encoder(settings, *data, validation, folder, threads, observers.pretraining),
+      prepare_encoder(settings, *data, validation, folder, threads, observers.pretraining, ranks),
       make_cell_options(settings, settings.hidden, settings.way));
-  const double encoder_alone = nearest_support(model.encoder(), test, {0, Random::Purpose::test},
-                                               100, settings.batch, threads)
-                                   .measure("first_query")
-                                   .mean();
+  // Only the first rank has the encoder that pretraining found best, until all train.
+  const double encoder_alone =
+      writes ? nearest_support(model.encoder(), test, {0, Random::Purpose::test}, 100,
+                               settings.batch, threads)
+                   .measure("first_query")
+                   .mean()
+             : 0;
   FewShotObjective<Cell> objective(model,
                                    {.train = &train, .validation = &validation, .test = &test},
                                    {.smoothing = settings.smoothing,
@@ -127,17 +135,21 @@ void train_classifier(const RunSettings& settings, const fs::path& folder, int t
        .validation_batches = 20,
        .seed = settings.seed,
        .threads = threads,
-       .shard = Cell::plastic ? 2 : 8});
+       .shard = Cell::plastic ? 2 : 8,
+       .communicator = ranks});
   const auto write = [&] { save(folder / "best.safetensors", model); };
   KeepBest<float> keep(model.state(), write);
   CsvLog log(folder / "progress.csv");
   Checkpoint checkpoint(folder / "checkpoint.safetensors");
   trainer.run(keep, log, checkpoint, observers.training);
 
-  if (!keep.found()) throw std::runtime_error("no validation loss was finite");
-  keep.restore();
-  write();
+  if (writes) {
+    if (!keep.found()) throw std::runtime_error("no validation loss was finite");
+    keep.restore();
+    write();
+  }
   const Evaluation result = trainer.evaluate_in_detail({0, Random::Purpose::test}, 100);
+  if (!writes) return;
   const Measure &first = result.measure("first_query"), &all = result.measure("accuracy");
   draw_episodes(model, test, 4, folder / "episode.svg");
   Csv csv;
@@ -155,11 +167,11 @@ void train_classifier(const RunSettings& settings, const fs::path& folder, int t
 }  // namespace
 
 void train_on_images(const RunSettings& settings, const fs::path& folder, int threads,
-                     const Observers& observers) {
-  with_feature_cell_type<float>(settings.cell, settings.rule,
-                                [&]<class Cell>(std::type_identity<Cell>) {
-                                  train_classifier<Cell>(settings, folder, threads, observers);
-                                });
+                     const Observers& observers, Communicator* ranks) {
+  with_feature_cell_type<float>(
+      settings.cell, settings.rule, [&]<class Cell>(std::type_identity<Cell>) {
+        train_classifier<Cell>(settings, folder, threads, observers, ranks);
+      });
 }
 
 }  // namespace experiments

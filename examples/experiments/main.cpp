@@ -4,7 +4,6 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <exception>
 #include <filesystem>
 #include <fstream>
 #include <iomanip>
@@ -15,6 +14,7 @@
 
 #include "../command_line.hpp"
 #include "../folder_lock.hpp"
+#include "../ranks.hpp"
 #include "definitions.hpp"
 #include "plastic/core/atomic_file.hpp"
 #include "report.hpp"
@@ -112,16 +112,20 @@ void write_list(const Experiment& experiment, const std::vector<PlannedRun>& run
   plastic::write_file_atomically(path, json.dump(2) + "\n");
 }
 
-int run(const Options& options) {
+int run(const Options& options, plastic::Communicator* ranks) {
   const Experiment& experiment = find_experiment(options.name);
   const std::vector<PlannedRun> runs = plan(experiment, options);
   const fs::path folder = options.out / experiment.name;
-  fs::create_directories(folder);
-  {
+  const bool writes = plastic::detail::leads(ranks);
+  std::ostream nowhere(nullptr);
+  if (writes) {
+    fs::create_directories(folder);
     const FolderLock lock(folder, FolderLock::Busy::wait);
     write_list(experiment, runs, options, folder / "experiment.json");
   }
-  const Outcome outcome = do_runs(runs, options.jobs, std::cout, ::isatty(STDOUT_FILENO) != 0);
+  const Outcome outcome = do_runs(runs, options.jobs, writes ? std::cout : nowhere,
+                                  writes && ::isatty(STDOUT_FILENO) != 0, ranks);
+  if (!writes) return 0;
   if (outcome.failed > 0) {
     std::cerr << "experiments: " << outcome.failed << " of " << runs.size() << " runs failed\n";
     return 1;
@@ -157,10 +161,10 @@ int main(int argc, char** argv) {
       "  experiments report cuereward_demo        makes tables, figures and report.html\n\n"
       "Every run has a folder in OUT/runs. A run that was stopped or killed continues where it\n"
       "was and ends with the same bits. Finished runs are not repeated, even if another\n"
-      "experiment has done them. A run with a changed setting is a new run.");
+      "experiment has done them. A run with a changed setting is a new run.\n\n"
+      "Started by mpirun, all of its processes train one network after the other together.");
   app.require_subcommand(1);
-  CLI::App* list_command =
-      app.add_subcommand("list", "names the experiments and how many settings each has");
+  app.add_subcommand("list", "names the experiments and how many settings each has");
   CLI::App* run_command = app.add_subcommand("run", "trains what has not been trained yet");
   CLI::App* report_command =
       app.add_subcommand("report", "makes tables and figures of the runs that have finished");
@@ -207,14 +211,11 @@ int main(int argc, char** argv) {
       ->type_name("FOLDER");
   examples::say_in_one_line(app, "experiments");
   CLI11_PARSE(app, argc, argv);
-  try {
-    if (list_command->parsed()) {
-      list();
-      return 0;
-    }
-    return run_command->parsed() ? run(options) : report(options);
-  } catch (const std::exception& error) {
-    std::cerr << "experiments: " << error.what() << "\n";
-    return 1;
-  }
+  return examples::on_all_ranks("experiments", [&](plastic::Communicator* ranks) {
+    if (run_command->parsed()) return run(options, ranks);
+    if (!plastic::detail::leads(ranks)) return 0;
+    if (report_command->parsed()) return report(options);
+    list();
+    return 0;
+  });
 }

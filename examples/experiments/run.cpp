@@ -5,6 +5,7 @@
 #include <iomanip>
 #include <locale>
 #include <numeric>
+#include <optional>
 #include <sstream>
 #include <stdexcept>
 #include <string>
@@ -148,7 +149,7 @@ typename Cell::Options make_options(const RunSettings& settings, Index inputs, I
 
 template <class Cell>
 void train_cell(const RunSettings& settings, const fs::path& folder, int threads,
-                TrainingCallback& observer) {
+                TrainingCallback& observer, Communicator* ranks) {
   const Task task = make_task(settings);
   Cell cell(make_options<Cell>(settings, task.inputs(), task.outputs()));
   AdamW<float> optimizer(cell.parameters(), {.learning_rate = settings.learning_rate});
@@ -160,16 +161,21 @@ void train_cell(const RunSettings& settings, const fs::path& folder, int threads
                    .seed = settings.seed,
                    .threads = threads,
                    // The machine's cache does not decide this: a run may move to another machine.
-                   .shard = Cell::plastic ? 2 : 8});
+                   .shard = Cell::plastic ? 2 : 8,
+                   .communicator = ranks});
   KeepBest<float> keep(cell.parameters(), [&] { save(folder / "best.safetensors", cell, task); });
   CsvLog log(folder / "progress.csv");
   Checkpoint checkpoint(folder / "checkpoint.safetensors");
   trainer.run(keep, log, checkpoint, observer);
 
-  if (!keep.found()) throw std::runtime_error("no validation loss was finite");
-  keep.restore();
-  save(folder / "best.safetensors", cell, task);
+  const bool writes = plastic::detail::leads(ranks);
+  if (writes) {
+    if (!keep.found()) throw std::runtime_error("no validation loss was finite");
+    keep.restore();
+    save(folder / "best.safetensors", cell, task);
+  }
   const Evaluation test = trainer.evaluate_in_detail({0, Random::Purpose::test}, 100);
+  if (!writes) return;
   if constexpr (Cell::plastic) {
     write_eta(test, folder / "eta.csv");
     write_episode(cell, task, folder);
@@ -187,20 +193,37 @@ void train_cell(const RunSettings& settings, const fs::path& folder, int threads
 }  // namespace
 
 void train(const RunSettings& settings, const fs::path& folder, int threads,
-           const Observers& observers) {
-  fs::create_directories(folder);
-  const FolderLock lock(folder);
-  write_settings(settings, folder);
-  if (is_finished(folder)) return;
-  remove_leftovers(folder);
+           const Observers& observers, Communicator* ranks) {
+  // The first rank finds out what there is to do, and all do it.
+  enum class Found { work, finished, busy } found = Found::work;
+  std::optional<FolderLock> lock;
+  std::string busy = folder.string() + ": another process is using this folder";
+  if (plastic::detail::leads(ranks)) {
+    fs::create_directories(folder);
+    try {
+      lock.emplace(folder);
+      write_settings(settings, folder);
+      if (is_finished(folder)) {
+        found = Found::finished;
+      } else {
+        remove_leftovers(folder);
+      }
+    } catch (const FolderBusy& error) {
+      busy = error.what();
+      found = Found::busy;
+    }
+  }
+  if (ranks != nullptr) found = plastic::detail::broadcast_value(*ranks, found);
+  if (found == Found::busy) throw FolderBusy(busy);
+  if (found == Found::finished) return;
   try {
     if (settings.task == "one_shot_images") {
-      train_on_images(settings, folder, threads, observers);
+      train_on_images(settings, folder, threads, observers, ranks);
     } else {
-      with_cell_type<float>(settings.cell, settings.rule,
-                            [&]<class Cell>(std::type_identity<Cell>) {
-                              train_cell<Cell>(settings, folder, threads, observers.training);
-                            });
+      with_cell_type<float>(
+          settings.cell, settings.rule, [&]<class Cell>(std::type_identity<Cell>) {
+            train_cell<Cell>(settings, folder, threads, observers.training, ranks);
+          });
     }
   } catch (const std::exception& error) {
     write_file_atomically(folder / "failed.txt", std::string(error.what()) + "\n");

@@ -4,6 +4,7 @@
 #include <functional>
 #include <stdexcept>
 
+#include "plastic/core/communicator.hpp"
 #include "plastic/train/callback.hpp"
 #include "settings.hpp"
 
@@ -35,9 +36,11 @@ struct Observers {
 
 /// Trains what `settings` say, from the folder's checkpoint if there is one, to the end; does
 /// nothing where that has been done. The result does not depend on `threads`, nor on how often the
-/// run was killed on the way. Throws FolderBusy, std::runtime_error if the folder has a run with
-/// other settings, std::system_error if the folder cannot be used, and whatever stops training.
+/// run was killed on the way, nor on the number of ranks that train it together: all of them call
+/// this, and the first works in the folder. Throws FolderBusy, std::runtime_error if the folder has
+/// a run with other settings, std::system_error if the folder cannot be used, and whatever stops
+/// training.
 void train(const RunSettings& settings, const std::filesystem::path& folder, int threads,
-           const Observers& observers);
+           const Observers& observers, plastic::Communicator* ranks = nullptr);
 
 }  // namespace experiments

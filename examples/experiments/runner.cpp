@@ -14,6 +14,7 @@
 
 #include "../folder_lock.hpp"
 #include "plastic/core/parallel.hpp"
+#include "plastic/optim/optimizer.hpp"
 #include "plastic/train/callback.hpp"
 #include "run.hpp"
 
@@ -144,12 +145,14 @@ class Reporter : public TrainingCallback {
 
 }  // namespace
 
-Outcome do_runs(const std::vector<PlannedRun>& runs, int jobs, std::ostream& stream,
-                bool terminal) {
+Outcome do_runs(const std::vector<PlannedRun>& runs, int jobs, std::ostream& stream, bool terminal,
+                plastic::Communicator* ranks) {
+  const bool divided = plastic::detail::is_divided(ranks);
   std::vector<const PlannedRun*> open;
   double batches = 0;
   for (const PlannedRun& run : runs) {
-    if (is_finished(run.folder)) continue;
+    const bool finished = is_finished(run.folder);
+    if (divided ? plastic::detail::broadcast_value(*ranks, finished) : finished) continue;
     open.push_back(&run);
     batches += static_cast<double>(run.settings.batches);
   }
@@ -158,7 +161,12 @@ Outcome do_runs(const std::vector<PlannedRun>& runs, int jobs, std::ostream& str
          << " of them had already finished\n"
          << std::flush;
   if (open.empty()) return {};
-  const int processors = plastic::available_threads();
+  const int processors = ranks != nullptr ? ranks->threads() : plastic::available_threads();
+  if (divided) {
+    jobs = 1;
+  } else {
+    ranks = nullptr;  // runs at the same time cannot share it
+  }
   if (jobs == 0) jobs = processors;
   jobs = std::min(jobs, static_cast<int>(open.size()));
   const int threads = std::max(1, processors / jobs);
@@ -170,17 +178,25 @@ Outcome do_runs(const std::vector<PlannedRun>& runs, int jobs, std::ostream& str
       const std::string name = open[i]->folder.filename().string();
       Reporter reporter(board, name, !terminal);
       try {
-        train(open[i]->settings, open[i]->folder, threads, {.training = reporter});
+        train(open[i]->settings, open[i]->folder, threads, {.training = reporter}, ranks);
         board.end(name, "done");
       } catch (const FolderBusy&) {
         ++busy;
         board.end(name, "left to another process, which is working on it");
+      } catch (const plastic::NonFiniteLoss& error) {  // of all ranks
+        ++failed;
+        board.end(name, std::string("failed: ") + error.what());
       } catch (const std::exception& error) {
+        if (divided) throw;
         ++failed;
         board.end(name, std::string("failed: ") + error.what());
       }
     }
   };
+  if (divided) {  // MPI is for the first thread alone
+    work();
+    return {failed, busy};
+  }
   std::vector<std::jthread> workers;
   workers.reserve(static_cast<std::size_t>(jobs));
   for (int k = 0; k < jobs; ++k) workers.emplace_back(work);
