@@ -24,7 +24,7 @@ consumer() {
   fi
   (cd "$out/$name" && ./consumer)
   local also
-  for also in consumer_io consumer_images consumer_compiled; do
+  for also in consumer_io consumer_images consumer_mpi consumer_compiled; do
     if [[ -x $out/$name/$also ]]; then (cd "$out/$name" && "./$also"); fi
   done
   # plastic::compiled is compiled once for all that link it.
@@ -74,7 +74,8 @@ no=-DCMAKE_DISABLE_FIND_PACKAGE_
 refused io "component io needs what was not found: nlohmann_json 3" ${no}nlohmann_json=ON
 refused image_files "component image_files needs what was not found: PNG 1.6 (Debian: libpng-dev)" ${no}PNG=ON
 refused image_files "JPEG (Debian: libjpeg-dev)" ${no}JPEG=ON
-refused pictures "there is no component pictures, only io and image_files"
+refused mpi "component mpi needs what was not found: MPI 3 for C++" ${no}MPI=ON
+refused pictures "there is no component pictures, only io, image_files and mpi"
 consumer by_add_subdirectory "-DPLASTIC_SOURCE=$source"
 
 echo by_pkg_config
