@@ -49,10 +49,9 @@ TEST_CASE("Every program that takes arguments or runs long says what it does", "
       CHECK_FALSE(mentions(help.out, jargon));
     }
   };
-  for (const char* name :
-       {"key_value", "ragged", "train", "adaptive_control", "own_loop", "own_objective", "own_rule",
-        "own_cell", "own_model", "own_data", "own_task", "own_callback", "own_environment",
-        "published_rules"}) {
+  for (const char* name : {"key_value", "ragged", "train", "adaptive_control", "own_loop",
+                           "own_objective", "own_rule", "own_cell", "own_model", "own_data",
+                           "own_task", "own_callback", "own_environment", "published_rules"}) {
     check_help(name, {"--help"});
     CHECK(mentions(run_well(name, {"--help"}).out, "[BATCHES]"));
     for (const std::string value :
