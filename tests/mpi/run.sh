@@ -76,8 +76,9 @@ wait_for() {
 kill_and_go_on() {
   local train=$1 kills=${KILLS:-6} arguments killed=0 counts=(2 4 1 8) launcher members victim k
   local count
-  arguments=(gradient lstm 1 120 checkpoint "$folder/checkpoint")
-  "$train" "$folder/alone" gradient lstm 1 120
+  # More than what is done before the last kill.
+  arguments=(gradient lstm 1 $((20 * kills + 40)) checkpoint "$folder/checkpoint")
+  "$train" "$folder/alone" "${arguments[@]:0:4}"
   while ((killed < kills)); do
     count=${counts[killed % 4]}
     "$mpirun" "${options[@]}" -n "$count" "$train" "$folder/killed" "${arguments[@]}" slow 100 \
