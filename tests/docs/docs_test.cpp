@@ -20,7 +20,7 @@ TEST_CASE("Each folder of the library includes only folders that stand above it 
   for (std::string line; std::getline(page, line);) {
     if (line.starts_with("| `")) rooms.push_back(line.substr(3, line.find("/`") - 3));
   }
-  REQUIRE(rooms.size() == 14);
+  REQUIRE(rooms.size() == 15);
   const auto floor_of = [&](const std::string& room) {
     INFO(room);
     const auto found = std::find(rooms.begin(), rooms.end(), room);

@@ -10,7 +10,8 @@ trap 'rm -rf "$folder"' EXIT
 
 # ranks N PROGRAM ARGUMENTS
 options=()
-if "$mpirun" --version 2>/dev/null | grep -q "Open MPI"; then
+version=$("$mpirun" --version 2>/dev/null || true)
+if [[ $version == *"Open MPI"* || $version == *OpenRTE* ]]; then  # as mpirun, as mpiexec
   options=(--allow-run-as-root --oversubscribe)
 fi
 ranks() {
