@@ -2,6 +2,7 @@
 
 #include <array>
 #include <functional>
+#include <utility>
 
 #include "plastic/core/check.hpp"
 
@@ -96,6 +97,22 @@ std::vector<RunSettings> key_value(const RunSettings& base) {
       run.keys = keys;
       run.options = options;
     }
+  }
+  return runs;
+}
+
+// Associative retrieval by the network of Ba et al., NIPS 2016, and others of as many units.
+std::vector<RunSettings> associative_retrieval(const RunSettings& base) {
+  std::vector<RunSettings> runs;
+  for (const auto& [rule, options] :
+       std::vector<std::pair<const char*, const char*>>{{"fast_weights", "activation=tanh"},
+                                                        {"fast_weights", "activation=relu"},
+                                                        {"stpn", ""},
+                                                        {"hebbian", ""},
+                                                        {"none", ""}}) {
+    RunSettings& run = runs.emplace_back(base);
+    run.rule = rule;
+    run.options = options;
   }
   return runs;
 }
@@ -208,13 +225,13 @@ std::vector<Experiment> make_experiments() {
                    .batch = 32,
                    .batches = 20000,
                    .validate_every = 500})},
-      {"associative_retrieval", "Associative retrieval",
-       grid(S{.task = "associative_retrieval",
-              .hidden = 50,
-              .batch = 128,
-              .batches = 30000,
-              .validate_every = 500},
-            {vary(&S::rule, {"fast_weights", "stpn", "hebbian", "none"})})},
+      {"associative_retrieval", "Associative retrieval, 50 units",
+       associative_retrieval(S{.task = "associative_retrieval",
+                               .hidden = 50,
+                               .batch = 128,
+                               .learning_rate = 3e-3,
+                               .batches = 20000,
+                               .validate_every = 500})},
       {"mixed_tasks", "Cue-reward and sequence reproduction in one network",
        paper({.task = "cue_reward + sequence_reproduction"}, {cells, rules})},
   };
