@@ -10,6 +10,7 @@
 #include "plastic/tasks/cue_reward.hpp"
 #include "plastic/train/trainer.hpp"
 #include "support/allocation_counter.hpp"
+#include "support/errors.hpp"
 #include "support/gradcheck.hpp"
 #include "support/model_cells.hpp"
 
@@ -295,4 +296,19 @@ TEST_CASE("Settings that no published network has are refused by name", "[cells]
   settings.erase("form");
   CHECK_THROWS_WITH(detail::options_from<AbcdOptions>(settings),
                     Catch::Contains("\"form\" is missing"));
+}
+
+TEST_CASE("The file of a network without biases is read as one whose biases are zero",
+          "[cells][models]") {
+  const DeltaNet<float> net({.inputs = 3, .hidden = 4});
+  TensorFile file = to_tensors(net);
+  file.tensors.erase("param.i_fc.bias");
+  file.tensors.erase("param.out_fc.bias");
+  const auto read = from_tensors<DeltaNet<float>>(file);
+  CHECK(read.parameters().matrix("i_fc.bias").isZero(0));
+  CHECK(read.parameters().matrix("out_fc.bias").isZero(0));
+  CHECK(read.parameters().matrix("i_fc.weight") == net.parameters().matrix("i_fc.weight"));
+  file.tensors.erase("param.i_fc.weight");
+  CHECK(rejection([&] { from_tensors<DeltaNet<float>>(file); }) ==
+        "TensorFile: tensor \"param.i_fc.weight\" must be in the file, got no tensor of that name");
 }
