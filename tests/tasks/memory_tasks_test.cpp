@@ -21,55 +21,17 @@
 #include "plastic/tasks/priority_sort.hpp"
 #include "plastic/tasks/task_mix.hpp"
 #include "plastic/train/trainer.hpp"
-#include "support/allocation_counter.hpp"
 #include "support/errors.hpp"
+#include "support/tasks.hpp"
 
 namespace {
 
 using namespace plastic;
+using plastic::testing::for_each_memory_task;
+using plastic::testing::generate;
 using plastic::testing::rejection;
-
-constexpr Random::Stream stream{.seed = 5, .purpose = Random::Purpose::training};
-
-// One more than a task's option may be, or something negative where an Index has 32 bits.
-constexpr auto too_many = static_cast<Index>(std::int64_t{1} << 31);
-
-template <class Scalar, class Task>
-Episodes<Scalar> generate(const Task& task, std::uint64_t batch, Index first, Index samples) {
-  Episodes<Scalar> episodes;
-  task.generate(stream, batch, first, samples, episodes);
-  return episodes;
-}
-
-// Every task, small and with odd sizes.
-template <class F>
-void for_each_task(F&& f) {
-  const auto call = [&](const char* name, const auto& task) {
-    INFO(name);
-    f(task);
-  };
-  call("pattern completion", PatternCompletion({.bits = 9,
-                                                .patterns = 3,
-                                                .rounds = 3,
-                                                .presentation_steps = 2,
-                                                .blank_steps = 1,
-                                                .probe_steps = 2}));
-  call("pattern completion of one step each", PatternCompletion({.bits = 5,
-                                                                 .patterns = 2,
-                                                                 .rounds = 1,
-                                                                 .presentation_steps = 1,
-                                                                 .blank_steps = 0,
-                                                                 .probe_steps = 1}));
-  call("key-value retrieval", KeyValueRetrieval({.keys = 7}));
-  call("key-value retrieval without repeats", KeyValueRetrieval({.keys = 5, .repeats = false}));
-  call("associative retrieval", AssociativeRetrieval());
-  call("familiarity", Familiarity({.bits = 11, .steps = 9, .delay = 2}));
-  call("copy", Copy({.length = 4, .dimension = 3}));
-  call("copy of signs", Copy({.length = 3, .dimension = 2, .values = CopyValues::signs}));
-  call("copy of bits", Copy({.length = 3, .dimension = 4, .values = CopyValues::bits}));
-  call("associative recall", AssociativeRecall({.max_items = 4, .length = 2, .bits = 5}));
-  call("priority sort", PrioritySort({.vectors = 5, .answers = 3, .bits = 4}));
-}
+using plastic::testing::stream;
+using plastic::testing::too_many;
 
 // The row that is 1 in a column that is 0 elsewhere; -1 if there is none such.
 template <class Column>
@@ -148,7 +110,8 @@ TEST_CASE("The memory tasks have the published sizes by default", "[tasks][memor
 TEMPLATE_TEST_CASE(
     "A memory task fills matrices of its sizes, and each sample has a step that counts",
     "[tasks][memory_tasks]", float, double) {
-  for_each_task([](const auto& task) {
+  for_each_memory_task([](const auto& task, const char* name) {
+    INFO(name);
     const Index samples = 6;
     Episodes<TestType> e;
     e.set_zero(2, 3, 4, 5);
@@ -174,54 +137,10 @@ TEMPLATE_TEST_CASE(
   });
 }
 
-TEMPLATE_TEST_CASE("A sample of a memory task is the same whatever the division into shards",
-                   "[tasks][memory_tasks]", float, double) {
-  for_each_task([](const auto& task) {
-    const Index samples = 9;
-    const Episodes<TestType> whole = generate<TestType>(task, 2, 4, samples);
-    for (const Index shard : {1, 2, 4}) {
-      for (Index first = 0; first < samples; first += shard) {
-        const Index count = std::min(shard, samples - first);
-        const Episodes<TestType> part = generate<TestType>(task, 2, 4 + first, count);
-        for (std::size_t s = 0; s < part.lengths.size(); ++s) {
-          REQUIRE(part.lengths[s] == whole.lengths[static_cast<std::size_t>(first) + s]);
-        }
-        for (Index t = 0; t < task.steps(); ++t) {
-          const auto same = [&](const auto& a, const auto& b) {
-            return a.middleCols(t * count, count) == b.middleCols(t * samples + first, count);
-          };
-          REQUIRE(same(part.inputs, whole.inputs));
-          REQUIRE(same(part.targets, whole.targets));
-          REQUIRE(same(part.weights, whole.weights));
-        }
-      }
-    }
-  });
-}
-
-TEST_CASE("Another seed, purpose, batch or sample of a memory task is another episode",
-          "[tasks][memory_tasks]") {
-  for_each_task([](const auto& task) {
-    Episodes<double> base, other;
-    const Index samples = 4;  // several, as a few bits may agree by chance
-    task.generate(stream, 0, 0, samples, base);
-    task.generate(stream, 0, 0, samples, other);
-    CHECK(base.inputs == other.inputs);
-    CHECK(base.targets == other.targets);
-    task.generate({6, stream.purpose}, 0, 0, samples, other);
-    CHECK(base.inputs != other.inputs);
-    task.generate({5, Random::Purpose::validation}, 0, 0, samples, other);
-    CHECK(base.inputs != other.inputs);
-    task.generate(stream, 1, 0, samples, other);
-    CHECK(base.inputs != other.inputs);
-    task.generate(stream, 0, samples, samples, other);
-    CHECK(base.inputs != other.inputs);
-  });
-}
-
 TEST_CASE("What different samples and batches of a memory task show is uncorrelated",
           "[tasks][memory_tasks]") {
-  for_each_task([](const auto& task) {
+  for_each_memory_task([](const auto& task, const char* name) {
+    INFO(name);
     const Index samples = 3000;
     // The second step, as the first of a recall is a delimiter.
     const auto shown = [&](std::uint64_t batch, Index first) {
@@ -241,53 +160,6 @@ TEST_CASE("What different samples and batches of a memory task show is uncorrela
     CHECK(correlation(shown(1, 0)) < bound);
     CHECK(correlation(shown(0, samples)) < bound);
     CHECK(correlation(shown(0, 1)) < bound);
-  });
-}
-
-TEST_CASE("Float episodes of a memory task are the double ones, rounded", "[tasks][memory_tasks]") {
-  for_each_task([](const auto& task) {
-    const Episodes<float> rounded = generate<float>(task, 1, 0, 50);
-    const Episodes<double> exact = generate<double>(task, 1, 0, 50);
-    CHECK(rounded.inputs == exact.inputs.template cast<float>());
-    CHECK(rounded.targets == exact.targets.template cast<float>());
-    CHECK(rounded.weights == exact.weights.template cast<float>());
-    CHECK(rounded.lengths == exact.lengths);
-  });
-}
-
-TEMPLATE_TEST_CASE("Episodes of a memory task whose sizes fit allocate nothing",
-                   "[tasks][memory_tasks]", float, double) {
-  for_each_task([](const auto& task) {
-    Episodes<TestType> episodes = generate<TestType>(task, 0, 0, 8);
-    const TestType* const inputs = episodes.inputs.data();
-    std::size_t allocations = 0;
-    {
-      const plastic::testing::AllocationCounter counter;
-      task.generate(stream, 1, 8, 8, episodes);
-      allocations = counter.count();
-    }
-    CHECK(allocations == 0);
-    CHECK(episodes.inputs.data() == inputs);
-    CHECK(episodes.inputs == generate<TestType>(task, 1, 8, 8).inputs);
-    CHECK(episodes.targets == generate<TestType>(task, 1, 8, 8).targets);
-    CHECK(episodes.weights == generate<TestType>(task, 1, 8, 8).weights);
-  });
-}
-
-TEST_CASE("Memory tasks reject samples and batches that do not exist", "[tasks][memory_tasks]") {
-  for_each_task([](const auto& task) {
-    Episodes<float> e;
-    const auto naming = [](const std::string& word) {
-      return Catch::Matchers::Matches(".*" + word + ".*");
-    };
-    CHECK_THROWS_WITH(task.generate(stream, 0, 0, 0, e), naming("generate: samples"));
-    CHECK_THROWS_WITH(task.generate(stream, 0, -1, 1, e), naming("generate: first"));
-    CHECK_THROWS_WITH(task.generate(stream, std::uint64_t{1} << 56, 0, 1, e), naming("batch"));
-    if constexpr (sizeof(Index) > 4) {
-      const auto limit = static_cast<Index>(std::int64_t{1} << 32);
-      CHECK_THROWS_WITH(task.generate(stream, 0, limit, 1, e), naming("generate: first"));
-      CHECK_NOTHROW(task.generate(stream, 0, limit - 1, 1, e));
-    }
   });
 }
 

@@ -1,3 +1,5 @@
+#include "support/tasks.hpp"
+
 #include <Eigen/QR>
 #include <algorithm>
 #include <catch2/catch.hpp>
@@ -34,13 +36,12 @@ using plastic::RegressionFunction;
 using plastic::SequenceReproduction;
 using plastic::TaskMix;
 using plastic::Vector;
+using plastic::testing::for_each_paper_task;
+using plastic::testing::generate;
 using plastic::testing::naming;
 using plastic::testing::relative_error;
-
-// One more than a task's option may be, or something negative where an Index has 32 bits.
-constexpr auto too_many = static_cast<Index>(std::int64_t{1} << 31);
-
-constexpr Random::Stream stream{.seed = 11, .purpose = Random::Purpose::training};
+using plastic::testing::stream;
+using plastic::testing::too_many;
 
 static_assert(plastic::Task<CueReward, float> && plastic::Task<CueReward, double>);
 
@@ -50,30 +51,6 @@ struct WithoutSteps {
   void generate(const Random::Stream&, std::uint64_t, Index, Index, Episodes<float>&) const {}
 };
 static_assert(!plastic::Task<WithoutSteps, float>);
-
-template <class Scalar, class Task>
-Episodes<Scalar> generate(const Task& task, std::uint64_t batch, Index first, Index samples) {
-  Episodes<Scalar> episodes;
-  task.generate(stream, batch, first, samples, episodes);
-  return episodes;
-}
-
-// Every task, with odd sizes too.
-template <class F>
-void for_each_task(F&& f) {
-  const auto call = [&](const char* name, const auto& task) {
-    INFO(name);
-    f(task);
-  };
-  call("cue-reward", CueReward());
-  call("sequence reproduction", SequenceReproduction());
-  call("sequence reproduction of vectors",
-       SequenceReproduction({.length = 3, .delay = 0, .dimension = 5}));
-  call("linear regression", FewShotRegression());
-  call("mlp regression",
-       FewShotRegression(
-           {.function = RegressionFunction::mlp, .variables = 6, .support = 7, .queries = 4}));
-}
 
 }  // namespace
 
@@ -145,46 +122,9 @@ TEST_CASE("Within an episode a cue keeps its features and its reward", "[tasks]"
   CHECK(all_seen > 150);
 }
 
-TEMPLATE_TEST_CASE("A sample is the same whatever the division into shards", "[tasks]", float,
-                   double) {
-  for_each_task([](const auto& task) {
-    const Index samples = 9;
-    const Episodes<TestType> whole = generate<TestType>(task, 2, 4, samples);
-    for (const Index shard : {1, 2, 4}) {
-      for (Index first = 0; first < samples; first += shard) {
-        const Index count = std::min(shard, samples - first);
-        const Episodes<TestType> part = generate<TestType>(task, 2, 4 + first, count);
-        for (Index t = 0; t < task.steps(); ++t) {
-          const auto same = [&](const auto& a, const auto& b) {
-            return a.middleCols(t * count, count) == b.middleCols(t * samples + first, count);
-          };
-          REQUIRE(same(part.inputs, whole.inputs));
-          REQUIRE(same(part.targets, whole.targets));
-          REQUIRE(same(part.weights, whole.weights));
-          REQUIRE(same(part.queries, whole.queries));
-        }
-      }
-    }
-  });
-}
-
-TEST_CASE("Another seed, purpose, batch or sample is another episode", "[tasks]") {
-  for_each_task([](const auto& task) {
-    Episodes<double> base, other;
-    task.generate(stream, 0, 0, 1, base);
-    task.generate({12, stream.purpose}, 0, 0, 1, other);
-    CHECK(base.targets != other.targets);
-    task.generate({11, Random::Purpose::validation}, 0, 0, 1, other);
-    CHECK(base.targets != other.targets);
-    task.generate(stream, 1, 0, 1, other);
-    CHECK(base.targets != other.targets);
-    task.generate(stream, 0, 1, 1, other);
-    CHECK(base.targets != other.targets);
-  });
-}
-
 TEST_CASE("Targets of different samples and batches are uncorrelated", "[tasks]") {
-  for_each_task([](const auto& task) {
+  for_each_paper_task([](const auto& task, const char* name) {
+    INFO(name);
     const Index samples = 4000;
     const auto queries = [&](std::uint64_t batch, Index first) {
       return Matrix<double>(
@@ -198,15 +138,6 @@ TEST_CASE("Targets of different samples and batches are uncorrelated", "[tasks]"
     CHECK(correlation(queries(1, 0)) < bound);
     CHECK(correlation(queries(0, samples)) < bound);
     CHECK(correlation(queries(0, 1)) < bound);
-  });
-}
-
-TEST_CASE("Float episodes are the double ones, rounded", "[tasks]") {
-  for_each_task([](const auto& task) {
-    const Episodes<float> rounded = generate<float>(task, 1, 0, 50);
-    const Episodes<double> exact = generate<double>(task, 1, 0, 50);
-    CHECK(rounded.inputs == exact.inputs.template cast<float>());
-    CHECK(rounded.targets == exact.targets.template cast<float>());
   });
 }
 
@@ -244,22 +175,6 @@ TEST_CASE("Cues, rewards and noise have the stated distributions", "[tasks]") {
   CHECK(std::abs(repeated / pairs - 0.2) < 5 * 0.4 / std::sqrt(pairs));
 }
 
-TEST_CASE("Episodes whose sizes fit keep their memory", "[tasks]") {
-  for_each_task([](const auto& task) {
-    Episodes<float> episodes = generate<float>(task, 0, 0, 8);
-    const float* const inputs = episodes.inputs.data();
-    const float* const targets = episodes.targets.data();
-    const float* const weights = episodes.weights.data();
-    const float* const queries = episodes.queries.data();
-    task.generate(stream, 1, 8, 8, episodes);
-    CHECK(episodes.inputs.data() == inputs);
-    CHECK(episodes.targets.data() == targets);
-    CHECK(episodes.weights.data() == weights);
-    CHECK(episodes.queries.data() == queries);
-    CHECK(episodes.inputs == generate<float>(task, 1, 8, 8).inputs);
-  });
-}
-
 TEST_CASE("Cue-reward rejects bad options by name", "[tasks]") {
   for (const Index bad : {Index{0}, Index{-1}, too_many}) {
     CHECK_THROWS_WITH(CueReward({.cues = bad}), naming("cues"));
@@ -271,21 +186,6 @@ TEST_CASE("Cue-reward rejects bad options by name", "[tasks]") {
     CHECK_THROWS_WITH(CueReward({.noise = bad}), naming("noise"));
     CHECK_THROWS_AS(CueReward({.noise = bad}), std::invalid_argument);
   }
-}
-
-TEST_CASE("Tasks reject samples and batches that do not exist", "[tasks]") {
-  for_each_task([](const auto& task) {
-    Episodes<float> episodes;
-    CHECK_THROWS_WITH(task.generate(stream, 0, 0, 0, episodes), naming("samples"));
-    CHECK_THROWS_WITH(task.generate(stream, 0, -1, 1, episodes), naming("first"));
-    CHECK_THROWS_WITH(task.generate(stream, std::uint64_t{1} << 56, 0, 1, episodes),
-                      naming("batch"));
-    if constexpr (sizeof(Index) > 4) {
-      const auto limit = static_cast<Index>(std::int64_t{1} << 32);
-      CHECK_THROWS_WITH(task.generate(stream, 0, limit, 1, episodes), naming("first"));
-      CHECK_NOTHROW(task.generate(stream, 0, limit - 1, 1, episodes));
-    }
-  });
 }
 
 TEST_CASE("Cue-reward's queries are its recall steps", "[tasks]") {

@@ -68,7 +68,7 @@ struct AbcdOptions {
   /// Throws std::invalid_argument on the first setting out of its range.
   void validate() const {
     constexpr std::string_view here = "AbcdOptions";
-    detail::check_model_sizes(here, *this);
+    detail::check_common(here, *this);
     detail::check_enumeration(here, "form", form);
     detail::check_enumeration(here, "normalise", normalise);
     detail::check_enumeration(here, "squash", squash);
@@ -77,14 +77,10 @@ struct AbcdOptions {
   /// Calls f(name, member) for each setting.
   template <class Options, class F>
   static void visit(Options& o, F&& f) {
-    f("inputs", o.inputs);
-    f("hidden", o.hidden);
-    f("outputs", o.outputs);
+    detail::visit_common(o, f);
     f("form", o.form);
     f("normalise", o.normalise);
     f("squash", o.squash);
-    f("seed", o.seed);
-    f("snapshot_interval", o.snapshot_interval);
   }
 };
 
@@ -236,9 +232,7 @@ struct AbcdRnn : detail::AbcdParts {
 
   /// W of h_fc starts uniform in +-0.1.
   static std::vector<LayerShape> layers(const Options& o) {
-    return {{"i_fc", o.inputs, o.hidden, detail::linear_spread(o.inputs, o.hidden), true},
-            {"h_fc", o.hidden, o.hidden, 1, false, Start::uniform(-0.1, 0.1)},
-            {"out_fc", o.hidden, o.outputs, detail::linear_spread(o.hidden, o.outputs), true}};
+    return detail::recurrent_layers(o.inputs, o.hidden, o.outputs, Start::uniform(-0.1, 0.1));
   }
   /// The coefficients.
   static std::vector<BlockShape> blocks(const Options& o) {

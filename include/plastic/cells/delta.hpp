@@ -134,7 +134,7 @@ struct DeltaOptions {
   /// Throws std::invalid_argument on the first setting out of its range.
   void validate() const {
     constexpr std::string_view here = "DeltaOptions";
-    detail::check_model_sizes(here, *this);
+    detail::check_common(here, *this);
     detail::check_enumeration(here, "feature", feature);
     detail::check_between(here, "heads", heads, 1, 6);
     if (hidden % heads != 0) {
@@ -150,16 +150,12 @@ struct DeltaOptions {
   /// Calls f(name, member) for each setting.
   template <class Options, class F>
   static void visit(Options& o, F&& f) {
-    f("inputs", o.inputs);
-    f("hidden", o.hidden);
-    f("outputs", o.outputs);
+    detail::visit_common(o, f);
     f("feature", o.feature);
     f("nu", o.nu);
     f("heads", o.heads);
     f("bias", o.bias);
     f("correct", o.correct);
-    f("seed", o.seed);
-    f("snapshot_interval", o.snapshot_interval);
   }
 };
 

@@ -39,7 +39,7 @@ struct FastWeightsOptions {
   /// Throws std::invalid_argument on the first setting out of its range.
   void validate() const {
     constexpr std::string_view here = "FastWeightsOptions";
-    detail::check_model_sizes(here, *this);
+    detail::check_common(here, *this);
     detail::check_between(here, "loops", loops, 1, 1000);
     detail::check_enumeration(here, "activation", activation);
     detail::check_range(here, "decay", decay, -1e15, 1e15);
@@ -49,16 +49,12 @@ struct FastWeightsOptions {
   /// Calls f(name, member) for each setting.
   template <class Options, class F>
   static void visit(Options& o, F&& f) {
-    f("inputs", o.inputs);
-    f("hidden", o.hidden);
-    f("outputs", o.outputs);
+    detail::visit_common(o, f);
     f("loops", o.loops);
     f("activation", o.activation);
     f("layer_norm", o.layer_norm);
     f("decay", o.decay);
     f("eta", o.eta);
-    f("seed", o.seed);
-    f("snapshot_interval", o.snapshot_interval);
   }
 };
 
@@ -76,9 +72,7 @@ struct FastWeightsRnn {
 
   /// W starts as 0.05 times the identity.
   static std::vector<LayerShape> layers(const Options& o) {
-    return {{"i_fc", o.inputs, o.hidden, detail::linear_spread(o.inputs, o.hidden), true},
-            {"h_fc", o.hidden, o.hidden, 1, false, Start::identity(0.05)},
-            {"out_fc", o.hidden, o.outputs, detail::linear_spread(o.hidden, o.outputs), true}};
+    return detail::recurrent_layers(o.inputs, o.hidden, o.outputs, Start::identity(0.05));
   }
   /// lambda and eta, settings of the paper and therefore frozen at first, and the layer norm's gain
   /// and bias.

@@ -119,6 +119,15 @@ inline double linear_spread(Index inputs, Index outputs) {
   return std::sqrt(static_cast<double>(outputs) / static_cast<double>(inputs));
 }
 
+/// i_fc, h_fc without a bias, whose W starts as given, and out_fc; the first and the last start
+/// like linear layers.
+inline std::vector<LayerShape> recurrent_layers(Index inputs, Index hidden, Index outputs,
+                                                const Start& start) {
+  return {{"i_fc", inputs, hidden, linear_spread(inputs, hidden), true},
+          {"h_fc", hidden, hidden, 1, false, start},
+          {"out_fc", hidden, outputs, linear_spread(hidden, outputs), true}};
+}
+
 /// Settings of a cell of any kind.
 template <class D>
 struct OptionsOf {

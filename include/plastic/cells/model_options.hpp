@@ -66,9 +66,19 @@ concept ModelOptions = requires(Options& options) {
   Options::visit(options, [](const char*, auto&) {});
 };
 
-/// Checks what all models' settings have in common.
+/// Calls f(name, member) for the settings that all models have.
+template <class Options, class F>
+void visit_common(Options& o, F&& f) {
+  f("inputs", o.inputs);
+  f("hidden", o.hidden);
+  f("outputs", o.outputs);
+  f("seed", o.seed);
+  f("snapshot_interval", o.snapshot_interval);
+}
+
+/// Checks them.
 template <class Options>
-void check_model_sizes(std::string_view here, const Options& o) {
+void check_common(std::string_view here, const Options& o) {
   const auto check = [&](std::string_view name, Index size, Index least) {
     constexpr int bits = sizeof(Index) > 4 ? 24 : 13;
     check_between(here, name, size, least, Index{1} << bits);

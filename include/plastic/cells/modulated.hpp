@@ -38,7 +38,7 @@ struct ModulatedOptions {
   /// Throws std::invalid_argument on the first setting out of its range.
   void validate() const {
     constexpr std::string_view here = "ModulatedOptions";
-    detail::check_model_sizes(here, *this);
+    detail::check_common(here, *this);
     detail::check_enumeration(here, "form", form);
     if (form == TraceForm::oja) {
       detail::reject(here, "form", "decay, clip, soft or additive", "oja");
@@ -51,16 +51,12 @@ struct ModulatedOptions {
   /// Calls f(name, member) for each setting.
   template <class Options, class F>
   static void visit(Options& o, F&& f) {
-    f("inputs", o.inputs);
-    f("hidden", o.hidden);
-    f("outputs", o.outputs);
+    detail::visit_common(o, f);
     f("form", o.form);
     f("clip", o.clip);
     f("alpha", o.alpha);
     f("fanout", o.fanout);
     f("squash", o.squash);
-    f("seed", o.seed);
-    f("snapshot_interval", o.snapshot_interval);
   }
 };
 
@@ -122,10 +118,7 @@ struct ModulatedRnn : detail::ModulatedParts {
 
   /// W of h_fc and A start uniform in [0, 0.001] with fan-out, [0, 0.01] without.
   static std::vector<LayerShape> layers(const Options& o) {
-    const Index all = o.outputs + 1;
-    return {{"i_fc", o.inputs, o.hidden, detail::linear_spread(o.inputs, o.hidden), true},
-            {"h_fc", o.hidden, o.hidden, 1, false, start(o)},
-            {"out_fc", o.hidden, all, detail::linear_spread(o.hidden, all), true}};
+    return detail::recurrent_layers(o.inputs, o.hidden, o.outputs + 1, start(o));
   }
   /// A, f and g.
   static std::vector<BlockShape> blocks(const Options& o) {
@@ -137,8 +130,7 @@ struct ModulatedRnn : detail::ModulatedParts {
   static CellOutput<Var<Scalar>> advance(ModelStep<Scalar>& step, const Options& o,
                                          const Var<Scalar>& x) {
     const Var<Scalar> h = step.state(0);
-    const Var<Scalar> recurrent = step.layer(h_fc, h) + step.read(0, h, step.block(alpha));
-    const Var<Scalar> after = tanh(step.layer(i_fc, x) + recurrent);
+    const Var<Scalar> after = tanh(step.layer(i_fc, x) + detail::read_traced(step, h_fc, h));
     const CellOutput<Var<Scalar>> result = outputs_of(o, step.layer(out_fc, after));
     if (step.update()) change(step, o, h, after, result.eta);
     step.set_state(0, after);
@@ -179,8 +171,7 @@ struct ModulatedLstm : detail::ModulatedParts {
     const Var<Scalar> from_x = step.layer(i_fc, x), from_h = step.layer(gate_fc, h);
     const auto of_x = [&](Index k) { return rows(from_x, k * o.hidden, o.hidden); };
     const auto of_h = [&](Index k) { return rows(from_h, k * o.hidden, o.hidden); };
-    const Var<Scalar> recurrent = step.layer(h_fc, h) + step.read(0, h, step.block(alpha));
-    const Var<Scalar> q = tanh(of_x(2) + recurrent);
+    const Var<Scalar> q = tanh(of_x(2) + detail::read_traced(step, h_fc, h));
     const Var<Scalar> c =
         sigmoid(of_x(1) + of_h(1)) * step.state(1) + sigmoid(of_x(0) + of_h(0)) * q;
     const Var<Scalar> after = sigmoid(of_x(3) + of_h(2)) * tanh(c);

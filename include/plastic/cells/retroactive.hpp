@@ -45,7 +45,7 @@ struct RetroactiveOptions {
   /// Throws std::invalid_argument on the first setting out of its range.
   void validate() const {
     constexpr std::string_view here = "RetroactiveOptions";
-    detail::check_model_sizes(here, *this);
+    detail::check_common(here, *this);
     detail::check_enumeration(here, "form", form);
     if (form == TraceForm::oja || form == TraceForm::decay) {
       detail::reject(here, "form", "clip, soft or additive", detail::setting_text(form));
@@ -60,17 +60,13 @@ struct RetroactiveOptions {
   /// Calls f(name, member) for each setting.
   template <class Options, class F>
   static void visit(Options& o, F&& f) {
-    f("inputs", o.inputs);
-    f("hidden", o.hidden);
-    f("outputs", o.outputs);
+    detail::visit_common(o, f);
     f("form", o.form);
     f("clip", o.clip);
     f("alpha", o.alpha);
     f("squash", o.squash);
     f("delta", o.delta);
     f("eta", o.eta);
-    f("seed", o.seed);
-    f("snapshot_interval", o.snapshot_interval);
   }
 };
 
@@ -89,10 +85,7 @@ struct RetroactiveRnn {
 
   /// W of h_fc and A start uniform in [0, 0.01].
   static std::vector<LayerShape> layers(const Options& o) {
-    const Index all = o.outputs + 1;
-    return {{"i_fc", o.inputs, o.hidden, detail::linear_spread(o.inputs, o.hidden), true},
-            {"h_fc", o.hidden, o.hidden, 1, false, Start::uniform(0, 0.01)},
-            {"out_fc", o.hidden, all, detail::linear_spread(o.hidden, all), true}};
+    return detail::recurrent_layers(o.inputs, o.hidden, o.outputs + 1, Start::uniform(0, 0.01));
   }
   /// A and eta.
   static std::vector<BlockShape> blocks(const Options& o) {
@@ -110,8 +103,7 @@ struct RetroactiveRnn {
   static CellOutput<Var<Scalar>> advance(ModelStep<Scalar>& step, const Options& o,
                                          const Var<Scalar>& x) {
     const Var<Scalar> h = step.state(0);
-    const Var<Scalar> recurrent = step.layer(h_fc, h) + step.read(hebb, h, step.block(alpha));
-    const Var<Scalar> after = tanh(step.layer(i_fc, x) + recurrent);
+    const Var<Scalar> after = tanh(step.layer(i_fc, x) + detail::read_traced(step, h_fc, h));
     const Var<Scalar> all = step.layer(out_fc, after);
     const Var<Scalar> m = detail::squashed(o.squash, rows(all, o.outputs, 1));
     if (step.update()) change(step, o, h, after, m);

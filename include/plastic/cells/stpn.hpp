@@ -63,7 +63,7 @@ struct StpnOptions {
   /// Throws std::invalid_argument on the first setting out of its range.
   void validate() const {
     constexpr std::string_view here = "StpnOptions";
-    detail::check_model_sizes(here, *this);
+    detail::check_common(here, *this);
     detail::check_enumeration(here, "norm", norm);
     detail::check_enumeration(here, "plastic", plastic);
     detail::check_enumeration(here, "presynaptic", presynaptic);
@@ -73,16 +73,12 @@ struct StpnOptions {
   /// Calls f(name, member) for each setting.
   template <class Options, class F>
   static void visit(Options& o, F&& f) {
-    f("inputs", o.inputs);
-    f("hidden", o.hidden);
-    f("outputs", o.outputs);
+    detail::visit_common(o, f);
     f("norm", o.norm);
     f("clip", o.clip);
     f("plastic", o.plastic);
     f("scalar", o.scalar);
     f("presynaptic", o.presynaptic);
-    f("seed", o.seed);
-    f("snapshot_interval", o.snapshot_interval);
   }
 };
 

@@ -25,6 +25,12 @@ inline BlockShape alpha_block(AlphaShape shape, Index inputs, Index outputs, con
   return {"h_fc.weight_alpha", rows, shape == AlphaShape::full ? inputs : 0, start};
 }
 
+/// h (W + A o H) for layer h_fc of a network whose first block is A and first fast matrix H.
+template <class Scalar>
+Var<Scalar> read_traced(ModelStep<Scalar>& step, std::size_t h_fc, const Var<Scalar>& h) {
+  return step.layer(h_fc, h) + step.read(0, h, step.block(0));
+}
+
 /// The bound that a form names, for the forms with one.
 inline MatrixBound bound_of(TraceForm form) {
   if (form == TraceForm::clip) return MatrixBound::clip;
@@ -70,7 +76,7 @@ struct TraceOptions {
   /// Throws std::invalid_argument on the first setting out of its range.
   void validate() const {
     constexpr std::string_view here = "TraceOptions";
-    detail::check_model_sizes(here, *this);
+    detail::check_common(here, *this);
     if (!readout) {
       detail::check_between(here, "outputs without a readout", outputs, 1, hidden);
     }
@@ -83,16 +89,12 @@ struct TraceOptions {
   /// Calls f(name, member) for each setting.
   template <class Options, class F>
   static void visit(Options& o, F&& f) {
-    f("inputs", o.inputs);
-    f("hidden", o.hidden);
-    f("outputs", o.outputs);
+    detail::visit_common(o, f);
     f("form", o.form);
     f("clip", o.clip);
     f("alpha", o.alpha);
     f("eta", o.eta);
     f("readout", o.readout);
-    f("seed", o.seed);
-    f("snapshot_interval", o.snapshot_interval);
   }
 };
 
@@ -114,12 +116,11 @@ struct TraceParts {
     return {{"h_fc", "hebb", o.hidden, o.hidden, alpha}};
   }
 
-  /// h_fc and out_fc.
-  static std::vector<LayerShape> last_layers(const Options& o) {
-    std::vector<LayerShape> all{{"h_fc", o.hidden, o.hidden, 1, false, Start::normal(0.01)}};
-    if (o.readout) {
-      all.push_back({"out_fc", o.hidden, o.outputs, linear_spread(o.hidden, o.outputs), true});
-    }
+  /// i_fc, h_fc, and out_fc if there is a readout.
+  static std::vector<LayerShape> all_layers(const Options& o) {
+    std::vector<LayerShape> all =
+        recurrent_layers(o.inputs, o.hidden, o.outputs, Start::normal(0.01));
+    if (!o.readout) all.pop_back();
     return all;
   }
 
@@ -156,20 +157,14 @@ struct TraceRnn : detail::TraceParts {
   enum Layers : std::size_t { i_fc, h_fc, out_fc };
 
   /// W of h_fc starts normal with deviation 0.01, as does A; the others like linear layers.
-  static std::vector<LayerShape> layers(const Options& o) {
-    std::vector<LayerShape> all = last_layers(o);
-    all.insert(all.begin(),
-               {"i_fc", o.inputs, o.hidden, detail::linear_spread(o.inputs, o.hidden), true});
-    return all;
-  }
+  static std::vector<LayerShape> layers(const Options& o) { return all_layers(o); }
 
   /// One time step; the rate is eta.
   template <class Scalar>
   static CellOutput<Var<Scalar>> advance(ModelStep<Scalar>& step, const Options& o,
                                          const Var<Scalar>& x) {
     const Var<Scalar> h = step.state(0);
-    const Var<Scalar> recurrent = step.layer(h_fc, h) + step.read(0, h, step.block(alpha));
-    const Var<Scalar> after = tanh(step.layer(i_fc, x) + recurrent);
+    const Var<Scalar> after = tanh(step.layer(i_fc, x) + detail::read_traced(step, h_fc, h));
     if (step.update()) change(step, o, h, after);
     step.set_state(0, after);
     return outputs_of(step, o, out_fc, after);
@@ -186,7 +181,9 @@ struct TraceClamp : detail::TraceParts {
   /// As in TraceRnn. Throws std::invalid_argument if there are more inputs than units.
   static std::vector<LayerShape> layers(const Options& o) {
     detail::check_between("TraceOptions", "inputs of the cell \"clamp\"", o.inputs, 1, o.hidden);
-    return last_layers(o);
+    std::vector<LayerShape> all = all_layers(o);
+    all.erase(all.begin());
+    return all;
   }
 
   /// One time step; the rate is eta.
@@ -194,9 +191,8 @@ struct TraceClamp : detail::TraceParts {
   static CellOutput<Var<Scalar>> advance(ModelStep<Scalar>& step, const Options& o,
                                          const Var<Scalar>& x) {
     const Var<Scalar> h = step.state(0);
-    const Var<Scalar> recurrent = step.layer(h_fc, h) + step.read(0, h, step.block(alpha));
     const Var<Scalar> clamped = pad_rows(x, 0, o.hidden);
-    const Var<Scalar> after = select(clamped, clamped, tanh(recurrent));
+    const Var<Scalar> after = select(clamped, clamped, tanh(detail::read_traced(step, h_fc, h)));
     if (step.update()) change(step, o, h, after);
     step.set_state(0, after);
     return outputs_of(step, o, out_fc, after);

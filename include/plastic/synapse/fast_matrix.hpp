@@ -16,9 +16,9 @@ struct MatrixTerm {
   Var<Scalar> post = {};    ///< outputs x samples, or empty; takes the rate
 };
 
-/// How an update bounds H'. `soft`, with the change d: H' = H + max(d, 0) (1 - H) + min(d, 0)
-/// (1 + H), then as `clip`, to [-limit, limit].
-enum class MatrixBound { none, clip, soft };
+/// How an update bounds H': none, clip or soft. `soft`, with the change d: H' = H + max(d, 0) (1 -
+/// H) + min(d, 0) (1 + H), then as `clip`, to [-limit, limit].
+using MatrixBound = detail::kernels::Bound;
 
 template <class Scalar>
 class FastMatrix;
@@ -210,7 +210,7 @@ class FastMatrix {
       terms[k] = {node_of(term.matrix), node_of(term.pre), node_of(term.post)};
     }
     entry.terms = {terms, change.terms.size()};
-    using detail::kernels::Bound, detail::kernels::Keep;
+    using detail::kernels::Keep;
     entry.keep = node_of(change.keep);
     if (entry.keep != nullptr) {
       entry.keep_kind = change.keep.rows() == 1 ? Keep::number : Keep::columns;
@@ -221,7 +221,7 @@ class FastMatrix {
       entry.other_entry = entry.other->newest();
       entry.gain = node_of(change.gain);
     }
-    entry.bound = static_cast<Bound>(change.bound);
+    entry.bound = change.bound;
     entry.limit = static_cast<Scalar>(change.limit);
     if (!change.active.empty()) entry.active = change.active.node().value;
   }

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <memory>
 
+#include "plastic/synapse/detail/free_list.hpp"
 #include "plastic/synapse/detail/passes.hpp"
 
 namespace plastic::detail {
@@ -205,23 +206,9 @@ class History : public Passes<Scalar> {
     for (Entry* e = nearest; e != kept; e = e->previous) release(*e, sample);
   }
 
-  /// Uninitialised memory for one sample, from the free list or the arena.
-  Scalar* allocate_sample() {
-    if (free_list_ == nullptr) {
-      return static_cast<Scalar*>(arena_->allocate(
-          std::max(sizeof(Scalar) * static_cast<std::size_t>(sample_size()), sizeof(Scalar*))));
-    }
-    Scalar* sample = free_list_;
-    std::copy_n(reinterpret_cast<const char*>(sample), sizeof free_list_,
-                reinterpret_cast<char*>(&free_list_));
-    return sample;
-  }
-
-  void free_sample(Scalar* sample) {
-    std::copy_n(reinterpret_cast<const char*>(&free_list_), sizeof free_list_,
-                reinterpret_cast<char*>(sample));
-    free_list_ = sample;
-  }
+  /// Uninitialised memory for one sample.
+  Scalar* allocate_sample() { return free_.allocate(*arena_, sample_size()); }
+  void free_sample(Scalar* sample) { free_.free(sample); }
 
  private:
   static constexpr double least_scale = 0.125;
@@ -301,7 +288,7 @@ class History : public Passes<Scalar> {
   Entry* newest_ = nullptr;
   Entry* pending_ = nullptr;  // the oldest update not yet applied to `latest_`
 
-  Scalar* free_list_ = nullptr;
+  FreeList<Scalar> free_;
 };
 
 }  // namespace plastic::detail

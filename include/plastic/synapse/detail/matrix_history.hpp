@@ -4,6 +4,7 @@
 #include <span>
 
 #include "plastic/kernels/matrix_update.hpp"
+#include "plastic/synapse/detail/free_list.hpp"
 #include "plastic/tape/tape.hpp"
 
 namespace plastic::detail {
@@ -110,7 +111,7 @@ class MatrixHistory {
     while (from != nullptr && from->after == nullptr) from = from->previous;
     const Scalar* values = from == nullptr ? first_ : from->after;
     while (from != entry) {
-      from = from == nullptr ? oldest_after(entry) : from->next;
+      from = from == nullptr ? oldest_before(entry) : from->next;
       from->after = allocate();
       from->replayed = true;
       apply(*from, values, from->after);
@@ -227,7 +228,7 @@ class MatrixHistory {
   /// H of the version that an update of another history read.
   const Scalar* after_current(Entry* entry) { return differentiable_ ? after(entry) : first_; }
 
-  static Entry* oldest_after(Entry* entry) {
+  static Entry* oldest_before(Entry* entry) {
     while (entry->previous != nullptr) entry = entry->previous;
     return entry;
   }
@@ -249,34 +250,8 @@ class MatrixHistory {
     }
   }
 
-  Scalar* allocate() {
-    if (free_.empty()) {
-      return static_cast<Scalar*>(arena_->allocate(
-          std::max(sizeof(Scalar) * static_cast<std::size_t>(block_size()), sizeof(Scalar*))));
-    }
-    return free_.pop();
-  }
-  void free(Scalar* block) { free_.push(block); }
-
-  /// Blocks that are not in use, linked through their first bytes.
-  class FreeList {
-   public:
-    bool empty() const { return first_ == nullptr; }
-    void push(Scalar* block) {
-      std::copy_n(reinterpret_cast<const char*>(&first_), sizeof first_,
-                  reinterpret_cast<char*>(block));
-      first_ = block;
-    }
-    Scalar* pop() {
-      Scalar* block = first_;
-      std::copy_n(reinterpret_cast<const char*>(block), sizeof first_,
-                  reinterpret_cast<char*>(&first_));
-      return block;
-    }
-
-   private:
-    Scalar* first_ = nullptr;
-  };
+  Scalar* allocate() { return free_.allocate(*arena_, block_size()); }
+  void free(Scalar* block) { free_.free(block); }
 
   Arena* arena_;
   Index inputs_;
@@ -285,7 +260,7 @@ class MatrixHistory {
   bool differentiable_;
   Index stride_;
   bool thins_;
-  FreeList free_;
+  FreeList<Scalar> free_;
   Scalar* room_;
   Scalar* first_;  // H of version 0, or, of a history that keeps nothing, of the newest
   Entry* newest_ = nullptr;
