@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstddef>
 
+#include "plastic/core/types.hpp"
 #include "plastic/tape/arena.hpp"
 
 namespace plastic::detail {
