@@ -3,9 +3,8 @@
 //   forward/...                                               the same episodes, no derivatives
 //   cell_step/...                                             one step of one sample
 //   activity/KIND/...                                         forward and backward of networks
-//   whose
-//                                                             units are alive, dead, alternating
-//                                                             or trained
+//                                                             whose units are alive, dead,
+//                                                             alternating or trained
 //   limit/train_step/... and limit/forward/...                forward and backward alone
 //   conv2d/forward/... and conv2d/backward/...                a convolution and its adjoints
 //   fading/... and kept/...                                   fast weights that decay to nothing
