@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <iomanip>
 #include <iostream>
+#include <sstream>
 #include <string>
 
 #include "command_line.hpp"
@@ -20,6 +21,26 @@ namespace {
 using namespace plastic;
 using experiments::RunSettings;
 namespace fs = std::filesystem;
+
+std::string percent(double share) {
+  std::ostringstream text;
+  text << std::fixed << std::setprecision(1) << 100 * share << "%";
+  return text.str();
+}
+
+void say_test(const fs::path& file) {
+  const experiments::Columns test = experiments::read_columns(file);
+  const auto share = [&](const char* name) { return percent(test.at(name).at(0)); };
+  std::cout << "  first query right       " << share("first_query_accuracy") << " +- "
+            << share("first_query_half_width") << "\n"
+            << "  all queries right       " << share("query_accuracy") << "\n"
+            << "Without a plastic network, first query right:\n"
+            << "  nearest support image   " << share("encoder_alone")
+            << ", by the encoder's initial features\n"
+            << "  nearest class prototype " << share("prototypes")
+            << ", by the encoder's initial features\n"
+            << "  nearest support image   " << share("pixels_alone") << ", by its pixels\n";
+}
 
 void run(const RunSettings& settings, const fs::path& out, int threads, Communicator* ranks) {
   const bool writes = plastic::detail::leads(ranks);
@@ -39,16 +60,15 @@ void run(const RunSettings& settings, const fs::path& out, int threads, Communic
   if (!writes) return;
   if (finished_before) std::cout << "This run had already finished.\n";
 
-  const experiments::Columns test = experiments::read_columns(out / "test.csv");
-  const auto value = [&](const char* name) { return test.at(name).at(0); };
-  std::cout << std::fixed << std::setprecision(1) << "\nOn classes that training never showed, "
-            << settings.way << "-way " << settings.shot
-            << "-shot (guessing: " << 100.0 / static_cast<double>(settings.way) << "%):\n"
-            << "  first query right     " << 100 * value("first_query_accuracy") << "% +- "
-            << 100 * value("first_query_half_width") << "\n"
-            << "  all queries right     " << 100 * value("query_accuracy") << "%\n"
-            << "  nearest support image " << 100 * value("encoder_alone")
-            << "%, by the encoder's initial features, without a plastic network\n"
+  std::cout << "\nOn classes that training never showed, " << settings.way << "-way "
+            << settings.shot
+            << "-shot (guessing: " << percent(1.0 / static_cast<double>(settings.way)) << "):\n";
+  say_test(out / "test.csv");
+  if (!settings.test_data.empty()) {
+    std::cout << "\nThe same on the test split of " << settings.test_data << ":\n";
+    say_test(out / "second_test.csv");
+  }
+  std::cout << "\n"
             << "Picture:  " << (out / "episode.svg").string() << "\n"
             << "Network:  " << (out / "best.safetensors").string() << "\n"
             << "Progress: " << (out / "progress.csv").string() << "\n";
@@ -86,6 +106,10 @@ int main(int argc, char** argv) {
                  "train, val and test, .txt or .csv (also in splits/bertinetto or splits)")
       ->type_name("NAME")
       ->capture_default_str();
+  app.add_option("--test-data", settings.test_data,
+                 "such a folder for a second test, on its test split: the same classes drawn in\n"
+                 "another way, say")
+      ->type_name("NAME");
   app.add_option("--encoder", settings.encoder,
                  "conv4, resnet12, r2d2, or the encoder.safetensors of another run")
       ->type_name("NAME")
@@ -147,9 +171,11 @@ int main(int argc, char** argv) {
                      "number of threads (0: one per processor); the results do not depend on it"),
       0, 4096)
       ->capture_default_str();
-  app.add_option("--out", out,
-                 "folder for settings.json, encoder.safetensors, best.safetensors, progress.csv,\n"
-                 "checkpoint.safetensors, test.csv and episode.svg")
+  app.add_option(
+         "--out", out,
+         "folder for settings.json, encoder.safetensors, best.safetensors, progress.csv,\n"
+         "checkpoint.safetensors, test.csv and episode.svg; with a second test, second_test.csv\n"
+         "and second_episode.svg too")
       ->type_name("FOLDER")
       ->capture_default_str();
   examples::say_in_one_line(app, "one_shot_images");

@@ -3,6 +3,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 
 #include "csv.hpp"
@@ -97,6 +98,37 @@ std::unique_ptr<Encoder<float>> prepare_encoder(const RunSettings& settings,
   return encoder;
 }
 
+// What answers test episodes without a plastic network.
+struct Baselines {
+  double pixels = 0, support = 0, prototype = 0;  // share of first queries
+};
+
+Baselines measure_baselines(const RunSettings& settings, Encoder<float>& encoder,
+                            const FewShotImages& test, int threads) {
+  constexpr Random::Stream stream{0, Random::Purpose::test};
+  const auto share = [](const Evaluation& answers) {
+    return answers.measure("first_query").mean();
+  };
+  return {share(nearest_pixels(test, stream, 100, settings.batch, threads)),
+          share(nearest_support(encoder, test, stream, 100, settings.batch, threads)),
+          share(nearest_prototype(encoder, test, stream, 100, settings.batch, threads))};
+}
+
+void write_test(const Evaluation& result, const Baselines& baselines, const fs::path& path) {
+  const Measure &first = result.measure("first_query"), &all = result.measure("accuracy");
+  Csv csv;
+  for (const char* name :
+       {"test_loss", "query_loss", "query_accuracy", "first_query_accuracy",
+        "first_query_half_width", "encoder_alone", "prototypes", "pixels_alone"}) {
+    csv << name;
+  }
+  csv.end_row();
+  csv << result.loss << result.loss << all.mean() << first.mean() << first.half_width()
+      << baselines.support << baselines.prototype << baselines.pixels;
+  csv.end_row();
+  csv.write(path);
+}
+
 template <class Cell>
 void train_classifier(const RunSettings& settings, const fs::path& folder, int threads,
                       const Observers& observers, Communicator* ranks) {
@@ -105,16 +137,23 @@ void train_classifier(const RunSettings& settings, const fs::path& folder, int t
   const FewShotImagesOptions episodes{.way = settings.way, .shot = settings.shot};
   const FewShotImages train(data->train, episodes), validation(data->validation, episodes),
       test(data->test, episodes);
+  // Other images, which networks see as they have learned to.
+  ImageSet other;
+  std::optional<FewShotImages> second;
+  if (!settings.test_data.empty()) {
+    other = shared_data(settings.test_data, threads, observers.reading)->test;
+    other.normalisation = data->train.normalisation;
+    second.emplace(other, episodes);
+  }
   ImageClassifier<Cell> model(
       prepare_encoder(settings, *data, validation, folder, threads, observers.pretraining, ranks),
       make_cell_options(settings, settings.hidden, settings.way));
   // Only the first rank has the encoder that pretraining found best, until all train.
-  const double encoder_alone =
-      writes ? nearest_support(model.encoder(), test, {0, Random::Purpose::test}, 100,
-                               settings.batch, threads)
-                   .measure("first_query")
-                   .mean()
-             : 0;
+  Baselines baselines, of_second;
+  if (writes) {
+    baselines = measure_baselines(settings, model.encoder(), test, threads);
+    if (second) of_second = measure_baselines(settings, model.encoder(), *second, threads);
+  }
   FewShotObjective<Cell> objective(model,
                                    {.train = &train, .validation = &validation, .test = &test},
                                    {.smoothing = settings.smoothing,
@@ -150,18 +189,14 @@ void train_classifier(const RunSettings& settings, const fs::path& folder, int t
   }
   const Evaluation result = trainer.evaluate_in_detail({0, Random::Purpose::test}, 100);
   if (!writes) return;
-  const Measure &first = result.measure("first_query"), &all = result.measure("accuracy");
   draw_episodes(model, test, 4, folder / "episode.svg");
-  Csv csv;
-  for (const char* name : {"test_loss", "query_loss", "query_accuracy", "first_query_accuracy",
-                           "first_query_half_width", "encoder_alone"}) {
-    csv << name;
+  if (second) {
+    const FewShotObjective<Cell> of_other(model, {.test = &*second});
+    write_test(of_other.evaluate({0, Random::Purpose::test}, 100, settings.batch, threads),
+               of_second, folder / "second_test.csv");
+    draw_episodes(model, *second, 4, folder / "second_episode.svg");
   }
-  csv.end_row();
-  csv << result.loss << result.loss << all.mean() << first.mean() << first.half_width()
-      << encoder_alone;
-  csv.end_row();
-  csv.write(folder / "test.csv");
+  write_test(result, baselines, folder / "test.csv");
 }
 
 }  // namespace

@@ -21,8 +21,9 @@ namespace experiments {
 ///   test.csv                losses; written last
 /// Without fast weights there are no eta.csv, episode.csv and fast.csv. A run on images has
 /// encoder.safetensors if its encoder was trained before, and instead of those three episode.svg,
-/// a few test episodes with the network's answers. A run that has failed holds failed.txt, which
-/// says why, until it is tried again.
+/// a few test episodes with the network's answers; with a second test, second_test.csv and
+/// second_episode.svg too. A run that has failed holds failed.txt, which says why, until it is
+/// tried again.
 inline bool is_finished(const std::filesystem::path& folder) {
   return std::filesystem::exists(folder / "test.csv");
 }

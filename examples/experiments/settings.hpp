@@ -39,6 +39,7 @@ struct RunSettings {
 
   // Settings of one_shot_images.
   std::string data = "glyphs";       ///< as of plastic::load_image_data
+  std::string test_data = "";        ///< likewise: a second test, on its test split
   std::string encoder = "conv4";     ///< conv4, resnet12, r2d2, or the file of one
   std::string pretraining = "none";  ///< classification, contrast
   Index pretraining_batches = 1000;
@@ -91,6 +92,7 @@ void for_each_setting(S& s, F&& f) {
   if (s.has_task("associative_retrieval")) f("pairs", s.pairs);
   if (s.has_task("one_shot_images")) {
     f("data", s.data);
+    if (!s.test_data.empty()) f("test_data", s.test_data);
     f("encoder", s.encoder);
     f("pretraining", s.pretraining);
     if (s.pretraining != "none") f("pretraining_batches", s.pretraining_batches);

@@ -202,6 +202,73 @@ TEST_CASE("The nearest support image answers by cosine", "[images][pretraining]"
   CHECK(e.measure("first_query").half_width() == 0);
 }
 
+TEST_CASE("The nearest pixels answer by the cosine of normalised images", "[images][pretraining]") {
+  ImageSet set = few_glyphs();
+  set.normalisation = measure_normalisation(set);
+  const FewShotImages episodes(set, {.way = 4, .shot = 2, .queries = 1});
+  const DrawnEpisodes drawn(episodes, {}, 3, 10, 1);
+  const auto cosine = [&](Index a, Index b) {
+    double ab = 0, aa = 0, bb = 0;
+    for (Index p = 0; p < set.shape.size(); ++p) {
+      const auto value = [&](Index image) {
+        return (set.image(image)[p] / 255.0 - set.normalisation.mean[0]) /
+               set.normalisation.deviation[0];
+      };
+      ab += value(a) * value(b);
+      aa += value(a) * value(a);
+      bb += value(b) * value(b);
+    }
+    return ab / std::sqrt(aa * bb);
+  };
+  int right = 0;
+  for (Index e = 0; e < drawn.count(); ++e) {
+    const std::vector<ShownImage>& steps = drawn[e];
+    for (std::size_t query = 8; query < 12; ++query) {
+      const auto nearer = [&](const ShownImage& a, const ShownImage& b) {
+        return cosine(a.image, steps[query].image) < cosine(b.image, steps[query].image);
+      };
+      const auto nearest = std::max_element(steps.begin(), steps.begin() + 8, nearer);
+      right += nearest->label == steps[query].label;
+    }
+  }
+  const Evaluation e = nearest_pixels(episodes, {}, 3, 10, 2);
+  CHECK(e.measure("accuracy").mean() == Approx(right / 120.0));
+  CHECK(e.loss == Approx(1 - right / 120.0));
+  CHECK(e.measure("first_query").count == 30);
+  CHECK_THROWS_AS(nearest_pixels(episodes, {}, 0, 10, 2), std::invalid_argument);
+}
+
+TEST_CASE("The nearest prototype is the mean of a class's features that is nearest",
+          "[images][pretraining]") {
+  ImageSet set = few_glyphs();
+  set.normalisation = measure_normalisation(set);
+  Conv4<float> encoder(set.shape, 1, 3);
+  const FewShotImages episodes(set, {.way = 4, .shot = 3, .queries = 2});
+  const DrawnEpisodes drawn(episodes, {}, 2, 10, 1);
+  Matrix<float> features(encoder.features(), static_cast<Index>(drawn.images().size()));
+  encode_images(encoder, set, drawn.images(), 1, [&](Index first, const Var<float>& some) {
+    features.middleCols(first, some.cols()) = some.value();
+  });
+  int right = 0;
+  for (Index e = 0; e < drawn.count(); ++e) {
+    const std::vector<ShownImage>& steps = drawn[e];
+    Matrix<double> means = Matrix<double>::Zero(features.rows(), 4);
+    for (std::size_t k = 0; k < 12; ++k) {
+      means.col(steps[k].label) += features.col(drawn.place(steps[k].image)).cast<double>() / 3;
+    }
+    for (std::size_t query = 12; query < 20; ++query) {
+      const Vector<double> of_query = features.col(drawn.place(steps[query].image)).cast<double>();
+      Index guess = 0;
+      (means.colwise() - of_query).colwise().squaredNorm().minCoeff(&guess);
+      right += guess == steps[query].label;
+    }
+  }
+  const Evaluation e = nearest_prototype(encoder, episodes, {}, 2, 10, 2);
+  CHECK(e.measure("accuracy").mean() == Approx(right / 160.0));
+  CHECK(e.measure("first_query").count == 20);
+  CHECK_THROWS_AS(nearest_prototype(encoder, episodes, {}, 2, 0, 2), std::invalid_argument);
+}
+
 TEST_CASE("A turn of the hue keeps value and saturation, and a whole one changes nothing",
           "[images][pretraining]") {
   const auto turned = [](std::array<double, 3> c, double turn) {

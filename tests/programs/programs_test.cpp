@@ -145,7 +145,8 @@ TEST_CASE("One_shot_images learns from a folder of images, from files to a pictu
   CHECK(mentions(refused.err, "other settings; choose another folder"));
   CHECK(content(out / "best.safetensors") == best);
 
-  // Its encoder serves another run, which trains it on.
+  // Its encoder serves another run, which trains it on. A second test has images of its own.
+  write_data_set(folder / "others", 4, 5);
   Arguments more{"--data",
                  (folder / "images").string(),
                  "--way",
@@ -165,9 +166,19 @@ TEST_CASE("One_shot_images learns from a folder of images, from files to a pictu
                  "lstm",
                  "--encoder",
                  (out / "encoder.safetensors").string(),
+                 "--test-data",
+                 (folder / "others").string(),
                  "--out",
                  (folder / "more").string()};
-  run_well("one_shot_images", more);
+  const std::string tested = run_well("one_shot_images", more).out;
+  CHECK(mentions(tested, "The same on the test split of " + (folder / "others").string()));
+  CHECK(mentions(tested, "nearest class prototype"));
+  for (const char* name : {"test.csv", "second_test.csv"}) {
+    CHECK(mentions(content(folder / "more" / name), ",encoder_alone,prototypes,pixels_alone\n"));
+  }
+  CHECK(mentions(content(folder / "more" / "second_episode.svg"), "data:image/png;base64"));
+  CHECK(mentions(content(folder / "more" / "settings.json"), "\"test_data\""));
+  CHECK_FALSE(mentions(content(out / "settings.json"), "\"test_data\""));
   CHECK(read_safetensors(folder / "more" / "best.safetensors").metadata.at("cell") ==
         "feature_lstm");
 }
@@ -196,6 +207,10 @@ TEST_CASE("One_shot_images refuses what cannot be, by name", "[programs]") {
   run_well("one_shot_images",
            {"--data", (folder / "good").string(), "--pretrain-batches", "1", "--batches", "1",
             "--validate-every", "1", "--hidden", "8", "--out", (folder / "a").string()});
+  check_refusal(
+      "one_shot_images",
+      {"--data", (folder / "good").string(), "--test-data", none, "--out", (folder / "b").string()},
+      {none});
   write_data_set(folder / "images", 2, 2);
   check_refusal("one_shot_images",
                 {"--data", (folder / "images").string(), "--out", (folder / "b").string()},

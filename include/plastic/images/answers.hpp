@@ -97,6 +97,63 @@ inline void count_answer(Evaluation& answers, bool is_first, bool is_right) {
   answers.add(1, is_right ? 1 : 0);
 }
 
+namespace detail {
+
+/// Features of the distinct images of drawn episodes, features() x images.
+template <class Scalar>
+Matrix<Scalar> features_of(Encoder<Scalar>& encoder, const ImageSet& set,
+                           const DrawnEpisodes& drawn, int threads) {
+  Matrix<Scalar> features(encoder.features(), static_cast<Index>(drawn.images().size()));
+  encode_images(encoder, set, drawn.images(), threads, [&](Index first, const Var<Scalar>& some) {
+    features.middleCols(first, some.cols()) = some.value();
+  });
+  return features;
+}
+
+/// Answers every query with label l of the largest score(l, query), among the labels of support
+/// images in their order; show(steps) is called first for each episode.
+template <class Show, class Score>
+Evaluation answer_by_score(const DrawnEpisodes& drawn, Show&& show, Score&& score) {
+  Evaluation answers(few_shot_measures);
+  const auto support = static_cast<std::size_t>(drawn.support_steps());
+  for (Index e = 0; e < drawn.count(); ++e) {
+    const std::vector<ShownImage>& steps = drawn[e];
+    show(std::span(steps).first(support));
+    for (std::size_t query = support; query < steps.size(); ++query) {
+      std::size_t best = 0;
+      auto largest = score(steps[0], steps[query]);
+      for (std::size_t k = 1; k < support; ++k) {
+        const auto next = score(steps[k], steps[query]);
+        if (next > largest) best = k;
+        largest = std::max(largest, next);
+      }
+      count_answer(answers, query == support, steps[best].label == steps[query].label);
+    }
+  }
+  answers.loss = 1 - answers.measure("accuracy").mean();
+  return answers;
+}
+
+/// Answers with the label of the support image whose column has the largest cosine with the
+/// query's; a column for each distinct image.
+template <class Scalar>
+Evaluation answer_by_cosine(const DrawnEpisodes& drawn, Matrix<Scalar> columns) {
+  columns.colwise().normalize();
+  return answer_by_score(
+      drawn, [](std::span<const ShownImage>) {},
+      [&](const ShownImage& one, const ShownImage& query) {
+        return columns.col(drawn.place(query.image)).dot(columns.col(drawn.place(one.image)));
+      });
+}
+
+inline void check_counts(std::string_view function, Index batches, Index batch, int threads) {
+  check_positive(function, "batches", batches);
+  check_positive(function, "batch", batch);
+  check_positive(function, "threads", threads);
+}
+
+}  // namespace detail
+
 /// Accuracy of an encoder alone: a query gets the label of the support image whose features have
 /// the largest cosine with its own. The loss is the share of wrong answers. Over `batches` batches
 /// of `batch` episodes of the stream. Throws std::invalid_argument if a number is not positive or
@@ -104,35 +161,49 @@ inline void count_answer(Evaluation& answers, bool is_first, bool is_right) {
 template <class Scalar>
 Evaluation nearest_support(Encoder<Scalar>& encoder, const FewShotImages& episodes,
                            Random::Stream stream, Index batches, Index batch, int threads) {
-  constexpr std::string_view here = "nearest_support";
-  detail::check_positive(here, "batches", batches);
-  detail::check_positive(here, "batch", batch);
-  detail::check_positive(here, "threads", threads);
+  detail::check_counts("nearest_support", batches, batch, threads);
   const DrawnEpisodes drawn(episodes, stream, batches, batch, threads);
-  Matrix<Scalar> features(encoder.features(), static_cast<Index>(drawn.images().size()));
-  encode_images(encoder, episodes.set(), drawn.images(), threads,
-                [&](Index first, const Var<Scalar>& some) {
-                  features.middleCols(first, some.cols()) = some.value().colwise().normalized();
-                });
-  Evaluation answers(few_shot_measures);
-  const auto support = static_cast<std::size_t>(episodes.support_steps());
-  for (Index e = 0; e < drawn.count(); ++e) {
-    const std::vector<ShownImage>& steps = drawn[e];
-    for (std::size_t query = support; query < steps.size(); ++query) {
-      const auto of_query = features.col(drawn.place(steps[query].image));
-      std::size_t nearest = 0;
-      Scalar largest = -2;
-      for (std::size_t k = 0; k < support; ++k) {
-        const Scalar cosine = of_query.dot(features.col(drawn.place(steps[k].image)));
-        if (cosine > largest) nearest = k;
-        largest = std::max(largest, cosine);
-      }
-      const bool right = steps[nearest].label == steps[query].label;
-      count_answer(answers, query == support, right);
-    }
-  }
-  answers.loss = 1 - answers.measure("accuracy").mean();
-  return answers;
+  return detail::answer_by_cosine(drawn,
+                                  detail::features_of(encoder, episodes.set(), drawn, threads));
+}
+
+/// The same without an encoder: the cosine is that of the normalised pixels.
+inline Evaluation nearest_pixels(const FewShotImages& episodes, Random::Stream stream,
+                                 Index batches, Index batch, int threads) {
+  detail::check_counts("nearest_pixels", batches, batch, threads);
+  const DrawnEpisodes drawn(episodes, stream, batches, batch, threads);
+  const ImageSet& set = episodes.set();
+  Matrix<float> pixels(set.shape.size(), static_cast<Index>(drawn.images().size()));
+  parallel_for(pixels.cols(), threads, [&](Index k, int) {
+    Random unused({}, 0, 0);
+    load_image(set, drawn.images()[static_cast<std::size_t>(k)], {}, unused, pixels.col(k).data());
+  });
+  return detail::answer_by_cosine(drawn, std::move(pixels));
+}
+
+/// Accuracy of an encoder with a prototype for each class, the mean of its support images'
+/// features: a query gets the label of the prototype at the smallest Euclidean distance. Arguments,
+/// result and errors are those of nearest_support. Source: Snell, Swersky and Zemel, "Prototypical
+/// networks for few-shot learning", NeurIPS 2017.
+template <class Scalar>
+Evaluation nearest_prototype(Encoder<Scalar>& encoder, const FewShotImages& episodes,
+                             Random::Stream stream, Index batches, Index batch, int threads) {
+  detail::check_counts("nearest_prototype", batches, batch, threads);
+  const DrawnEpisodes drawn(episodes, stream, batches, batch, threads);
+  const Matrix<Scalar> features = detail::features_of(encoder, episodes.set(), drawn, threads);
+  Matrix<Scalar> prototypes(features.rows(), episodes.options().way);
+  return detail::answer_by_score(
+      drawn,
+      [&](std::span<const ShownImage> support) {
+        prototypes.setZero();
+        for (const ShownImage& one : support) {
+          prototypes.col(one.label) += features.col(drawn.place(one.image));
+        }
+        prototypes /= static_cast<Scalar>(episodes.options().shot);
+      },
+      [&](const ShownImage& one, const ShownImage& query) {
+        return -(prototypes.col(one.label) - features.col(drawn.place(query.image))).squaredNorm();
+      });
 }
 
 /// Embeddings of images of a set, without augmentation, as a classifier's cell sees them:
