@@ -18,12 +18,9 @@ namespace plastic {
 /// Samples of a shard share each read of A and W and each write of dA, as long as their v and its
 /// adjoint stay in the second-level cache together: as many as fit into half of it, at most 8; else
 /// two if they fit into all of it, else one, and four if one sample's matrices exceed the
-/// third-level cache. Measured with 2 MB, gradient rule, batch of 64 on two threads, ms at 1, 2, 4,
-/// 8 samples: RNN with hidden 64 4.6, 4.5, 4.0, 3.9; hidden 128 9.7, 9.0, 8.7, 9.8, where four take
-/// twice the memory; hidden 256 37, 41, 44, 47; LSTM with hidden 64 11.7, 10.9, 10.9; hidden 128
-/// 48, 51, 53. A CellModel, hidden 128, 1, 2, 4 and 8 samples: 7.0, 7.3, 7.6, 7.8. Without
-/// plasticity a shard is one matrix product per layer. At least 16 shards, if the batch allows,
-/// keep 16 threads busy.
+/// third-level cache. A CellModel takes two. Without plasticity a shard is one matrix product per
+/// layer, of 8 episodes. At least 16 shards, if the batch allows, keep 16 threads busy. The
+/// measurements are in docs/performance.md.
 template <class Cell>
 Index default_shard(const Cell& cell, Index batch) {
   if (!Cell::plastic) return 8;
