@@ -18,6 +18,7 @@
 #include "plastic/train/csv_log.hpp"
 #include "plastic/train/keep_best.hpp"
 #include "plastic/train/trainer.hpp"
+#include "stop.hpp"
 
 namespace experiments {
 namespace {
@@ -131,7 +132,7 @@ void write_test(const Evaluation& result, const Baselines& baselines, const fs::
 
 template <class Cell>
 void train_classifier(const RunSettings& settings, const fs::path& folder, int threads,
-                      const Observers& observers, Communicator* ranks) {
+                      const Observers& observers, FolderLock* lock, Communicator* ranks) {
   const bool writes = plastic::detail::leads(ranks);
   const auto data = shared_data(settings.data, threads, observers.reading);
   const FewShotImagesOptions episodes{.way = settings.way, .shot = settings.shot};
@@ -180,7 +181,9 @@ void train_classifier(const RunSettings& settings, const fs::path& folder, int t
   KeepBest<float> keep(model.state(), write);
   CsvLog log(folder / "progress.csv");
   Checkpoint checkpoint(folder / "checkpoint.safetensors");
-  trainer.run(keep, log, checkpoint, observers.training);
+  StopWhenLost lost(lock);
+  StopOnSignal stop(folder / "checkpoint.safetensors", lost);
+  trainer.run(lost, keep, log, checkpoint, stop, observers.training);
 
   if (writes) {
     if (!keep.found()) throw std::runtime_error("no validation loss was finite");
@@ -189,6 +192,7 @@ void train_classifier(const RunSettings& settings, const fs::path& folder, int t
   }
   const Evaluation result = trainer.evaluate_in_detail({0, Random::Purpose::test}, 100);
   if (!writes) return;
+  lost.check();
   draw_episodes(model, test, 4, folder / "episode.svg");
   if (second) {
     const FewShotObjective<Cell> of_other(model, {.test = &*second});
@@ -202,10 +206,10 @@ void train_classifier(const RunSettings& settings, const fs::path& folder, int t
 }  // namespace
 
 void train_on_images(const RunSettings& settings, const fs::path& folder, int threads,
-                     const Observers& observers, Communicator* ranks) {
+                     const Observers& observers, FolderLock* lock, Communicator* ranks) {
   with_feature_cell_type<float>(
       settings.cell, settings.rule, [&]<class Cell>(std::type_identity<Cell>) {
-        train_classifier<Cell>(settings, folder, threads, observers, ranks);
+        train_classifier<Cell>(settings, folder, threads, observers, lock, ranks);
       });
 }
 

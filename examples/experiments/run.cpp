@@ -21,6 +21,7 @@
 #include "plastic/train/csv_log.hpp"
 #include "plastic/train/keep_best.hpp"
 #include "plastic/train/trainer.hpp"
+#include "stop.hpp"
 #include "task_loss.hpp"
 
 namespace experiments {
@@ -149,7 +150,7 @@ typename Cell::Options make_options(const RunSettings& settings, Index inputs, I
 
 template <class Cell>
 void train_cell(const RunSettings& settings, const fs::path& folder, int threads,
-                TrainingCallback& observer, Communicator* ranks) {
+                TrainingCallback& observer, FolderLock* lock, Communicator* ranks) {
   const Task task = make_task(settings);
   Cell cell(make_options<Cell>(settings, task.inputs(), task.outputs()));
   AdamW<float> optimizer(cell.parameters(), {.learning_rate = settings.learning_rate});
@@ -166,7 +167,9 @@ void train_cell(const RunSettings& settings, const fs::path& folder, int threads
   KeepBest<float> keep(cell.parameters(), [&] { save(folder / "best.safetensors", cell, task); });
   CsvLog log(folder / "progress.csv");
   Checkpoint checkpoint(folder / "checkpoint.safetensors");
-  trainer.run(keep, log, checkpoint, observer);
+  StopWhenLost lost(lock);
+  StopOnSignal stop(folder / "checkpoint.safetensors", lost);
+  trainer.run(lost, keep, log, checkpoint, stop, observer);
 
   const bool writes = plastic::detail::leads(ranks);
   if (writes) {
@@ -176,6 +179,7 @@ void train_cell(const RunSettings& settings, const fs::path& folder, int threads
   }
   const Evaluation test = trainer.evaluate_in_detail({0, Random::Purpose::test}, 100);
   if (!writes) return;
+  lost.check();
   if constexpr (Cell::plastic) {
     write_eta(test, folder / "eta.csv");
     write_episode(cell, task, folder);
@@ -193,7 +197,7 @@ void train_cell(const RunSettings& settings, const fs::path& folder, int threads
 }  // namespace
 
 void train(const RunSettings& settings, const fs::path& folder, int threads,
-           const Observers& observers, Communicator* ranks) {
+           const Observers& observers, Communicator* ranks, std::chrono::seconds dead_after) {
   // The first rank finds out what there is to do, and all do it.
   enum class Found { work, finished, busy } found = Found::work;
   std::optional<FolderLock> lock;
@@ -201,7 +205,7 @@ void train(const RunSettings& settings, const fs::path& folder, int threads,
   if (plastic::detail::leads(ranks)) {
     fs::create_directories(folder);
     try {
-      lock.emplace(folder);
+      lock.emplace(folder, FolderLock::Busy::refuse, dead_after);
       write_settings(settings, folder);
       if (is_finished(folder)) {
         found = Found::finished;
@@ -216,15 +220,20 @@ void train(const RunSettings& settings, const fs::path& folder, int threads,
   if (ranks != nullptr) found = plastic::detail::broadcast_value(*ranks, found);
   if (found == Found::busy) throw FolderBusy(busy);
   if (found == Found::finished) return;
+  FolderLock* const held = lock ? &*lock : nullptr;
   try {
     if (settings.task == "one_shot_images") {
-      train_on_images(settings, folder, threads, observers, ranks);
+      train_on_images(settings, folder, threads, observers, held, ranks);
     } else {
       with_cell_type<float>(
           settings.cell, settings.rule, [&]<class Cell>(std::type_identity<Cell>) {
-            train_cell<Cell>(settings, folder, threads, observers.training, ranks);
+            train_cell<Cell>(settings, folder, threads, observers.training, held, ranks);
           });
     }
+  } catch (const Stopped&) {
+    throw;
+  } catch (const FolderLost&) {
+    throw;
   } catch (const std::exception& error) {
     write_file_atomically(folder / "failed.txt", std::string(error.what()) + "\n");
     throw;

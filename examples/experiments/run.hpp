@@ -1,9 +1,11 @@
 #pragma once
 
+#include <chrono>
 #include <filesystem>
 #include <functional>
 #include <stdexcept>
 
+#include "../folder_lock.hpp"
 #include "plastic/core/communicator.hpp"
 #include "plastic/train/callback.hpp"
 #include "settings.hpp"
@@ -38,10 +40,13 @@ struct Observers {
 /// Trains what `settings` say, from the folder's checkpoint if there is one, to the end; does
 /// nothing where that has been done. The result does not depend on `threads`, nor on how often the
 /// run was killed on the way, nor on the number of ranks that train it together: all of them call
-/// this, and the first works in the folder. Throws FolderBusy, std::runtime_error if the folder has
-/// a run with other settings, std::system_error if the folder cannot be used, and whatever stops
+/// this, and the first works in the folder. Throws FolderBusy while another process holds the
+/// folder, unless nothing was heard of it for `dead_after`; FolderLost if that has happened to this
+/// one; Stopped after SIGTERM, while a StopSignal lives; std::runtime_error if the folder has a run
+/// with other settings, std::system_error if the folder cannot be used, and whatever stops
 /// training.
 void train(const RunSettings& settings, const std::filesystem::path& folder, int threads,
-           const Observers& observers, plastic::Communicator* ranks = nullptr);
+           const Observers& observers, plastic::Communicator* ranks = nullptr,
+           std::chrono::seconds dead_after = FolderLock::default_dead_after);
 
 }  // namespace experiments

@@ -4,19 +4,21 @@
 #include <atomic>
 #include <chrono>
 #include <cmath>
+#include <deque>
 #include <exception>
 #include <iomanip>
 #include <map>
 #include <mutex>
+#include <optional>
 #include <sstream>
 #include <string>
 #include <thread>
 
-#include "../folder_lock.hpp"
 #include "plastic/core/parallel.hpp"
 #include "plastic/optim/optimizer.hpp"
 #include "plastic/train/callback.hpp"
 #include "run.hpp"
+#include "stop.hpp"
 
 namespace experiments {
 namespace {
@@ -48,12 +50,17 @@ class Board {
     print(line.str());
   }
 
-  void end(const std::string& run, const std::string& what) {
+  void note(const std::string& line) {
     const std::lock_guard lock(mutex_);
-    if (const auto at = active_.find(run); at != active_.end()) {
-      batches_ -= static_cast<double>(at->second.batches - at->second.batch);
-      active_.erase(at);
-    }
+    print(line);
+  }
+
+  void end(const std::string& run, plastic::Index batches, const std::string& what) {
+    const std::lock_guard lock(mutex_);
+    const auto at = active_.find(run);
+    // What this process has not done it has no more to do.
+    batches_ -= static_cast<double>(batches - (at == active_.end() ? 0 : at->second.batch));
+    if (at != active_.end()) active_.erase(at);
     ++ended_;
     std::ostringstream line;
     line << "[" << ended_ << "/" << runs_ << "] " << run << ": " << what;
@@ -143,24 +150,62 @@ class Reporter : public TrainingCallback {
   plastic::Index tenth_ = 0;
 };
 
+// How long a run that another process has is left alone.
+constexpr std::chrono::milliseconds ask_again{1000};
+
+struct OpenRun {
+  const PlannedRun* run;
+  std::chrono::steady_clock::time_point not_before = {};
+  bool waited_for = false;
+};
+
+// Runs in the order in which they come, so that all ranks take the same ones.
+class Queue {
+ public:
+  void push(const OpenRun& run) {
+    const std::lock_guard lock(mutex_);
+    runs_.push_back(run);
+  }
+  std::size_t size() const { return runs_.size(); }
+
+  // The next run, when its time has come; none where there is no other, or after SIGTERM.
+  std::optional<OpenRun> pop() {
+    std::optional<OpenRun> next;
+    {
+      const std::lock_guard lock(mutex_);
+      if (runs_.empty()) return {};
+      next = runs_.front();
+      runs_.pop_front();
+    }
+    while (!stop_requested && std::chrono::steady_clock::now() < next->not_before) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    }
+    return next;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::deque<OpenRun> runs_;
+};
+
 }  // namespace
 
 Outcome do_runs(const std::vector<PlannedRun>& runs, int jobs, std::ostream& stream, bool terminal,
-                plastic::Communicator* ranks) {
+                plastic::Communicator* ranks, std::chrono::seconds dead_after) {
   const bool divided = plastic::detail::is_divided(ranks);
-  std::vector<const PlannedRun*> open;
+  Queue open;
   double batches = 0;
   for (const PlannedRun& run : runs) {
     const bool finished = is_finished(run.folder);
     if (divided ? plastic::detail::broadcast_value(*ranks, finished) : finished) continue;
-    open.push_back(&run);
+    open.push({&run});
     batches += static_cast<double>(run.settings.batches);
   }
-  Board board(stream, terminal, open.size(), batches);
-  stream << runs.size() << " runs, " << runs.size() - open.size()
-         << " of them had already finished\n"
+  const std::size_t count = open.size();
+  Board board(stream, terminal, count, batches);
+  stream << runs.size() << " runs, " << runs.size() - count << " of them had already finished\n"
          << std::flush;
-  if (open.empty()) return {};
+  if (count == 0) return {};
   const int processors = ranks != nullptr ? ranks->threads() : plastic::available_threads();
   if (divided) {
     jobs = 1;
@@ -168,40 +213,53 @@ Outcome do_runs(const std::vector<PlannedRun>& runs, int jobs, std::ostream& str
     ranks = nullptr;  // runs at the same time cannot share it
   }
   if (jobs == 0) jobs = processors;
-  jobs = std::min(jobs, static_cast<int>(open.size()));
+  jobs = std::min(jobs, static_cast<int>(count));
   const int threads = std::max(1, processors / jobs);
 
-  std::atomic<std::size_t> next = 0;
-  std::atomic<int> failed = 0, busy = 0;
+  const StopSignal signal;
+  std::atomic<int> failed = 0;
   const auto work = [&] {
-    for (std::size_t i = next++; i < open.size(); i = next++) {
-      const std::string name = open[i]->folder.filename().string();
+    while (std::optional<OpenRun> next = open.pop()) {
+      const PlannedRun& run = *next->run;
+      if (stop_requested) {
+        if (divided) throw Stopped();  // ends the other ranks
+        return;
+      }
+      const std::string name = run.folder.filename().string();
       Reporter reporter(board, name, !terminal);
       try {
-        train(open[i]->settings, open[i]->folder, threads, {.training = reporter}, ranks);
-        board.end(name, "done");
-      } catch (const FolderBusy&) {
-        ++busy;
-        board.end(name, "left to another process, which is working on it");
+        train(run.settings, run.folder, threads, {.training = reporter}, ranks, dead_after);
+        board.end(name, run.settings.batches, "done");
+      } catch (const FolderBusy& error) {
+        if (!next->waited_for) board.note(std::string("waiting for ") + error.what());
+        open.push({&run, std::chrono::steady_clock::now() + ask_again, true});
+      } catch (const FolderLost& error) {
+        board.note(error.what());
+        open.push({&run, std::chrono::steady_clock::now() + ask_again, true});
+      } catch (const Stopped&) {
+        if (divided) throw;
+        return;
       } catch (const plastic::NonFiniteLoss& error) {  // of all ranks
         ++failed;
-        board.end(name, std::string("failed: ") + error.what());
+        board.end(name, run.settings.batches, std::string("failed: ") + error.what());
       } catch (const std::exception& error) {
         if (divided) throw;
         ++failed;
-        board.end(name, std::string("failed: ") + error.what());
+        board.end(name, run.settings.batches, std::string("failed: ") + error.what());
       }
     }
   };
   if (divided) {  // MPI is for the first thread alone
     work();
-    return {failed, busy};
+  } else {
+    std::vector<std::jthread> workers;
+    workers.reserve(static_cast<std::size_t>(jobs));
+    for (int k = 0; k < jobs; ++k) workers.emplace_back(work);
+    workers.clear();  // waits for them
   }
-  std::vector<std::jthread> workers;
-  workers.reserve(static_cast<std::size_t>(jobs));
-  for (int k = 0; k < jobs; ++k) workers.emplace_back(work);
-  workers.clear();  // waits for them
-  return {failed, busy};
+  return {failed, stop_requested && !std::all_of(runs.begin(), runs.end(), [](const auto& run) {
+                    return is_finished(run.folder);
+                  })};
 }
 
 }  // namespace experiments

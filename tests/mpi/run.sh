@@ -108,8 +108,8 @@ kill_and_go_on() {
 # same_files FOLDER FOLDER: the files of runs, but for the time that they took
 same_files() {
   local name names
-  names=$(cd "$1" && find . -type f ! -name 'progress.csv' ! -name '*checkpoint*' ! -name '*.svg' ! -name .lock)
-  [[ $names == $(cd "$2" && find . -type f ! -name 'progress.csv' ! -name '*checkpoint*' ! -name '*.svg' ! -name .lock) ]] ||
+  names=$(cd "$1" && find . -type f ! -name 'progress.csv' ! -name '*checkpoint*' ! -name '*.svg' ! -path '*/.holder/*')
+  [[ $names == $(cd "$2" && find . -type f ! -name 'progress.csv' ! -name '*checkpoint*' ! -name '*.svg' ! -path '*/.holder/*') ]] ||
     fail "other files: $(ls -R "$1" "$2")"
   grep -q safetensors <<<"$names" || fail "no network was written"
   for name in $names; do same "$1/$name" "$2/$name" "$name differs"; done

@@ -124,7 +124,7 @@ TEST_CASE("Cue-reward ends with an error where its files cannot be written",
   }
   write_plainly(folder / "disk/fill", std::string(52'000, 'x'));
   stops(folder / "disk", {"best.safetensors", "No space left on device"});
-  CHECK(names_in(folder / "disk") == std::vector<std::string>{".lock", "fill"});
+  CHECK(names_in(folder / "disk") == std::vector<std::string>{".holder", "fill"});
 }
 
 TEST_CASE("A run that fails at once leaves the files of the run before", "[programs][cue_reward]") {
@@ -209,7 +209,7 @@ TEST_CASE("A short training writes its progress, test loss, best network and plo
   CHECK(file.tensor("input").shape() == std::vector<Index>{8, 20, 16});
   CHECK(file.tensor("target").shape() == std::vector<Index>{8, 20, 1});
 
-  std::vector<std::string> expected{".lock", "best.safetensors", "progress.csv", "test.csv"};
+  std::vector<std::string> expected{".holder", "best.safetensors", "progress.csv", "test.csv"};
   const std::string curve = content(folder / "new/out/learning_curve.svg");
   if (std::system("command -v gnuplot >/dev/null 2>&1") == 0) {
     expected.insert(expected.begin() + 2, "learning_curve.svg");
@@ -317,8 +317,8 @@ TEST_CASE("One process at a time works in a folder", "[programs][cue_reward]") {
   const Folder folder;
   const fs::path out = folder / "out";
   Process first("cue_reward", endless_run(out, "100000000"));
-  first.wait_for([&] { return fs::exists(out / ".lock"); });
-  // The file is there before its lock is held.
+  first.wait_for([&] { return fs::exists(out / ".holder"); });
+  // The folder is there before it is held.
   std::this_thread::sleep_for(200ms);
   check_refusal("cue_reward", endless_run(out, "1"), {out.string(), "another process is using"});
   CHECK(first.running());

@@ -36,12 +36,51 @@ std::vector<fs::path> run_folders(const fs::path& out) {
   return folders;
 }
 
+// The bits that a run leaves.
+void check_same_results(const fs::path& got, const fs::path& expected) {
+  const std::vector<fs::path> all = run_folders(expected);
+  REQUIRE(run_folders(got).size() == all.size());
+  for (const fs::path& run : all) {
+    const fs::path same = got / "runs" / run.filename();
+    for (const char* name : {"best.safetensors", "test.csv", "eta.csv", "settings.json"}) {
+      INFO(same / name);
+      CHECK(content(same / name) == content(run / name));
+    }
+    CHECK(losses(same / "progress.csv") == losses(run / "progress.csv"));
+    CHECK(same_checkpoints(same / "checkpoint.safetensors", run / "checkpoint.safetensors"));
+  }
+}
+
+// The folder is held by a process of another machine, which was last heard of so long ago.
+void hold(const fs::path& folder, std::chrono::seconds ago) {
+  const fs::path file = folder / ".holder" / "elsewhere~7~elsewhere-kernel~f~12345~3";
+  fs::create_directories(folder / ".holder");
+  fs::remove(folder / ".holder" / "free");
+  write_plainly(file, "");
+  fs::last_write_time(file, fs::file_time_type::clock::now() - ago);
+}
+
+std::string status(const fs::path& out, const std::string& name, const Arguments& extra = {}) {
+  Arguments all{"status", name, "--out", out.string()};
+  all.insert(all.end(), extra.begin(), extra.end());
+  return run_well("experiments", all).out;
+}
+
+// A run of one network.
+Arguments single(const fs::path& out, const std::string& batches, const Arguments& extra = {}) {
+  Arguments all{"--seeds",          "1",  "--batches", batches, "--rules", "hebbian",
+                "--validate-every", "20", "--jobs",    "1"};
+  all.insert(all.end(), extra.begin(), extra.end());
+  return small(out, "cuereward_demo", all);
+}
+
 // Every file of a run, at any moment, is whole.
 void check_whole_files(const fs::path& folder) {
   for (const auto& entry : fs::directory_iterator(folder)) {
     const std::string name = entry.path().filename().string();
     INFO(entry.path());
-    if (name.ends_with(".tmp") || name == ".lock") continue;  // not yet, or never, a result
+    if (name.ends_with(".tmp") || name.starts_with(".holder"))
+      continue;  // not yet, or never, a result
     if (name == "settings.json") {
       CHECK_NOTHROW(nlohmann::json::parse(content(entry.path())));
     } else if (name == "progress.csv") {
@@ -342,7 +381,7 @@ TEST_CASE("Experiments refuse what makes no sense and say what", "[programs][exp
   check_refusal("experiments", {"run", "cuereward_demo", "--seeds", "0"}, {"--seeds"});
   check_refusal("experiments", {"run", "cuereward_demo", "--cells", "gru"}, {"gru"});
   check_refusal("experiments", {"run", "cuereward_demo", "--cells", "lstm", "--out", out},
-                {"no setting with that cell"});
+                {"--cells lstm", "cell is one of rnn"});
   check_refusal("experiments", {}, {"subcommand"});
 }
 
@@ -365,4 +404,209 @@ TEST_CASE("A run with a damaged checkpoint fails by name and the others go on",
       run_well("experiments", {"report", "cuereward_demo", "--out", folder.path().string()}).out,
       "| 0 of 1 (1 failed) |"));
   CHECK(fs::exists(run_folders(folder.path()).back() / "test.csv"));
+}
+
+TEST_CASE("Filters choose among the runs, and say what there is where they choose none",
+          "[programs][experiments]") {
+  const Folder folder;
+  const Arguments options{"--seeds", "2", "--batches", "1"};
+  const auto run_only = [&](const std::string& name, Arguments filters) {
+    const fs::path out = folder / std::to_string(files_in(folder.path()));
+    filters.insert(filters.end(), options.begin(), options.end());
+    run_well("experiments", small(out, name, filters));
+    return run_folders(out).size();
+  };
+  CHECK(run_only("cuereward_noisy", {}) == 12);
+  CHECK(run_only("cuereward_noisy", {"--rules", "hebbian", "none"}) == 8);
+  CHECK(run_only("cuereward_noisy", {"--rules", "hebbian", "--cells", "lstm"}) == 2);
+  CHECK(run_only("cuereward_demo", {"--only", "rule=none", "--only", "seed=1"}) == 1);
+  CHECK(run_only("seqreproduction_delay",
+                 {"--only", "delay=0", "delay=10", "--only", "rule=none", "cell=rnn"}) == 4);
+  CHECK(run_only("cuereward_modulation", {"--only", "modulation=off", "seed=0"}) > 0);
+  CHECK(run_only("inner_scale", {"--only", "inner_scale=0.015625", "seed=0", "cell=rnn"}) > 0);
+
+  const auto refuses = [&](const std::string& name, const Arguments& filters,
+                           const std::vector<std::string>& parts) {
+    check_refusal("experiments", small(folder / "none", name, filters), parts);
+    CHECK_FALSE(fs::exists(folder / "none"));
+  };
+  refuses("cuereward_demo", {"--rules", "trace"}, {"--rules trace", "gradient, hebbian, none"});
+  refuses("cuereward_demo", {"--only", "colour=red"}, {"colour=red", "learning_rate", "seed"});
+  refuses("cuereward_demo", {"--only", "red"}, {"KEY=VALUE", "red"});
+  refuses("seqreproduction_delay", {"--only", "delay=15"}, {"delay=15", "0, 10, 20, 40, 60"});
+  refuses("seqreproduction_delay", {"--only", "delay=20", "delay=21"}, {"delay=21"});
+  refuses("cuereward_demo", {"--run", "mine"}, {"--run mine", "cue_reward-rnn-gradient-seed0-"});
+}
+
+TEST_CASE("A process waits for runs that another one has, and ends when they have finished",
+          "[programs][experiments]") {
+  const Folder folder;
+  const fs::path out = folder / "out";
+  Process first("experiments", single(out, "400"));
+  first.wait_for([&] { return mentions(status(out, "cuereward_demo"), "running on "); });
+  const Ended second = run_well("experiments", single(out, "400"));
+  CHECK(mentions(second.out, "waiting for "));
+  CHECK(mentions(second.out, ": done"));
+  CHECK(fs::exists(run_folders(out).front() / "test.csv"));
+  CHECK(first.wait().code == 0);
+  CHECK(mentions(status(out, "cuereward_demo"), "1 finished"));
+}
+
+TEST_CASE("A process takes over the run of another one that is killed", "[programs][experiments]") {
+  const Folder folder;
+  run_well("experiments", single(folder / "alone", "600"));
+  const fs::path out = folder / "out";
+  Process first("experiments", single(out, "600"));
+  first.wait_for([&] {
+    return !run_folders(out).empty() &&
+           fs::exists(run_folders(out).front() / "checkpoint.safetensors");
+  });
+  Process second("experiments", single(out, "600"));
+  std::this_thread::sleep_for(200ms);
+  first.send(SIGKILL);
+  CHECK(first.wait().signal == SIGKILL);
+  CHECK(second.wait().code == 0);
+  check_same_results(out, folder / "alone");
+}
+
+TEST_CASE("SIGTERM writes checkpoints, and the runs go on with the same bits",
+          "[programs][experiments]") {
+  const Folder folder;
+  run_well("experiments", single(folder / "alone", "300"));
+  const fs::path out = folder / "out";
+  std::mt19937 random{std::random_device()()};
+  int stops = 0;
+  for (bool stopped = true; stopped;) {
+    Process process("experiments", single(out, "300"));
+    if (stops < 8) {
+      process.wait_for([&] { return mentions(status(out, "cuereward_demo"), "running on "); });
+      std::this_thread::sleep_for(
+          std::chrono::milliseconds(std::uniform_int_distribution<int>(0, 100)(random)));
+      process.send(SIGTERM);
+    }
+    const Ended ended = process.wait();
+    stopped = ended.code == 143;
+    INFO(ended.out << ended.err);
+    CHECK((ended.code == 0 || ended.code == 143));
+    if (ended.code == 143) {
+      CHECK(mentions(ended.err, "stopped by SIGTERM"));
+      CHECK(mentions(status(out, "cuereward_demo"), "1 waiting"));
+      ++stops;
+    }
+  }
+  CHECK(stops > 0);
+  check_same_results(out, folder / "alone");
+}
+
+TEST_CASE("A holder of another machine is waited for while it is heard of",
+          "[programs][experiments]") {
+  const Folder folder;
+  const fs::path out = folder / "out";
+  run_well("experiments", single(out, "20"));
+  const fs::path held = run_folders(out).front();
+  fs::remove(held / "test.csv");
+  hold(held, 100s);
+  CHECK(mentions(status(out, "cuereward_demo"), "running on elsewhere, 20 of 20 batches"));
+  CHECK(mentions(status(out, "cuereward_demo", {"--dead-after", "60"}),
+                 "waiting, 20 of 20 batches; process 7 on elsewhere is dead"));
+  Process process("experiments", single(out, "20"));
+  std::this_thread::sleep_for(1500ms);
+  CHECK(process.running());
+  CHECK_FALSE(fs::exists(held / "test.csv"));
+  hold(held, 301s);
+  const Ended ended = process.wait();
+  CHECK(ended.code == 0);
+  CHECK(mentions(ended.out, "process 7 on elsewhere"));
+  CHECK(fs::exists(held / "test.csv"));
+  CHECK(names_in(held / ".holder") == std::vector<std::string>{"free"});
+}
+
+TEST_CASE("Of many processes one takes the run of a dead holder", "[programs][experiments]") {
+  const Folder folder;
+  const fs::path out = folder / "out";
+  run_well("experiments", single(out, "20"));
+  const fs::path held = run_folders(out).front();
+  for (int round = 0; round < 3; ++round) {
+    fs::remove(held / "test.csv");
+    fs::remove(held / "checkpoint.safetensors");
+    hold(held, 301s);
+    std::vector<std::unique_ptr<Process>> all;
+    for (int k = 0; k < 6; ++k) {
+      all.push_back(std::make_unique<Process>("experiments", single(out, "20")));
+    }
+    int trained = 0;
+    for (const auto& process : all) {
+      const Ended ended = process->wait();
+      INFO(ended.out << ended.err);
+      CHECK(ended.code == 0);
+      trained += mentions(ended.out, "batch 20/20") ? 1 : 0;
+    }
+    CHECK(trained == 1);
+    CHECK(names_in(held / ".holder") == std::vector<std::string>{"free"});
+  }
+}
+
+TEST_CASE("A process whose folder another one has taken ends its run and waits",
+          "[programs][experiments]") {
+  const Folder folder;
+  const fs::path out = folder / "out";
+  Process process("experiments", single(out, "2000"));
+  process.wait_for([&] {
+    return !run_folders(out).empty() &&
+           fs::exists(run_folders(out).front() / "checkpoint.safetensors");
+  });
+  const fs::path held = run_folders(out).front();
+  fs::remove_all(held / ".holder");
+  hold(held, 0s);
+  std::this_thread::sleep_for(2s);
+  const std::string before = content(held / "progress.csv");
+  std::this_thread::sleep_for(500ms);
+  CHECK(content(held / "progress.csv") == before);
+  CHECK(process.running());
+  hold(held, 301s);
+  const Ended ended = process.wait();
+  CHECK(ended.code == 0);
+  CHECK(mentions(ended.out, "another process has taken this folder"));
+}
+
+TEST_CASE("The status shows runs that have failed, finished, and not begun",
+          "[programs][experiments]") {
+  const Folder folder;
+  const fs::path out = folder.path();
+  check_refusal("experiments", {"status", "cuereward_demo", "--out", out.string()},
+                {"experiment.json", "run or submit"});
+  const Arguments options{"--seeds", "1", "--batches", "4", "--validate-every", "2"};
+  run_well("experiments", small(out, "cuereward_demo", options));
+  const fs::path damaged = run_folders(out).front();
+  fs::remove(damaged / "test.csv");
+  write_plainly(damaged / "checkpoint.safetensors", "no tensors");
+  run("experiments", small(out, "cuereward_demo", options));
+  fs::remove_all(run_folders(out).back());
+  const std::string text = status(out, "cuereward_demo");
+  CHECK(mentions(text, "checkpoint.safetensors is damaged: "));
+  CHECK(mentions(text, "waiting, 0 of 4 batches"));
+  CHECK(mentions(text, "3 runs: 1 finished, 0 running, 1 waiting, 1 failed"));
+  CHECK(mentions(status(out, "cuereward_demo", {"--rules", "none", "gradient"}), "2 runs: "));
+}
+
+TEST_CASE("The job for Slurm can be printed, and nothing is written", "[programs][experiments]") {
+  const Folder folder;
+  const fs::path out = folder / "it's a folder";
+  const Arguments options{
+      "submit", "cuereward_demo", "--out", out.string(), "--print",         "--seeds",
+      "2",      "--cpus",         "3",     "--sbatch",   "--partition=long"};
+  const Ended ended = run("experiments", options);
+  CHECK(ended.code == 0);
+  CHECK(mentions(ended.err, "6 runs: 0 finished"));
+  for (const char* line : {"#!/bin/bash\n", "#SBATCH --array=0-5\n", "#SBATCH --cpus-per-task=3\n",
+                           "#SBATCH --partition=long\n", "--seeds 2", "it'\\''s a folder",
+                           "\ncue_reward-rnn-gradient-seed0-"}) {
+    INFO(line);
+    CHECK(mentions(ended.out, line));
+  }
+  CHECK_FALSE(fs::exists(out));
+  check_refusal(
+      "experiments",
+      {"submit", "cuereward_demo", "--out", out.string(), "--print", "--sbatch", "--a\n--b"},
+      {"--sbatch", "line ends"});
 }

@@ -124,7 +124,7 @@ TEST_CASE("One_shot_images learns from a folder of images, from files to a pictu
                             out.string()};
   const Ended first = run_well("one_shot_images", arguments);
   CHECK(mentions(first.out, "3-way 1-shot (guessing: 33.3%)"));
-  CHECK(names_in(out) == std::vector<std::string>{".lock", "best.safetensors",
+  CHECK(names_in(out) == std::vector<std::string>{".holder", "best.safetensors",
                                                   "checkpoint.safetensors", "encoder.safetensors",
                                                   "episode.svg", "progress.csv", "settings.json",
                                                   "test.csv"});
