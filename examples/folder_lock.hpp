@@ -79,7 +79,7 @@ class FolderLock {
         throw FolderBusy(folder.string() + ": another process is using this folder (" +
                          holder->text() + ")");
       }
-      std::this_thread::sleep_for(std::chrono::milliseconds(50));
+      std::this_thread::sleep_for(std::chrono::milliseconds(100));
     }
     try {
       heart_ = std::jthread([this](const std::stop_token& stop) { beat_until(stop); });

@@ -24,6 +24,7 @@
 #include "selection.hpp"
 #include "slurm.hpp"
 #include "status.hpp"
+#include "stop.hpp"
 
 namespace {
 
@@ -75,7 +76,7 @@ int run(const Options& options, plastic::Communicator* ranks) {
     std::cerr << "experiments: " << outcome.failed << " of " << runs.size() << " runs failed\n";
   }
   if (outcome.stopped) {
-    std::cerr << "experiments: stopped by SIGTERM; the same command goes on\n";
+    std::cerr << "experiments: " << stopped_text << "\n";
     return 128 + SIGTERM;
   }
   if (outcome.failed > 0) return 1;

@@ -8,6 +8,7 @@
 
 #include "../folder_lock.hpp"
 #include "run.hpp"
+#include "stop.hpp"
 
 namespace experiments {
 
@@ -67,6 +68,7 @@ RunStatus status_of(const ListedRun& run, const Jobs& jobs, std::chrono::seconds
   if (!failed.empty()) return {Kind::failed, "failed after " + done + ": " + failed};
   if (const auto at = jobs.logs.find(name); at != jobs.logs.end()) {
     const std::string said = last_line(at->second);
+    if (said.ends_with(stopped_text)) return {Kind::waiting, "stopped, " + done};
     if (!said.empty()) return {Kind::failed, "failed after " + done + ": " + said};
   }
   return {Kind::waiting, "waiting, " + done + (holder ? "; " + holder->text() + " is dead" : "")};

@@ -12,22 +12,25 @@
 
 namespace experiments {
 
+/// What `run` says when SIGTERM has ended it.
+inline constexpr const char* stopped_text = "stopped by SIGTERM; the same command goes on";
+
 /// A run has ended before its time, because this process was told to; its checkpoint is written.
 class Stopped : public std::runtime_error {
  public:
-  Stopped() : std::runtime_error("stopped by SIGTERM") {}
+  Stopped() : std::runtime_error(stopped_text) {}
 };
 
 /// Set by SIGTERM while a StopSignal lives.
 inline std::atomic<bool> stop_requested = false;
 
-/// Lets SIGTERM end runs after the batch that they are at; a second one ends the process at once.
+/// Lets SIGTERM end runs after the batch that they are at. Slurm may send several.
 class StopSignal {
  public:
   StopSignal() {
     struct ::sigaction action {};
     action.sa_handler = [](int) { stop_requested = true; };
-    action.sa_flags = SA_RESTART | static_cast<int>(SA_RESETHAND);
+    action.sa_flags = SA_RESTART;
     ::sigaction(SIGTERM, &action, &old_);
     if (old_.sa_handler == SIG_IGN) ::sigaction(SIGTERM, &old_, nullptr);
   }

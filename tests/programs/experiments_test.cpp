@@ -66,6 +66,12 @@ std::string status(const fs::path& out, const std::string& name, const Arguments
   return run_well("experiments", all).out;
 }
 
+// Whether the status, which needs a list of runs, shows one at work.
+bool is_running(const fs::path& out) {
+  return fs::exists(out / "cuereward_demo/experiment.json") &&
+         mentions(status(out, "cuereward_demo"), "running on ");
+}
+
 // A run of one network.
 Arguments single(const fs::path& out, const std::string& batches, const Arguments& extra = {}) {
   Arguments all{"--seeds",          "1",  "--batches", batches, "--rules", "hebbian",
@@ -409,32 +415,39 @@ TEST_CASE("A run with a damaged checkpoint fails by name and the others go on",
 TEST_CASE("Filters choose among the runs, and say what there is where they choose none",
           "[programs][experiments]") {
   const Folder folder;
-  const Arguments options{"--seeds", "2", "--batches", "1"};
-  const auto run_only = [&](const std::string& name, Arguments filters) {
-    const fs::path out = folder / std::to_string(files_in(folder.path()));
-    filters.insert(filters.end(), options.begin(), options.end());
-    run_well("experiments", small(out, name, filters));
-    return run_folders(out).size();
+  const auto chosen = [&](const std::string& name, const Arguments& filters) {
+    Arguments all{"submit", name, "--print", "--seeds", "2", "--out", folder / "none"};
+    all.insert(all.end(), filters.begin(), filters.end());
+    const std::string script = run("experiments", all).out;
+    const std::size_t begin = script.find("\nruns=(\n"), end = script.find("\n)\n");
+    REQUIRE(begin < end);
+    return std::count(script.begin() + static_cast<std::ptrdiff_t>(begin) + 8,
+                      script.begin() + static_cast<std::ptrdiff_t>(end) + 1, '\n');
   };
-  CHECK(run_only("cuereward_noisy", {}) == 12);
-  CHECK(run_only("cuereward_noisy", {"--rules", "hebbian", "none"}) == 8);
-  CHECK(run_only("cuereward_noisy", {"--rules", "hebbian", "--cells", "lstm"}) == 2);
-  CHECK(run_only("cuereward_demo", {"--only", "rule=none", "--only", "seed=1"}) == 1);
-  CHECK(run_only("seqreproduction_delay",
-                 {"--only", "delay=0", "delay=10", "--only", "rule=none", "cell=rnn"}) == 4);
-  CHECK(run_only("cuereward_modulation", {"--only", "modulation=off", "seed=0"}) > 0);
-  CHECK(run_only("inner_scale", {"--only", "inner_scale=0.015625", "seed=0", "cell=rnn"}) > 0);
+  CHECK(chosen("cuereward_noisy", {}) == 12);
+  CHECK(chosen("cuereward_noisy", {"--rules", "hebbian", "none"}) == 8);
+  CHECK(chosen("cuereward_noisy", {"--rules", "hebbian", "--cells", "lstm"}) == 2);
+  CHECK(chosen("cuereward_demo", {"--only", "rule=none", "--only", "seed=1"}) == 1);
+  CHECK(chosen("seqreproduction_delay",
+               {"--only", "delay=0", "delay=10", "--only", "rule=none", "cell=rnn"}) == 4);
+  CHECK(chosen("cuereward_modulation", {"--only", "modulation=off", "seed=0"}) == 4);
+  CHECK(chosen("inner_scale", {"--only", "inner_scale=0.015625", "seed=0", "cell=rnn"}) == 4);
 
   const auto refuses = [&](const std::string& name, const Arguments& filters,
                            const std::vector<std::string>& parts) {
     check_refusal("experiments", small(folder / "none", name, filters), parts);
     CHECK_FALSE(fs::exists(folder / "none"));
   };
+  CHECK(run_folders(folder / "none").empty());
+  run_well("experiments", single(folder / "out", "1", {"--only", "rule=hebbian"}));
+  CHECK(run_folders(folder / "out").size() == 1);
   refuses("cuereward_demo", {"--rules", "trace"}, {"--rules trace", "gradient, hebbian, none"});
   refuses("cuereward_demo", {"--only", "colour=red"}, {"colour=red", "learning_rate", "seed"});
   refuses("cuereward_demo", {"--only", "red"}, {"KEY=VALUE", "red"});
   refuses("seqreproduction_delay", {"--only", "delay=15"}, {"delay=15", "0, 10, 20, 40, 60"});
   refuses("seqreproduction_delay", {"--only", "delay=20", "delay=21"}, {"delay=21"});
+  refuses("cuereward_noisy", {"--cells", "lstm", "--only", "cell=rnn"},
+          {"that the other filters leave: cell is one of lstm"});
   refuses("cuereward_demo", {"--run", "mine"}, {"--run mine", "cue_reward-rnn-gradient-seed0-"});
 }
 
@@ -442,9 +455,9 @@ TEST_CASE("A process waits for runs that another one has, and ends when they hav
           "[programs][experiments]") {
   const Folder folder;
   const fs::path out = folder / "out";
-  Process first("experiments", single(out, "400"));
-  first.wait_for([&] { return mentions(status(out, "cuereward_demo"), "running on "); });
-  const Ended second = run_well("experiments", single(out, "400"));
+  Process first("experiments", single(out, "160"));
+  first.wait_for([&] { return is_running(out); });
+  const Ended second = run_well("experiments", single(out, "160"));
   CHECK(mentions(second.out, "waiting for "));
   CHECK(mentions(second.out, ": done"));
   CHECK(fs::exists(run_folders(out).front() / "test.csv"));
@@ -454,14 +467,14 @@ TEST_CASE("A process waits for runs that another one has, and ends when they hav
 
 TEST_CASE("A process takes over the run of another one that is killed", "[programs][experiments]") {
   const Folder folder;
-  run_well("experiments", single(folder / "alone", "600"));
+  run_well("experiments", single(folder / "alone", "200"));
   const fs::path out = folder / "out";
-  Process first("experiments", single(out, "600"));
+  Process first("experiments", single(out, "200"));
   first.wait_for([&] {
     return !run_folders(out).empty() &&
            fs::exists(run_folders(out).front() / "checkpoint.safetensors");
   });
-  Process second("experiments", single(out, "600"));
+  Process second("experiments", single(out, "200"));
   std::this_thread::sleep_for(200ms);
   first.send(SIGKILL);
   CHECK(first.wait().signal == SIGKILL);
@@ -472,14 +485,14 @@ TEST_CASE("A process takes over the run of another one that is killed", "[progra
 TEST_CASE("SIGTERM writes checkpoints, and the runs go on with the same bits",
           "[programs][experiments]") {
   const Folder folder;
-  run_well("experiments", single(folder / "alone", "300"));
+  run_well("experiments", single(folder / "alone", "160"));
   const fs::path out = folder / "out";
   std::mt19937 random{std::random_device()()};
   int stops = 0;
   for (bool stopped = true; stopped;) {
-    Process process("experiments", single(out, "300"));
+    Process process("experiments", single(out, "160"));
     if (stops < 8) {
-      process.wait_for([&] { return mentions(status(out, "cuereward_demo"), "running on "); });
+      process.wait_for([&] { return is_running(out); });
       std::this_thread::sleep_for(
           std::chrono::milliseconds(std::uniform_int_distribution<int>(0, 100)(random)));
       process.send(SIGTERM);
@@ -550,7 +563,7 @@ TEST_CASE("A process whose folder another one has taken ends its run and waits",
           "[programs][experiments]") {
   const Folder folder;
   const fs::path out = folder / "out";
-  Process process("experiments", single(out, "2000"));
+  Process process("experiments", single(out, "200"));
   process.wait_for([&] {
     return !run_folders(out).empty() &&
            fs::exists(run_folders(out).front() / "checkpoint.safetensors");

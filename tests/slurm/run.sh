@@ -23,10 +23,15 @@ out=$folder/out
 sizes=(--seeds 2 --hidden 16 --batches "${BATCHES:-600}" --validate-every 50)
 name=cuereward_noisy
 
-# queue: RUN STATE of every task that is not over, after the script that was submitted
+# the runs of the tasks 0, 1, ... in the script that was submitted
+runs() {
+  sed -n '/^runs=($/,/^)$/p' "$out"/slurm/*.sh | sed '1d;$d'
+}
+
+# queue: RUN STATE of every task that is not over
 queue() {
   local runs task state
-  mapfile -t runs < <(sed -n '/^runs=($/,/^)$/p' "$out"/slurm/*.sh | sed '1d;$d')
+  mapfile -t runs < <(runs)
   squeue --me --noheader --array --format='%K %T' | while read -r task state; do
     echo "${runs[task]} $state"
   done | sort
@@ -103,8 +108,11 @@ for ((round = 0; $(queue | wc -l) > 0; ++round)); do
       2) if ((killed < 4)) && timeout 5 scancel --signal=KILL --full "$task" 2>/dev/null; then
         killed=$((killed + 1))
         # Slurm has the task for failed, and so has status, until somebody wants it again.
-        while squeue --noheader --array --jobs="$task" --format=%T 2>/dev/null | grep -q .; do sleep 0.1; done
+        while [[ -n $(squeue --noheader --array --jobs="$task" 2>/dev/null) ]]; do sleep 0.1; done
         look
+        run=$(runs | sed -n "$((${task#*_} + 1))p")
+        grep -Eq "^$run +(failed after [0-9]+ of |finished)" "$folder/status" ||
+          fail "$run was killed, and status says: $(grep "$run" "$folder/status")"
         scontrol requeue "$task" || fail "not requeued: $task"
       fi ;;
     esac
@@ -117,10 +125,10 @@ echo "stopped $stopped times, requeued $requeued times, killed $killed times; $l
 ((stopped > 0 && requeued > 0 && killed > 0)) || fail "the runs were too short to be disturbed"
 grep -h "stopped by SIGTERM" "$out"/slurm/*.log | sort | uniq -c
 
-"$program" submit "$name" --out "$out" "${sizes[@]}" | grep -q "nothing to submit" ||
-  fail "submitted again what has finished"
-"$program" run "$name" --out "$out" "${sizes[@]}" | grep -q "12 of them had already finished" ||
-  fail "run again what has finished"
+"$program" submit "$name" --out "$out" "${sizes[@]}" >"$folder/log"
+grep -q "nothing to submit" "$folder/log" || fail "submitted again what has finished"
+"$program" run "$name" --out "$out" "${sizes[@]}" >"$folder/log"
+grep -q "12 of them had already finished" "$folder/log" || fail "run again what has finished"
 
 # The same files with the same bits, but for times.
 files() {
