@@ -56,7 +56,7 @@ look() {
       waiting*)
         [[ $before$after =~ $run\ (PENDING|COMPLETING) ]] || fail "$run does not wait: $rest, $before"
         ;;
-      failed*)
+      failed* | stopped*)  # no longer in the queue; stopped, if the last attempt has said nothing yet
         [[ ! ($before =~ "$run "[A-Z] && $after =~ "$run "[A-Z]) ]] || fail "$run has not failed: $rest"
         ;;
       *) fail "status says of $run: $rest" ;;
@@ -111,7 +111,7 @@ for ((round = 0; $(queue | wc -l) > 0; ++round)); do
         while [[ -n $(squeue --noheader --array --jobs="$task" 2>/dev/null) ]]; do sleep 0.1; done
         look
         run=$(runs | sed -n "$((${task#*_} + 1))p")
-        grep -Eq "^$run +(failed after [0-9]+ of |finished)" "$folder/status" ||
+        grep -Eq "^$run +(failed after [0-9]+ of |stopped, |finished)" "$folder/status" ||
           fail "$run was killed, and status says: $(grep "$run" "$folder/status")"
         scontrol requeue "$task" || fail "not requeued: $task"
       fi ;;
