@@ -56,10 +56,9 @@ class FolderLost : public std::runtime_error {
 /// one name one succeeds, as POSIX and NFS have it; a thread of the holder does so every ten
 /// seconds and sets the file's time. A holder is dead when
 ///   - it ran on this machine, and the system has lifted its flock on the file; or
-///   - it cannot be asked so, and the file's time is older than `dead_after`. Both that time and
-///   the
-///     present one, of a file made for it, come from the file server. Where a file system takes the
-///     clocks of its clients (Lustre), those must agree far better than that.
+///   - the system cannot say so, and the file's time is older than `dead_after`. Both that time
+///     and the present one, of a file made for it, come from the file server. Where a file system
+///     takes the clocks of its clients (Lustre), those must agree far better than that.
 /// The next one then takes the folder. A holder that was only frozen learns so at its next `check`
 /// or rename; until then it may write what the new one writes too.
 class FolderLock {
