@@ -12,6 +12,7 @@ struct Experiment {
   std::string name;
   std::string title;
   std::vector<RunSettings> variants;  ///< each is run with several seeds
+  Index hidden = RunSettings().hidden;  ///< the size that others are in proportion to
 };
 
 /// The experiments of Duan et al., ICLR 2023, with their ablations, and some of ours.

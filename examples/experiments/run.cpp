@@ -4,7 +4,6 @@
 #include <fstream>
 #include <iomanip>
 #include <locale>
-#include <numeric>
 #include <optional>
 #include <sstream>
 #include <stdexcept>
@@ -12,6 +11,7 @@
 #include <vector>
 
 #include "../folder_lock.hpp"
+#include "acting_run.hpp"
 #include "csv.hpp"
 #include "image_run.hpp"
 #include "plastic/cells/dispatch.hpp"
@@ -21,6 +21,7 @@
 #include "plastic/train/csv_log.hpp"
 #include "plastic/train/keep_best.hpp"
 #include "plastic/train/trainer.hpp"
+#include "run_files.hpp"
 #include "stop.hpp"
 #include "task_loss.hpp"
 
@@ -53,99 +54,6 @@ void remove_leftovers(const fs::path& folder) {
   }
   for (const fs::path& path : leftovers) fs::remove(path);
   fs::remove(folder / "failed.txt");
-}
-
-void write_eta(const Evaluation& test, const fs::path& path) {
-  Csv csv;
-  csv << "step"
-      << "mean"
-      << "sd";
-  csv.end_row();
-  const std::vector<double> mean = test.eta_mean(), deviation = test.eta_deviation();
-  for (std::size_t t = 0; t < mean.size(); ++t) {
-    csv << t << mean[t] << deviation[t];
-    csv.end_row();
-  }
-  csv.write(path);
-}
-
-// The fast weights of one sample: what is added to the slow weights of each layer that has some.
-template <class Cell>
-std::vector<Matrix<float>> fast_weights(const Cell& cell, const CellState<float>& state) {
-  std::vector<Matrix<float>> all;
-  if constexpr (Cell::is_model) {
-    const std::size_t count = Cell::matrix_shapes(cell.options()).size();
-    for (std::size_t k = 0; k < count; ++k) all.push_back(cell.added_weight(state, k, 0));
-  } else {
-    for (std::size_t l = 0; l < cell.layer_names().size(); ++l) {
-      all.push_back(state.fast_weight(l, 0));
-    }
-  }
-  return all;
-}
-
-template <class Cell>
-std::vector<std::string> names_of_fast_weights(const Cell& cell) {
-  if constexpr (!Cell::is_model) return cell.layer_names();
-  std::vector<std::string> names;
-  for (const MatrixShape& shape : Cell::matrix_shapes(cell.options())) {
-    names.push_back(shape.layer + (shape.name == "weight" ? "" : " " + shape.name));
-  }
-  return names;
-}
-
-// The first test episode, step by step: eta and the norm of each layer's fast weights, and those 64
-// recurrent weights that grow largest.
-template <class Cell>
-void write_episode(const Cell& cell, const Task& task, const fs::path& folder) {
-  constexpr std::size_t recurrent = Cell::is_model ? 0 : 1;  // h_fc
-  Episodes<float> episodes;
-  task.generate({0, Random::Purpose::test}, 0, 0, 1, episodes);
-  CellState<float> state = cell.initial_state(1);
-  const Index steps = episodes.inputs.cols();
-  Matrix<float> recurrent_weights(fast_weights(cell, state)[recurrent].size(), steps);
-  Csv csv;
-  csv << "step"
-      << "eta";
-  for (const std::string& name : names_of_fast_weights(cell)) csv << name;
-  csv.end_row();
-  for (Index t = 0; t < steps; ++t) {
-    const float eta = cell.step(state, episodes.inputs.col(t)).eta(0, 0);
-    csv << t << eta;
-    const std::vector<Matrix<float>> weights = fast_weights(cell, state);
-    for (const Matrix<float>& weight : weights) csv << weight.norm();
-    csv.end_row();
-    recurrent_weights.col(t) = weights[recurrent].reshaped();
-  }
-  csv.write(folder / "episode.csv");
-
-  const Vector<float> largest = recurrent_weights.cwiseAbs().rowwise().maxCoeff();
-  std::vector<Index> order(static_cast<std::size_t>(largest.size()));
-  std::iota(order.begin(), order.end(), Index{0});
-  const std::size_t shown = std::min<std::size_t>(64, order.size());
-  std::partial_sort(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(shown), order.end(),
-                    [&](Index a, Index b) { return largest[a] > largest[b]; });
-  Csv weights;
-  for (std::size_t k = 0; k < shown; ++k) {
-    for (Index t = 0; t < steps; ++t) weights << recurrent_weights(order[k], t);
-    weights.end_row();
-  }
-  weights.write(folder / "fast.csv");
-}
-
-template <class Cell>
-typename Cell::Options make_options(const RunSettings& settings, Index inputs, Index outputs) {
-  if constexpr (Cell::is_model) {
-    Settings all = to_settings(typename Cell::Options{});
-    all["inputs"] = std::to_string(inputs);
-    all["hidden"] = std::to_string(settings.hidden);
-    all["outputs"] = std::to_string(outputs);
-    all["seed"] = std::to_string(settings.seed);
-    apply_options(settings, all);
-    return detail::options_from<typename Cell::Options>(all);
-  } else {
-    return make_cell_options(settings, inputs, outputs);
-  }
 }
 
 template <class Cell>
@@ -182,7 +90,13 @@ void train_cell(const RunSettings& settings, const fs::path& folder, int threads
   lost.check();
   if constexpr (Cell::plastic) {
     write_eta(test, folder / "eta.csv");
-    write_episode(cell, task, folder);
+    Episodes<float> episodes;
+    task.generate({0, Random::Purpose::test}, 0, 0, 1, episodes);
+    CellState<float> state = cell.initial_state(1);
+    const auto advance = [&](Index t) {
+      return cell.step(state, episodes.inputs.col(t)).eta(0, 0);
+    };
+    write_episode(cell, state, episodes.inputs.cols(), advance, folder);
   }
   Csv csv;
   csv << "test_loss"
@@ -224,6 +138,8 @@ void train(const RunSettings& settings, const fs::path& folder, int threads,
   try {
     if (settings.task == "one_shot_images") {
       train_on_images(settings, folder, threads, observers, held, ranks);
+    } else if (settings.acts()) {
+      train_to_act(settings, folder, threads, observers, held, ranks);
     } else {
       with_cell_type<float>(
           settings.cell, settings.rule, [&]<class Cell>(std::type_identity<Cell>) {

@@ -23,8 +23,17 @@
 namespace experiments {
 namespace {
 
+using plastic::Measure;
 using plastic::Progress;
 using plastic::TrainingCallback;
+
+// The latest validation's reward, where the network acts.
+const Measure* reward_of(const Progress& now) {
+  for (const Measure& measure : now.measures) {
+    if (measure.name == "reward") return &measure;
+  }
+  return nullptr;
+}
 
 // What all runs in progress have done so far, on one stream.
 class Board {
@@ -45,8 +54,13 @@ class Board {
     const std::lock_guard lock(mutex_);
     std::ostringstream line;
     line << run << "  batch " << now.batch << "/" << now.batches << "  train loss "
-         << std::setprecision(4) << now.train_loss << "  validation loss " << now.validation_loss
-         << "  " << time_left();
+         << std::setprecision(4) << now.train_loss;
+    if (const Measure* reward = reward_of(now)) {
+      line << "  reward " << reward->mean();
+    } else {
+      line << "  validation loss " << now.validation_loss;
+    }
+    line << "  " << time_left();
     print(line.str());
   }
 
@@ -101,7 +115,9 @@ class Board {
          << std::string(full, '#') << std::string(bar - full, '.') << "] " << time_left();
     for (const auto& [run, now] : active_) {
       if (std::isnan(now.validation_loss)) continue;
-      line << "  " << now.batch << ": " << std::setprecision(3) << now.validation_loss;
+      const Measure* reward = reward_of(now);
+      line << "  " << now.batch << ": " << std::setprecision(3)
+           << (reward != nullptr ? reward->mean() : now.validation_loss);
     }
     std::string text = line.str();
     if (text.size() > longest) text.resize(longest);

@@ -13,15 +13,15 @@ namespace {
 
 namespace fs = std::filesystem;
 
-RunSettings adjusted(RunSettings settings, const std::string& experiment, const Changes& changes) {
+RunSettings adjusted(RunSettings settings, const Experiment& experiment, const Changes& changes) {
   if (changes.batches > 0) settings.batches = changes.batches;
   if (changes.hidden > 0) {
-    settings.hidden = std::max<Index>(1, settings.hidden * changes.hidden / RunSettings().hidden);
+    settings.hidden = std::max<Index>(1, settings.hidden * changes.hidden / experiment.hidden);
   }
   if (changes.validate_every > 0) settings.validate_every = changes.validate_every;
   if (!changes.data.empty()) {
     if (settings.task != "one_shot_images") {
-      throw std::invalid_argument("--data: the experiment " + experiment + " has no images");
+      throw std::invalid_argument("--data: the experiment " + experiment.name + " has no images");
     }
     settings.data = changes.data;
   }
@@ -148,7 +148,7 @@ std::vector<PlannedRun> plan(const Experiment& experiment, const Changes& change
   std::vector<ListedRun> listed;
   for (int seed = 0; seed < changes.seeds; ++seed) {
     for (const RunSettings& variant : experiment.variants) {
-      RunSettings settings = adjusted(variant, experiment.name, changes);
+      RunSettings settings = adjusted(variant, experiment, changes);
       settings.seed = static_cast<std::uint64_t>(seed);
       const fs::path folder = out / "runs" / folder_name(settings);
       listed.push_back({folder, to_json(settings)});
@@ -177,7 +177,7 @@ void write_list(const Experiment& experiment, const Changes& changes,
   // The order is that of `plan`, whichever run was listed first.
   std::vector<Json> variants;
   for (const RunSettings& variant : experiment.variants) {
-    variants.push_back(without_seed(to_json(adjusted(variant, experiment.name, changes))));
+    variants.push_back(without_seed(to_json(adjusted(variant, experiment, changes))));
   }
   const auto variant_of = [&](const Json& run) {
     return std::find(variants.begin(), variants.end(), without_seed(run.at("settings"))) -

@@ -98,7 +98,7 @@ Task make_task(const RunSettings& s) {
       detail::reject("make_task", "task",
                      "cue_reward, sequence_reproduction, linear_regression, mlp_regression, "
                      "pattern_completion, key_value, associative_retrieval or, not in a mix, "
-                     "one_shot_images",
+                     "one_shot_images, maze or target_discovery",
                      name);
     }
   }

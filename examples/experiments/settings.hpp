@@ -27,7 +27,7 @@ using Task = plastic::TaskMix<plastic::CueReward, plastic::SequenceReproduction,
 struct RunSettings {
   /// cue_reward, sequence_reproduction, linear_regression, mlp_regression, pattern_completion,
   /// key_value or associative_retrieval; or several with their weights, "cue_reward + 2
-  /// sequence_reproduction"; or one_shot_images, alone.
+  /// sequence_reproduction"; or, alone, one_shot_images, maze or target_discovery.
   std::string task = "cue_reward";
   double noise = 0.1;  ///< cue-reward: on the cues
   Index length = 20;   ///< sequence reproduction
@@ -48,6 +48,14 @@ struct RunSettings {
   Index way = 5;
   Index shot = 1;
   double smoothing = 0;
+
+  // Settings of maze and target_discovery, where the network acts.
+  Index size = 9;  ///< maze: cells on a side
+  double gamma = 0.9;
+  double value_coefficient = 0.1;
+  double concentration = 0.03;
+  double epsilon = 1e-4;  ///< of Adam
+  Index still = 101;      ///< first batches, which leave the weights as they are
 
   std::string cell = "rnn";
   std::string rule = "gradient";
@@ -72,6 +80,7 @@ struct RunSettings {
   std::uint64_t seed = 0;
 
   bool has_task(std::string_view name) const { return task.find(name) != std::string::npos; }
+  bool acts() const { return task == "maze" || task == "target_discovery"; }
 };
 
 /// Whether a rule's networks have settings of their own: all but gradient, hebbian and none.
@@ -101,6 +110,14 @@ void for_each_setting(S& s, F&& f) {
     f("way", s.way);
     f("shot", s.shot);
     f("smoothing", s.smoothing);
+  }
+  if (s.task == "maze") f("size", s.size);
+  if (s.acts()) {
+    f("gamma", s.gamma);
+    f("value_coefficient", s.value_coefficient);
+    f("concentration", s.concentration);
+    f("epsilon", s.epsilon);
+    f("still", s.still);
   }
   f("cell", s.cell);
   f("rule", s.rule);
