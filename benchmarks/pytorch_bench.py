@@ -6,6 +6,7 @@ derivatives are autograd's. Names and data are those of benchmarks/model.hpp:
   train_step/CELL/RULE/hidden:H/batch:B/steps:T/threads:N   forward, backward, clip, AdamW
   forward/...                                               the same episodes, no derivatives
   rules/clamp/pattern_completion/bits:N/threads:N           pytorch_patterns.py
+  rules/rnn/maze/modulated/.../threads:N                    pytorch_maze.py
 Before anything is timed, every case in tests/data that has only options of these networks is
 computed in double. Each timed network is then compared with itself in double.
 
@@ -30,6 +31,7 @@ import sys
 import time
 
 import numpy
+import pytorch_maze
 import pytorch_patterns
 import torch
 
@@ -284,10 +286,11 @@ def verify():
     missing = {(cell, rule) for cell in CELLS for rule in RULES} - computed
     if missing:
         sys.exit(f"{DATA} has no case for {sorted(missing)}")
-    error = pytorch_patterns.verify(read_safetensors(DATA / "rules" / "trace_clamp.safetensors")[1])
-    if not error <= DOUBLE_TOLERANCE:
-        sys.exit(f"trace_clamp: wrong result: off by {error:.1e}")
-    report.append(f"trace_clamp: {error:.1e}")
+    for name, other in (("trace_clamp", pytorch_patterns), ("modulated", pytorch_maze)):
+        error = other.verify(read_safetensors(DATA / "rules" / f"{name}.safetensors")[1])
+        if not error <= DOUBLE_TOLERANCE:
+            sys.exit(f"{name}: wrong result: off by {error:.1e}")
+        report.append(f"{name}: {error:.1e}")
     return report
 
 
@@ -317,8 +320,9 @@ class Case:
 
 def cases():
     all_threads = len(os.sched_getaffinity(0))
-    patterns = [pytorch_patterns.Patterns(threads=1)]
-    return patterns + [
+    others = [pytorch_patterns.Patterns(threads=1)]
+    others += [pytorch_maze.Maze(threads) for threads in sorted({1, all_threads})]
+    return others + [
         Case(kind, cell, rule, steps, threads)
         for cell in CELLS
         for rule in RULES
@@ -346,6 +350,8 @@ def prepare(case):
     """The function that is timed; it returns the loss."""
     if isinstance(case, pytorch_patterns.Patterns):
         return pytorch_patterns.prepare(case)
+    if isinstance(case, pytorch_maze.Maze):
+        return pytorch_maze.prepare(case)
     torch.manual_seed(1)
     network = Network(Settings(cell=case.cell, rule=case.rule, hidden=case.hidden))
     inputs, targets = data(case)

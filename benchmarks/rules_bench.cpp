@@ -1,4 +1,5 @@
-// Training steps of the networks of the literature: one episode forward and backward with AdamW.
+// Training steps of the networks of the literature: one batch of episodes forward and backward with
+// AdamW.
 
 #include <cmath>
 #include <functional>
@@ -38,10 +39,8 @@ struct InDouble<PlasticCell<Dynamics, Rule, float>> {
 };
 
 // The same network in double has the same gradient.
-template <class Cell, class TaskType>
-std::string verify(const typename Cell::Options& options, const TaskType& task) {
-  RuleTraining<Cell, TaskType> single(options, task, 4, 1);
-  RuleTraining<typename InDouble<Cell>::Type, TaskType> wide(options, task, 4, 1);
+template <class Single, class Wide>
+std::string compare(Single& single, Wide& wide) {
   // The two lay out their blocks with different gaps.
   const auto& narrow = single.cell.parameters();
   for (Index n = 0; n < static_cast<Index>(narrow.blocks().size()); ++n) {
@@ -58,6 +57,13 @@ std::string verify(const typename Cell::Options& options, const TaskType& task) 
   }
   return error <= tolerance * largest ? ""
                                       : "the gradient is off by " + std::to_string(error / largest);
+}
+
+template <class Cell, class TaskType>
+std::string verify(const typename Cell::Options& options, const TaskType& task) {
+  RuleTraining<Cell, TaskType> single(options, task, 4, 1);
+  RuleTraining<typename InDouble<Cell>::Type, TaskType> wide(options, task, 4, 1);
+  return compare(single, wide);
 }
 
 template <class Cell, class TaskType>
@@ -86,6 +92,44 @@ void add_cue_reward(const std::string& rule, const typename Cell::Options& optio
   }
 }
 
+// The maze with the published settings.
+template <class Scalar>
+struct MazeTraining {
+  using Cell = ModulatedRNN<Scalar>;
+  using Objective = PolicyObjective<Cell, GridMaze>;
+
+  MazeTraining(Index batch, int threads)
+      : cell({.inputs = environment_inputs(GridMaze()),
+              .hidden = 100,
+              .outputs = policy_outputs(GridMaze()),
+              .seed = 1}),
+        adam(cell.parameters(), {.learning_rate = 1e-4, .epsilon = 1e-4, .amsgrad = false}),
+        trainer(Objective(cell, GridMaze(), {.entropy_bonus = 0, .concentration = 0.03}), adam,
+                {.batch = batch, .clip_norm = 4, .validation_every = 0, .threads = threads}) {}
+
+  Cell cell;
+  AdamW<Scalar> adam;
+  Trainer<Objective, AdamW<Scalar>> trainer;
+};
+
+void add_maze() {
+  for (const int threads : {1, available_threads()}) {
+    register_benchmark("rules/rnn/maze/modulated/size:9/hidden:100/batch:30/steps:200/threads:" +
+                           std::to_string(threads),
+                       Work{}, 30, benchmark::kMillisecond,
+                       {.verify =
+                            [] {
+                              MazeTraining<float> single(4, 1);
+                              MazeTraining<double> wide(4, 1);
+                              return compare(single, wide);  // the two draw the same actions
+                            },
+                        .prepare = [=]() -> std::function<void()> {
+                          auto run = std::make_shared<MazeTraining<float>>(30, threads);
+                          return [run, k = Index{0}]() mutable { run->trainer.step(k++); };
+                        }});
+  }
+}
+
 void add_all(bool) {
   add_cue_reward<PlasticRNN<Hebbian, float>>("hebbian");
   add_cue_reward<PlasticLSTM<Hebbian, float>>("hebbian");
@@ -105,6 +149,7 @@ void add_all(bool) {
   add_cue_reward<AbcdRNN<float>>("abcd", {.normalise = AbcdNormalise::max});
   add<TraceClampRNN<float>>("rules/clamp/pattern_completion/bits:1000",
                             {.hidden = 1001, .readout = false}, PatternCompletion(), 1, 1);
+  add_maze();
 }
 
 }  // namespace

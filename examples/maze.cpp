@@ -22,6 +22,7 @@
 #include <utility>
 
 #include "command_line.hpp"
+#include "maze_picture.hpp"
 #include "plastic/cells/compiled.hpp"
 #include "plastic/cells/families.hpp"
 #include "plastic/environments/grid_maze.hpp"
@@ -47,6 +48,7 @@ struct RunSettings {
   int threads = 0;
   bool published = false;
   bool watch = false;
+  fs::path picture;
   fs::path checkpoint;
 };
 
@@ -60,7 +62,7 @@ extern "C" void on_interrupt(int) {
 }
 
 // The maze as text: # wall, @ the network, $ the reward, which it does not see.
-std::string picture(const GridMaze& maze, const GridMaze::State& state) {
+std::string text_of(const GridMaze& maze, const GridMaze::State& state) {
   std::string text;
   for (Index row = 0; row < maze.options().size; ++row) {
     for (Index column = 0; column < maze.options().size; ++column) {
@@ -74,25 +76,50 @@ std::string picture(const GridMaze& maze, const GridMaze::State& state) {
   return text;
 }
 
-// Shows an episode, each step in the place of the one before where there is a terminal.
+// Adds what the network did in the present step.
 template <class Cell>
-void watch(const Cell& net, const GridMaze& maze, bool terminal) {
+void record(const Cell& net, const Actor<Cell, GridMaze>& actor, examples::Walk& walk) {
+  walk.states.push_back(actor.episodes().state(0));
+  if (actor.episodes().time() == 0) return;
+  walk.rewards.push_back(actor.episodes().reward(0));
+  const auto rate = static_cast<double>(actor.eta()(0, 0));
+  const Parameters<float>& learned = net.parameters();
+  if constexpr (std::is_same_v<Cell, ModulatedRNN<float>>) {
+    walk.modulator.push_back(rate);  // eta: the mean over the neurons
+    walk.eta.push_back(rate * learned.matrix("rule.fanout.weight").mean() +
+                       learned.matrix("rule.fanout.bias").mean());
+  } else if constexpr (std::is_same_v<Cell, RetroactiveRNN<float>>) {
+    walk.modulator.push_back(rate);
+    walk.eta.push_back(learned.matrix("rule.eta")(0, 0));
+  } else if constexpr (Cell::plastic) {
+    walk.eta.push_back(rate);
+  }
+}
+
+// Goes through an episode and returns it; shows it where wanted, each step in the place of the one
+// before where there is a terminal.
+template <class Cell>
+examples::Walk walk(const Cell& net, const GridMaze& maze, bool show, bool terminal) {
+  examples::Walk walk;
   Actor actor(net, maze);
   const Index sample = 0;
   actor.begin({0, Random::Purpose::test}, 0, std::span(&sample, 1));
   const char* const clear_line = terminal ? "\x1b[K" : "";
   for (bool more = true; more; more = actor.step()) {
+    record(net, actor, walk);
+    if (!show) continue;
     const Index t = actor.episodes().time();
     std::ostringstream frame;
     if (terminal && t > 0) frame << "\x1b[" << maze.options().size + 1 << "A";
     frame << "step " << t << "  reward " << actor.episodes().reward(0) << "  sum "
           << actor.episodes().total(0);
     if (t > 0) frame << std::setprecision(3) << "  eta " << actor.eta()(0, 0);
-    frame << clear_line << "\n" << picture(maze, actor.episodes().state(0));
+    frame << clear_line << "\n" << text_of(maze, actor.episodes().state(0));
     std::cout << frame.str() << std::flush;
     if (terminal) std::this_thread::sleep_for(std::chrono::milliseconds(80));
     if (interrupted) break;
   }
+  return walk;
 }
 
 template <class Cell>
@@ -141,7 +168,13 @@ void train(const RunSettings& settings) {
             << std::setprecision(2) << reward.half_width() << " in " << std::llround(reward.count)
             << " new mazes; a random walk has 14.5 (size 9), 7.4 (11), 5.2 (13)\n";
   interrupted = false;
-  if (settings.watch) watch(net, maze, terminal);
+  if (settings.watch || !settings.picture.empty()) {
+    const examples::Walk episode = walk(net, maze, settings.watch, terminal);
+    if (!settings.picture.empty() && !episode.rewards.empty()) {
+      draw_walk(maze, episode, "maze, " + settings.rule, settings.picture);
+      std::cout << "Picture: " << settings.picture.string() << "\n";
+    }
+  }
   if (!std::cout.flush()) throw std::runtime_error("cannot write to standard output");
 }
 
@@ -200,6 +233,11 @@ int main(int argc, char** argv) {
   app.add_flag("--published", settings.published,
                "takes the value of the batch's first sample for all, as the published code does");
   app.add_flag("--watch", settings.watch, "shows an episode of the trained network as text");
+  app.add_option(
+         "--picture", settings.picture,
+         "SVG file for a picture of that episode: its path, its rewards, the modulator and\n"
+         "eta; needs gnuplot")
+      ->type_name("FILE");
   app.add_option("--checkpoint", settings.checkpoint,
                  "file that the run goes on from if it exists, and that keeps it")
       ->type_name("FILE");

@@ -1,5 +1,5 @@
 // An environment of one's own: a bandit. Of two arms one pays often and one seldom; which is which
-// is new in every episode. A plastic and a plain network learn to find the better arm by trial.
+// is new in every episode. Plastic networks and a plain one learn to find the better arm by trial.
 
 #include <iomanip>
 #include <iostream>
@@ -70,7 +70,8 @@ void train(const std::string& name, int batches) {
 
 int main(int argc, char** argv) {
   const int batches = examples::read_arguments(
-      argc, argv, "Trains a plastic and a plain network on a two-armed bandit.", 1000);
+      argc, argv, "Trains two plastic networks and a plain one on a two-armed bandit.", 1000);
   train<PlasticRNN<Hebbian, float>>("plastic", batches);
+  train<ModulatedRNN<float>>("modulated", batches);
   train<PlasticRNN<None, float>>("plain", batches);
 }

@@ -272,8 +272,8 @@ std::vector<Experiment> make_experiments() {
                                .batches = 20000,
                                .validate_every = 500})},
       {"maze", "A maze with a hidden reward", acting({maze, large_maze}, 100, 99, 68), 100},
-      {"target_discovery", "Which cue is the target",
-       acting({target_discovery}, 200, 199, 138), 200},
+      {"target_discovery", "Which cue is the target", acting({target_discovery}, 200, 199, 138),
+       200},
       {"mixed_tasks", "Cue-reward and sequence reproduction in one network",
        paper({.task = "cue_reward + sequence_reproduction"}, {cells, rules})},
   };

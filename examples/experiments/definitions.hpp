@@ -11,7 +11,7 @@ namespace experiments {
 struct Experiment {
   std::string name;
   std::string title;
-  std::vector<RunSettings> variants;  ///< each is run with several seeds
+  std::vector<RunSettings> variants;    ///< each is run with several seeds
   Index hidden = RunSettings().hidden;  ///< the size that others are in proportion to
 };
 

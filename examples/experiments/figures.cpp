@@ -24,6 +24,9 @@ std::string colour_of(const std::string& series, std::size_t number) {
   if (series == "gradient") return "#0072B2";
   if (series == "hebbian") return "#D55E00";
   if (series == "none") return "#555555";
+  if (series == "trace") return "#009E73";
+  if (series == "modulated") return "#CC79A7";
+  if (series == "retroactive") return "#E69F00";
   constexpr std::array colours = {"#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00"};
   return colours[number % colours.size()];
 }
@@ -83,7 +86,7 @@ class Plot {
     script_ << "set xlabel " << quoted(x) << "\nset ylabel " << quoted(y)
             << "\nset grid lc rgb '#dddddd'\nset key top right samplen 2\nset border 3\n"
                "set tics nomirror\nset style fill transparent solid 0.2 noborder\n"
-               "set yrange [0:]\nset offsets 0, 0, graph 0.2, 0\n";
+               "set yrange [*<0:]\nset offsets 0, 0, graph 0.2, 0\n";
   }
 
   std::ostream& script() { return script_; }
@@ -217,10 +220,14 @@ std::vector<Point> learning_curve(const Variant& variant) {
   const std::vector<double>& batches = variant.runs.front().progress.at("batch");
   for (std::size_t i = 0; i < batches.size(); ++i) {
     std::vector<double> values;
-    for (const RunResult& run : variant.runs) {
-      values.push_back(run.progress.at("validation_loss").at(i));
+    const char* const curve = variant.acts() ? "reward" : "validation_loss";
+    for (const RunResult& run : variant.runs) values.push_back(run.progress.at(curve).at(i));
+    if (variant.acts()) {
+      const Quartiles q = quartiles(values);
+      points.push_back({batches[i], q.median, q.low, q.high});
+    } else {
+      points.push_back(point(batches[i], values));
     }
-    points.push_back(point(batches[i], values));
   }
   return points;
 }
@@ -237,8 +244,12 @@ std::vector<Point> eta_curve(const Variant& variant) {
       deviations.push_back(run.eta.at("sd").at(t));
     }
     const double mean = estimate(means).mean, deviation = estimate(deviations).mean;
-    points.push_back(
-        {static_cast<double>(t), mean, std::max(0.0, mean - deviation), mean + deviation});
+    points.push_back({static_cast<double>(t), mean, mean - deviation, mean + deviation});
+  }
+  // A learning rate is never below 0, whatever its deviation says; a modulator may be.
+  const auto below = [](const Point& p) { return p.y < 0; };
+  if (std::none_of(points.begin(), points.end(), below)) {
+    for (Point& p : points) p.low = std::max(0.0, p.low);
   }
   return points;
 }
@@ -247,6 +258,20 @@ void draw_grid(const Results& results, const std::vector<Panel>& panels, const s
                const std::string& y, const fs::path& stem) {
   Plot plot(results.title, x, y);
   for (const Panel& panel : panels) plot.add(panel, Marker::curve, {});
+  plot.write(stem);
+}
+
+bool acts(const Results& results) { return results.variants.front().acts(); }
+
+// Rewards over a run, with what is known to be bad and good.
+void draw_rewards(const Results& results, const fs::path& stem) {
+  Plot plot(results.title, "batches", "reward of an episode");
+  plot.script() << "set key below\nset offsets 0, 0, graph 0.05, 0\nset xrange [0:]\n";
+  for (const Panel& panel : panels_of(results, learning_curve)) {
+    const auto of_panel = [&](const Variant& v) { return results.panel(v) == panel.title; };
+    plot.add(panel, Marker::curve,
+             marks(*std::find_if(results.variants.begin(), results.variants.end(), of_panel)));
+  }
   plot.write(stem);
 }
 
@@ -318,7 +343,7 @@ void draw_episode(const Variant& variant, const std::string& title, const fs::pa
       << " font ',14'\nset lmargin 12\nset rmargin 14\nset border 3\nset tics nomirror\nset xrange "
          "[-0.5:"
       << last + 0.5
-      << "]\nset key outside right samplen 1\nset ylabel 'eta'\nset yrange [0:]\nplot " << file
+      << "]\nset key outside right samplen 1\nset ylabel 'eta'\nset yrange [*<0:]\nplot " << file
       << " using 'step':'eta' with linespoints pt 7 ps 0.4 lw 2 lc rgb '"
       << colour_of(variant.text("rule"), 0)
       << "' notitle\nset ylabel 'norm of fast weights'\nplot ";
@@ -354,11 +379,17 @@ std::size_t defaults_in(const Variant& variant) {
 
 std::vector<Figure> draw_figures(const Results& results, const fs::path& folder) {
   std::vector<Figure> figures;
-  draw_grid(results, panels_of(results, learning_curve), "batches", "validation error",
-            folder / "learning_curves");
-  figures.push_back({"learning_curves",
-                     "Learning curves: mean over the runs; bands are 95% confidence intervals."});
-  if (draw_axis(results, folder / "error")) {
+  if (acts(results)) {
+    draw_rewards(results, folder / "learning_curves");
+    figures.push_back(
+        {"learning_curves", "Learning curves: median over the runs; bands are its quartiles."});
+  } else {
+    draw_grid(results, panels_of(results, learning_curve), "batches", "validation error",
+              folder / "learning_curves");
+    figures.push_back({"learning_curves",
+                       "Learning curves: mean over the runs; bands are 95% confidence intervals."});
+  }
+  if (!acts(results) && draw_axis(results, folder / "error")) {
     figures.push_back(
         {"error",
          "Error on the query steps of the test set, of the best weights; bars are 95% "

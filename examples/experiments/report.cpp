@@ -25,8 +25,12 @@ std::string number(double x, const char* format) {
   return text.data();
 }
 
-// For readers: four decimals, or two digits of a number that they would not show.
-std::string number(double x) { return number(x, std::abs(x) < 0.001 && x != 0 ? "%.1e" : "%.4f"); }
+// For readers: four decimals, or two digits of a number that they would not show, or two decimals
+// of a large one.
+std::string number(double x) {
+  if (std::abs(x) >= 10) return number(x, "%.2f");
+  return number(x, std::abs(x) < 0.001 && x != 0 ? "%.1e" : "%.4f");
+}
 
 struct Measure {
   std::string name;
@@ -44,7 +48,14 @@ bool has_task(const Variant& variant, const char* name) {
 bool is_regression(const Variant& variant) { return has_task(variant, "regression"); }
 bool is_of_images(const Variant& variant) { return has_task(variant, "one_shot_images"); }
 
+bool acts(const Results& results) { return results.variants.front().acts(); }
+
 std::vector<Measure> measures(const Results& results) {
+  if (acts(results)) {
+    return {{"validation", &RunResult::best_reward},
+            {"test", &RunResult::reward},
+            {"test, likeliest actions", &RunResult::greedy_reward}};
+  }
   std::vector<Measure> list = {{"validation", &RunResult::best_validation},
                                {"test", &RunResult::test_loss}};
   if (std::any_of(results.variants.begin(), results.variants.end(), is_of_images)) {
@@ -146,6 +157,23 @@ std::vector<std::string> notes(const Results& results) {
         "episode and to all queries. Guessing among " +
         way + " labels gives a loss of " + number(std::log(std::stod(way))) + " and a share of " +
         number(1 / std::stod(way)) + "."};
+  }
+  if (acts(results)) {
+    std::vector<std::string> lines = {
+        "Rewards of an episode, mean ± 95% confidence interval over the runs (seeds). "
+        "\"validation\" is the highest one of a run; \"test\" is the one of those weights in new "
+        "episodes, with actions drawn as in training and with the likeliest action at each step."};
+    for (const Variant& variant : results.variants) {
+      const std::string size = variant.text("size");
+      std::string line = variant.text("task") + (size == "-" ? "" : " of size " + size) + ":";
+      for (const Mark& mark : marks(variant)) {
+        line +=
+            (line.back() == ':' ? " " : "; ") + mark.name + " " + number(mark.all_steps, "%.1f");
+      }
+      line += ".";
+      if (std::find(lines.begin(), lines.end(), line) == lines.end()) lines.push_back(line);
+    }
+    return lines;
   }
   std::vector<std::string> lines = {
       "Mean squared errors, mean ± 95% confidence interval over the runs (seeds). \"validation\" "

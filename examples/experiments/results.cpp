@@ -6,6 +6,7 @@
 #include <cmath>
 #include <fstream>
 #include <limits>
+#include <map>
 #include <numeric>
 #include <sstream>
 #include <stdexcept>
@@ -33,8 +34,26 @@ Estimate estimate(const std::vector<double>& values) {
   return {mean, t * std::sqrt(square / (n - 1) / n)};
 }
 
+Quartiles quartiles(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  const auto at = [&](double share) {
+    const double place = share * static_cast<double>(values.size() - 1);
+    const auto below = static_cast<std::size_t>(place);
+    const std::size_t above = std::min(below + 1, values.size() - 1);
+    return values[below] + (place - static_cast<double>(below)) * (values[above] - values[below]);
+  };
+  if (values.size() > 1) return {at(0.25), at(0.5), at(0.75)};
+  const double none = std::numeric_limits<double>::quiet_NaN();
+  return {none, values.at(0), none};
+}
+
 std::string Variant::text(const std::string& setting) const {
   return settings.contains(setting) ? text_of(settings.at(setting)) : "-";
+}
+
+bool Variant::acts() const {
+  const std::string task = text("task");
+  return task == "maze" || task == "target_discovery";
 }
 
 std::vector<double> Variant::over_runs(double RunResult::*value) const {
@@ -90,21 +109,29 @@ const std::vector<double>& column(const Columns& columns, const std::string& nam
   return found->second;
 }
 
-RunResult read_run(const fs::path& folder, const Json& settings) {
+RunResult read_run(const fs::path& folder, const Variant& variant) {
   RunResult run;
   run.folder = folder;
   const fs::path progress = folder / "progress.csv", test = folder / "test.csv";
   run.progress = read_columns(progress);
-  if (column(run.progress, "batch", progress).back() != settings.at("batches").get<double>()) {
+  if (column(run.progress, "batch", progress).back() !=
+      variant.settings.at("batches").get<double>()) {
     throw std::runtime_error(progress.string() + ": rows are missing at its end");
   }
   for (const double loss : column(run.progress, "validation_loss", progress)) {
     if (loss < run.best_validation) run.best_validation = loss;
   }
   const Columns losses = read_columns(test);
-  run.test_loss = column(losses, "test_loss", test)[0];
-  run.query_loss = column(losses, "query_loss", test)[0];
-  run.query_accuracy = column(losses, "query_accuracy", test)[0];
+  if (variant.acts()) {
+    const std::vector<double>& rewards = column(run.progress, "reward", progress);
+    run.best_reward = *std::max_element(rewards.begin(), rewards.end());
+    run.reward = column(losses, "reward", test)[0];
+    run.greedy_reward = column(losses, "greedy_reward", test)[0];
+  } else {
+    run.test_loss = column(losses, "test_loss", test)[0];
+    run.query_loss = column(losses, "query_loss", test)[0];
+    run.query_accuracy = column(losses, "query_accuracy", test)[0];
+  }
   if (losses.contains("first_query_accuracy")) {
     run.first_query_accuracy = losses.at("first_query_accuracy")[0];
   }
@@ -116,8 +143,19 @@ RunResult read_run(const fs::path& folder, const Json& settings) {
   return run;
 }
 
-// Settings in which variants differ. A size that follows from cell and rule does not count.
+// Whether networks of the same cell and rule have the same options.
+bool options_follow_the_rule(const std::vector<Variant>& variants) {
+  std::map<std::string, std::string> options;
+  return std::all_of(variants.begin(), variants.end(), [&](const Variant& variant) {
+    const std::string network = variant.text("cell") + " " + variant.text("rule");
+    return options.try_emplace(network, variant.text("options")).first->second ==
+           variant.text("options");
+  });
+}
+
+// Settings in which variants differ. A size or options that follow from cell and rule do not count.
 std::vector<std::string> find_varied(const std::vector<Variant>& variants) {
+  const bool by_rule = options_follow_the_rule(variants);
   std::vector<std::string> varied;
   for (const Variant& variant : variants) {
     for (const auto& [name, value] : variant.settings.items()) {
@@ -125,7 +163,7 @@ std::vector<std::string> find_varied(const std::vector<Variant>& variants) {
           std::any_of(variants.begin(), variants.end(), [&, &key = name](const Variant& other) {
             return other.settings.contains(key) && other.text(key) != variant.text(key);
           });
-      if (differs && name != "hidden" &&
+      if (differs && name != "hidden" && !(by_rule && name == "options") &&
           std::find(varied.begin(), varied.end(), name) == varied.end()) {
         varied.push_back(name);
       }
@@ -175,7 +213,7 @@ Results read_results(const fs::path& folder) {
     }
     const fs::path run_folder = folder / run.at("folder").get<std::string>();
     if (is_finished(run_folder)) {
-      variant->runs.push_back(read_run(run_folder, settings));
+      variant->runs.push_back(read_run(run_folder, *variant));
     } else {
       ++variant->missing;
       variant->failed += fs::exists(run_folder / "failed.txt") ? 1 : 0;
@@ -209,6 +247,12 @@ std::vector<Mark> marks(const Variant& variant) {
   if (task == "mlp_regression") {
     return {{"near-optimal estimator", few ? 0.040 : 0.0158, few ? 0.055 : 0.0220}};
   }
+  if (task == "maze") {
+    const bool large = variant.text("size") == "11";
+    const double walk = large ? 7.4 : 14.5, known = large ? 325 : 417;
+    return {{"random walk", walk, walk}, {"knowing the cell from the start", known, known}};
+  }
+  if (task == "target_discovery") return {{"guessing", 0, 0}, {"best possible", 18.2, 18.2}};
   return {};
 }
 

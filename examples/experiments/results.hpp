@@ -20,12 +20,19 @@ struct Estimate {
 };
 Estimate estimate(const std::vector<double>& values);
 
+/// Median and quartiles over seeds, interpolated; the quartiles of a single value are NaN.
+struct Quartiles {
+  double low, median, high;
+};
+Quartiles quartiles(std::vector<double> values);
+
 struct RunResult {
   std::filesystem::path folder;
   Columns progress, eta;  ///< eta is empty without fast weights
   double best_validation = std::numeric_limits<double>::infinity();
   double test_loss = 0, query_loss = 0, query_accuracy = 0;
   double first_query_accuracy = std::numeric_limits<double>::quiet_NaN();  ///< only for images
+  double best_reward = 0, reward = 0, greedy_reward = 0;  ///< only of networks that act
 };
 
 /// One setting of an experiment with the results of its seeds.
@@ -36,10 +43,11 @@ struct Variant {
   std::size_t failed = 0;   ///< those of them that have failed
 
   std::string text(const std::string& setting) const;
+  bool acts() const;  ///< whether the network acts, for rewards
   std::vector<double> over_runs(double RunResult::*value) const;
 };
 
-/// Reference values of a task, to judge an error by.
+/// Reference values of a task, to judge an error by, or a reward, which has no queries.
 struct Mark {
   std::string name;
   double all_steps, query_steps;

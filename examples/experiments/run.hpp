@@ -20,7 +20,7 @@ namespace experiments {
 /// and when it has finished, of the best weights on the test set,
 ///   eta.csv                 learning rate of the fast weights at every step, mean and sd
 ///   episode.csv, fast.csv   one episode at work: eta, norms of the fast weights, some of them
-///   test.csv                losses; written last
+///   test.csv                losses, or rewards of networks that act; written last
 /// Without fast weights there are no eta.csv, episode.csv and fast.csv. A run on images has
 /// encoder.safetensors if its encoder was trained before, and instead of those three episode.svg,
 /// a few test episodes with the network's answers; with a second test, second_test.csv and

@@ -102,6 +102,53 @@ void check_whole_files(const fs::path& folder) {
   }
 }
 
+// Runs that are killed `wanted` times, after up to `longest` microseconds each, end with the bits
+// of runs that are left alone.
+void check_killed_runs(const std::string& experiment, const Arguments& options, std::size_t runs,
+                       int wanted, int longest) {
+  const Folder alone, killed;
+  run_well("experiments", small(alone.path(), experiment, options));
+
+  std::mt19937 random{std::random_device()()};
+  int kills = 0;
+  while (kills < wanted) {
+    Process process("experiments", small(killed.path(), experiment, options));
+    const auto moment =
+        std::chrono::microseconds(std::uniform_int_distribution<int>(0, longest)(random));
+    std::this_thread::sleep_for(moment);
+    if (!process.running()) break;
+    process.send(SIGKILL);
+    CHECK(process.wait().signal == SIGKILL);
+    ++kills;
+    INFO("killed after " << moment.count() << " microseconds");
+    for (const fs::path& folder : run_folders(killed.path())) check_whole_files(folder);
+    // At the pace of the kills the runs may finish before the last: then they start again.
+    bool finished = run_folders(killed.path()).size() == runs;
+    for (const fs::path& folder : run_folders(killed.path())) {
+      finished = finished && fs::exists(folder / "test.csv");
+    }
+    if (finished && kills < wanted) fs::remove_all(killed / "runs");
+  }
+  CHECK(kills == wanted);
+  run_well("experiments", small(killed.path(), experiment, options));
+
+  const std::vector<fs::path> expected = run_folders(alone.path());
+  const std::vector<fs::path> got = run_folders(killed.path());
+  REQUIRE(expected.size() == runs);
+  REQUIRE(got.size() == runs);
+  for (std::size_t i = 0; i < expected.size(); ++i) {
+    INFO(expected[i]);
+    REQUIRE(got[i].filename() == expected[i].filename());
+    for (const char* name : {"best.safetensors", "test.csv", "eta.csv", "settings.json"}) {
+      INFO(name);
+      CHECK(content(got[i] / name) == content(expected[i] / name));
+    }
+    CHECK(losses(got[i] / "progress.csv") == losses(expected[i] / "progress.csv"));
+    CHECK(same_checkpoints(got[i] / "checkpoint.safetensors",
+                           expected[i] / "checkpoint.safetensors"));
+  }
+}
+
 }  // namespace
 
 TEST_CASE("The list names every experiment of the paper", "[programs][experiments]") {
@@ -136,47 +183,43 @@ TEST_CASE("The list names every experiment of the paper", "[programs][experiment
 
 TEST_CASE("Runs killed twenty times end with the bits of runs left alone",
           "[programs][experiments]") {
-  const Folder alone, killed;
   const Arguments options{"--seeds",          "1",  "--batches", "400",
                           "--validate-every", "20", "--jobs",    "2"};
-  run_well("experiments", small(alone.path(), "cuereward_demo", options));
+  check_killed_runs("cuereward_demo", options, 3, 20, 150'000);
+}
 
-  std::mt19937 random{std::random_device()()};
-  int kills = 0;
-  while (kills < 20) {
-    Process process("experiments", small(killed.path(), "cuereward_demo", options));
-    const auto moment =
-        std::chrono::microseconds(std::uniform_int_distribution<int>(0, 150'000)(random));
-    std::this_thread::sleep_for(moment);
-    if (!process.running()) break;
-    process.send(SIGKILL);
-    CHECK(process.wait().signal == SIGKILL);
-    ++kills;
-    INFO("killed after " << moment.count() << " microseconds");
-    for (const fs::path& folder : run_folders(killed.path())) check_whole_files(folder);
-    // At the pace of the kills the runs may finish before the twentieth: then they start again.
-    bool finished = run_folders(killed.path()).size() == 3;
-    for (const fs::path& folder : run_folders(killed.path())) {
-      finished = finished && fs::exists(folder / "test.csv");
-    }
-    if (finished && kills < 20) fs::remove_all(killed / "runs");
-  }
-  CHECK(kills == 20);
-  run_well("experiments", small(killed.path(), "cuereward_demo", options));
+TEST_CASE("So do runs of networks that act", "[programs][experiments]") {
+  const Arguments options{"--seeds", "1",       "--batches", "30",     "--validate-every",
+                          "3",       "--rules", "modulated", "--jobs", "2"};
+  check_killed_runs("maze", options, 2, 6, 1'000'000);
+}
 
-  const std::vector<fs::path> expected = run_folders(alone.path());
-  const std::vector<fs::path> got = run_folders(killed.path());
-  REQUIRE(expected.size() == 3);
-  REQUIRE(got.size() == 3);
-  for (std::size_t i = 0; i < expected.size(); ++i) {
-    INFO(expected[i]);
-    REQUIRE(got[i].filename() == expected[i].filename());
-    for (const char* name : {"best.safetensors", "test.csv", "eta.csv", "settings.json"}) {
-      INFO(name);
-      CHECK(content(got[i] / name) == content(expected[i] / name));
+TEST_CASE("Networks that act are run and reported", "[programs][experiments]") {
+  const Folder folder;
+  for (const std::string name : {"maze", "target_discovery"}) {
+    INFO(name);
+    const std::string out = folder.path().string();
+    const Arguments options{"--seeds", "2",       "--batches", "4",    "--validate-every",
+                            "2",       "--rules", "none",      "trace"};
+    CHECK(mentions(run_well("experiments", small(folder.path(), name, options)).out, "  reward "));
+    const std::string report = run_well("experiments", {"report", name, "--out", out}).out;
+    CHECK(mentions(report, "| validation | test | test, likeliest actions |"));
+    CHECK(mentions(report, "| trace |"));
+    for (const char* file : {"learning_curves.svg", "eta.svg", "episode_rnn_trace.svg"}) {
+      CHECK(fs::file_size(folder / name / file) > 100);
     }
-    CHECK(losses(got[i] / "progress.csv") == losses(expected[i] / "progress.csv"));
+    const std::string html = content(folder / name / "report.html");
+    CHECK(mentions(html, "Learning curves: median over the runs; bands are its quartiles."));
+    CHECK(mentions(html, name == "maze" ? "maze of size 11: random walk 7.4; knowing the cell from "
+                                          "the start 325.0."
+                                        : "target_discovery: guessing 0.0; best possible 18.2."));
   }
+  const fs::path run = run_folders(folder.path()).front();
+  CHECK(content(run / "test.csv")
+            .starts_with("reward,reward_half_width,greedy_reward,greedy_reward_half_width,"
+                         "episodes\n"));
+  CHECK(content(run / "progress.csv")
+            .starts_with("batch,train_loss,validation_loss,seconds,reward\n"));
 }
 
 TEST_CASE("An experiment on images is run and reported", "[programs][experiments]") {

@@ -286,24 +286,28 @@ TEST_CASE("Adaptive_control trains, steers and tells how long a step takes", "[p
 TEST_CASE("Own_environment finds the better of two arms", "[programs]") {
   const std::string out = run_well("own_environment", {}).out;
   INFO(out);
-  for (const std::string name : {"plastic", "plain"}) {
+  for (const std::string name : {"plastic", "modulated", "plain"}) {
     const std::string mark = name + ": better arm in ";
     REQUIRE(mentions(out, mark));
     const double share = std::stod(out.substr(out.find(mark) + mark.size()));
-    CHECK(share > (name == "plastic" ? 90 : 60));
+    CHECK(share > (name == "plain" ? 60 : 90));
   }
 }
 
 TEST_CASE("Maze trains, shows an episode and goes on from its checkpoint", "[programs]") {
   const Folder folder;
   const std::string file = (folder / "checkpoint").string();
-  Arguments arguments{"--rule", "retroactive", "--hidden",     "6", "--size", "11", "--iterations",
-                      "104",    "--watch",     "--checkpoint", file};
+  const fs::path picture = folder / "it's a walk.svg";
+  Arguments arguments{
+      "--rule",    "retroactive",    "--hidden",     "6",   "--size",       "11", "--watch",
+      "--picture", picture.string(), "--iterations", "104", "--checkpoint", file};
   const std::string out = run_well("maze", arguments).out;
   CHECK(std::count(out.begin(), out.end(), '@') == 201);  // the start and 200 steps
   CHECK(mentions(out, "step 200  reward "));
   CHECK(mentions(out, "# # # # # # # # # # #\n# "));
   CHECK(mentions(out, "batch 104/104"));
+  CHECK(content(picture).ends_with("</svg>\n\n"));
+  CHECK(mentions(content(picture), "modulator"));
   const std::string said = "Reward of an episode: ";
   REQUIRE(mentions(out, said));
   // It had ended: the same weights say the same.
@@ -312,6 +316,8 @@ TEST_CASE("Maze trains, shows an episode and goes on from its checkpoint", "[pro
   CHECK(again.substr(again.find(said)) == out.substr(out.find(said)));
   check_refusal("maze", {"--size", "10"}, {"maze", "--size", "9, 11 or 13"});
   check_refusal("maze", {"--rule", "delta"}, {"maze", "--rule", "retroactive"});
+  check_refusal("maze", {"--iterations", "1", "--hidden", "2", "--picture", "/nowhere/a.svg"},
+                {"maze", "/nowhere/a.svg"});
   arguments[3] = "7";
   check_refusal("maze", arguments, {"maze", "hidden"});
 }

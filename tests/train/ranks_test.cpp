@@ -51,6 +51,7 @@ class Bits {
     for (const Measure& measure : evaluation.measures()) {
       add(measure.sum);
       add(measure.count);
+      add(measure.square);
     }
     add(evaluation.eta_mean());
     add(evaluation.eta_deviation());

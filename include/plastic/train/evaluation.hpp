@@ -97,7 +97,7 @@ class Evaluation {
     detail::merge(communicator, std::as_writable_bytes(std::span(longest)), memory);
     steps = *std::max_element(longest.begin(), longest.end());
 
-    const std::size_t width = 1 + 2 * max_measures + 3 * steps;
+    const std::size_t width = 1 + 3 * max_measures + 3 * steps;
     std::vector<double> all(parts.size() * width);
     const auto row = [&](std::size_t k) { return std::span(all).subspan(k * width, width); };
     for (std::size_t k = 0; k < mine.size(); ++k) {
@@ -151,8 +151,9 @@ class Evaluation {
     std::size_t next = 0;
     f(numbers[next++], loss);
     for (Measure& measure : measures_) {
-      f(numbers[next++], measure.sum);
-      f(numbers[next++], measure.count);
+      for (double* counted : {&measure.sum, &measure.count, &measure.square}) {
+        f(numbers[next++], *counted);
+      }
     }
     for (Step& step : steps_) {
       for (double* counted : {&step.count, &step.sum, &step.square}) f(numbers[next++], *counted);
