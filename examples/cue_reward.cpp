@@ -12,9 +12,12 @@
 #include <iomanip>
 #include <iostream>
 #include <optional>
+#include <set>
 #include <string>
 
 #include "command_line.hpp"
+#include "experiments/csv.hpp"
+#include "experiments/episode_files.hpp"
 #include "folder_lock.hpp"
 #include "plastic/cells/dispatch.hpp"
 #include "plastic/io/model_file.hpp"
@@ -58,25 +61,61 @@ std::string in_shell(const std::string& text) {
 
 // Draws progress.csv of a folder into its learning_curve.svg; false without gnuplot, which works
 // inside the folder so that the folder's name is no part of its script.
-bool plot(const fs::path& folder, const std::string& title) {
+bool plot(const fs::path& folder, const std::string& title, const std::string& colour) {
   if (std::system("command -v gnuplot >/dev/null 2>&1") != 0) return false;
   const std::string command = "cd " + in_shell(fs::absolute(folder).string()) + " && gnuplot";
   std::FILE* gnuplot = ::popen(command.c_str(), "w");
   if (gnuplot == nullptr) return false;
   const std::string script =
-      "set terminal svg size 800,500 background 'white'\nset output 'learning_curve.svg.tmp'\n"
+      "set terminal svg noenhanced font 'Helvetica,Arial,sans-serif,14' size 800,500 "
+      "background 'white'\nset output 'learning_curve.svg.tmp'\nset encoding utf8\n"
       "set datafile separator comma\nset title \"" +
       title +
-      "\"\nset xlabel 'batches'\nset ylabel 'mean squared error'\nset xrange [0:*]\nset yrange "
-      "[0:]\n"
-      "set grid\nplot 'progress.csv' using 'batch':'train_loss' with lines lw 1 title 'training', "
-      "'' using 'batch':'validation_loss' with lines lw 2 title 'validation'\n";
+      ", n = 1\"\nset xlabel 'training batches'\nset ylabel 'mean squared error'\n"
+      "set xrange [0:*]\nset yrange [0:]\nset border 3 lc rgb '#555555'\nset tics nomirror\n"
+      "set grid lc rgb '#e4e4e4'\nset key outside top center horizontal\n"
+      "set label 'cue ignored 0.137' at graph 0.99, first 0.1369 right offset 0,-0.6 tc rgb "
+      "'#666666'\nset label 'perfect memory 0.0179' at graph 0.99, first 0.0179 right offset "
+      "0,-0.6 tc rgb '#666666'\n"
+      "plot 'progress.csv' using 'batch':'train_loss' with lines lw 1 lc rgb '#aaaaaa' title "
+      "'training', '' using 'batch':'validation_loss' with lines lw 2.2 lc rgb '" +
+      colour +
+      "' title 'validation', 0.1369 with lines dt 2 lw 1.5 lc rgb '#777777' notitle, "
+      "0.0179 with lines dt 2 lw 1.5 lc rgb '#777777' notitle\n";
   const bool written = std::fputs(script.c_str(), gnuplot) >= 0;
   if (::pclose(gnuplot) != 0 || !written) {
     throw std::runtime_error("gnuplot could not draw the learning curve in " + folder.string());
   }
   fs::rename(folder / "learning_curve.svg.tmp", folder / "learning_curve.svg");
   return true;
+}
+
+// What the network did in the episode of episode.csv: which cue a step shows, numbered in the order
+// of their rewards, its reward, whether that was shown or asked for, and the answer.
+template <class Cell>
+void write_answers(const Cell& cell, const CueReward& task, const fs::path& folder) {
+  Episodes<float> episodes;
+  task.generate({0, Random::Purpose::test}, 0, 0, 1, episodes);
+  const Index steps = episodes.inputs.cols();
+  Matrix<float> answers(task.outputs(), steps);
+  CellState<float> state = cell.initial_state(1);
+  const auto advance = [&](Index t) {
+    const auto step = cell.step(state, episodes.inputs.col(t));
+    answers.col(t) = step.output;
+    return step.eta(0, 0);
+  };
+  experiments::write_episode(cell, state, steps, advance, folder);
+  const Matrix<float>& rewards = episodes.targets;
+  const std::set<float> cues(rewards.data(), rewards.data() + rewards.size());
+  experiments::Csv csv;
+  for (const char* name : {"step", "cue", "reward", "asked", "answer"}) csv << name;
+  csv.end_row();
+  for (Index t = 0; t < rewards.cols(); ++t) {
+    csv << t << std::distance(cues.begin(), cues.find(rewards(0, t))) << rewards(0, t)
+        << (t < task.options().storage_steps ? 0 : 1) << answers(0, t);
+    csv.end_row();
+  }
+  csv.write(folder / "answers.csv");
 }
 
 // Of several ranks, the first writes the files and says how it goes.
@@ -104,7 +143,9 @@ void train(const RunSettings& settings) {
   ProgressBar bar(std::cout, settings.cell + " " + settings.rule, ::isatty(STDOUT_FILENO) != 0);
   CsvLog log(progress);
   KeepBest<float> keep(cell.parameters(), [&] {
-    for (const fs::path& old : {test, curve}) {  // files of an older run
+    for (const fs::path& old : {test, curve, settings.out / "episode.csv",
+                                settings.out / "fast.csv", settings.out / "answers.csv"}) {
+      // of an older run
       if (fs::is_regular_file(old)) fs::remove(old);
     }
     save(best, cell, task);
@@ -118,11 +159,16 @@ void train(const RunSettings& settings) {
   }
   const double test_loss = trainer.evaluate({0, Random::Purpose::test}, 100);
   if (!writes) return;
+  if constexpr (Cell::plastic) write_answers(cell, task, settings.out);
   write_file_atomically(test, "test_loss\n" + std::to_string(test_loss) + "\n");
   std::cout << std::setprecision(4) << "Best after " << keep.batch() << " batches: validation loss "
             << keep.loss() << ", test loss " << test_loss << "\n"
             << "Weights:  " << best.string() << "\nProgress: " << progress.string() << "\n";
-  if (plot(settings.out, title)) {
+  // The colours that the rules have in every figure.
+  const std::string colour = settings.rule == "hebbian"    ? "#D55E00"
+                             : settings.rule == "gradient" ? "#0072B2"
+                                                           : "#555555";
+  if (plot(settings.out, title, colour)) {
     std::cout << "Plot:     " << curve.string() << "\n";
   } else {
     std::cout << "No plot: gnuplot is not installed.\n";
@@ -182,8 +228,9 @@ int main(int argc, char** argv) {
                          1, 1'000'000'000)
       ->capture_default_str();
   app.add_option("--out", settings.out,
-                 "folder for progress.csv, best.safetensors (for replay), test.csv and\n"
-                 "learning_curve.svg")
+                 "folder for progress.csv, best.safetensors (for replay), test.csv,\n"
+                 "learning_curve.svg and, with a plastic rule, one test episode: episode.csv,\n"
+                 "fast.csv and answers.csv")
       ->type_name("FOLDER")
       ->capture_default_str();
   examples::say_in_one_line(app, "cue_reward");

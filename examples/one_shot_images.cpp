@@ -30,7 +30,9 @@ std::string percent(double share) {
 
 void say_test(const fs::path& file) {
   const experiments::Columns test = experiments::read_columns(file);
-  const auto share = [&](const char* name) { return percent(test.at(name).at(0)); };
+  const auto share = [&](const char* name) {
+    return percent(experiments::column(test, name, file).front());
+  };
   std::cout << "  first query right       " << share("first_query_accuracy") << " +- "
             << share("first_query_half_width") << "\n"
             << "  all queries right       " << share("query_accuracy") << "\n"

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "csv.hpp"
+#include "episode_files.hpp"
 #include "plastic/cells/compiled.hpp"
 #include "plastic/cells/families.hpp"
 #include "plastic/environments/grid_maze.hpp"

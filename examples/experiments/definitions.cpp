@@ -1,5 +1,6 @@
 #include "definitions.hpp"
 
+#include <algorithm>
 #include <array>
 #include <functional>
 #include <utility>
@@ -284,6 +285,14 @@ std::vector<Experiment> make_experiments() {
 const std::vector<Experiment>& all_experiments() {
   static const std::vector<Experiment> experiments = make_experiments();
   return experiments;
+}
+
+RunSettings scaled(const Experiment& experiment, RunSettings variant, Index hidden, Index batches) {
+  if (hidden > 0) {
+    variant.hidden = std::max<Index>(1, variant.hidden * hidden / experiment.hidden);
+  }
+  if (batches > 0) variant.batches = batches;
+  return variant;
 }
 
 const Experiment& find_experiment(std::string_view name) {

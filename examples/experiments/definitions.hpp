@@ -18,6 +18,11 @@ struct Experiment {
 /// The experiments of Duan et al., ICLR 2023, with their ablations, and some of ours.
 const std::vector<Experiment>& all_experiments();
 
+/// A variant of the experiment in another size: `hidden` units instead of the experiment's, where a
+/// network that has more or fewer because of its rule or cell keeps its proportion to it, and
+/// another number of training batches. 0: the experiment's own.
+RunSettings scaled(const Experiment& experiment, RunSettings variant, Index hidden, Index batches);
+
 /// Throws std::invalid_argument if there is none of that name.
 const Experiment& find_experiment(std::string_view name);
 

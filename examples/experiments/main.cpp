@@ -18,6 +18,7 @@
 #include "../folder_lock.hpp"
 #include "../ranks.hpp"
 #include "definitions.hpp"
+#include "docs_report.hpp"
 #include "report.hpp"
 #include "run.hpp"
 #include "runner.hpp"
@@ -41,6 +42,7 @@ struct Options {
   int cpus = 1;
   std::string sbatch;
   bool print = false;
+  std::string docs;  // empty: the report of an experiment
 
   std::chrono::seconds dead_after() const { return std::chrono::seconds(dead_after_seconds); }
 };
@@ -180,6 +182,13 @@ int status(const Options& options) {
 }
 
 int report(const Options& options) {
+  if (!options.docs.empty()) {
+    const fs::path docs = options.docs;
+    write_docs(docs);
+    std::cout << "Page:    " << (docs / "results.md").string()
+              << "\nFigures: " << (docs / "results" / "figures").string() << "\n";
+    return 0;
+  }
   const fs::path folder = options.out / find_experiment(options.name).name;
   std::optional<FolderLock> lock;
   if (fs::exists(folder)) lock.emplace(folder, FolderLock::Busy::wait, options.dead_after());
@@ -199,7 +208,8 @@ int main(int argc, char** argv) {
       "  experiments run cuereward_demo           trains all its networks, several at a time\n"
       "  experiments submit cuereward_demo        gives them to Slurm, one task each\n"
       "  experiments status cuereward_demo        says how each of them stands\n"
-      "  experiments report cuereward_demo        makes tables, figures and report.html\n\n"
+      "  experiments report cuereward_demo        makes tables, figures and report.html\n"
+      "  experiments report --docs                makes docs/results.md from docs/results/data\n\n"
       "Every run has a folder in OUT/runs. A run that was stopped or killed continues where it\n"
       "was and ends with the same bits. Finished runs are not repeated, even if another\n"
       "experiment has done them. A run with a changed setting is a new run. Several processes,\n"
@@ -216,7 +226,7 @@ int main(int argc, char** argv) {
       app.add_subcommand("report", "makes tables and figures of the runs that have finished");
   for (CLI::App* command : {run_command, submit_command, status_command, report_command}) {
     command->add_option("NAME", options.name, "an experiment that `experiments list` names")
-        ->required()
+        ->required(command != report_command)
         ->type_name("");
     command->add_option("--out", options.out, "folder for all runs and reports")
         ->type_name("FOLDER")
@@ -272,6 +282,15 @@ int main(int argc, char** argv) {
                      "(default: glyphs)")
         ->type_name("FOLDER");
   }
+  report_command->add_flag(
+      "--docs{docs}", options.docs,
+      "makes the page of results in this folder (--docs=FOLDER; default: docs) from the\n"
+      "finished runs in its results/data, instead of a report");
+  report_command->callback([&] {
+    if (options.name.empty() == options.docs.empty()) {
+      throw CLI::ValidationError("report", "takes either NAME or --docs");
+    }
+  });
   examples::takes_number(
       run_command->add_option("--jobs", options.jobs, "runs at a time; 0: one per processor"), 0,
       4096)

@@ -9,37 +9,20 @@
 #include <stdexcept>
 #include <vector>
 
+#include "definitions.hpp"
 #include "figures.hpp"
 #include "plastic/core/atomic_file.hpp"
 #include "results.hpp"
+#include "text_table.hpp"
 
 namespace experiments {
 namespace {
 
 namespace fs = std::filesystem;
 
-std::string number(double x, const char* format) {
-  if (!std::isfinite(x)) return "-";
-  std::array<char, 32> text{};
-  std::snprintf(text.data(), text.size(), format, x);
-  return text.data();
-}
-
-// For readers: four decimals, or two digits of a number that they would not show, or two decimals
-// of a large one.
-std::string number(double x) {
-  if (std::abs(x) >= 10) return number(x, "%.2f");
-  return number(x, std::abs(x) < 0.001 && x != 0 ? "%.1e" : "%.4f");
-}
-
 struct Measure {
   std::string name;
   double RunResult::*value;
-};
-
-struct Table {
-  std::vector<std::string> header;
-  std::vector<std::vector<std::string>> rows;
 };
 
 bool has_task(const Variant& variant, const char* name) {
@@ -48,10 +31,8 @@ bool has_task(const Variant& variant, const char* name) {
 bool is_regression(const Variant& variant) { return has_task(variant, "regression"); }
 bool is_of_images(const Variant& variant) { return has_task(variant, "one_shot_images"); }
 
-bool acts(const Results& results) { return results.variants.front().acts(); }
-
 std::vector<Measure> measures(const Results& results) {
-  if (acts(results)) {
+  if (of_acting(results)) {
     return {{"validation", &RunResult::best_reward},
             {"test", &RunResult::reward},
             {"test, likeliest actions", &RunResult::greedy_reward}};
@@ -101,8 +82,7 @@ Table make_table(const Results& results, bool to_read) {
                                                  !is_regression(variant) && !is_of_images(variant));
       const Estimate e = none ? Estimate{NAN, NAN} : estimate(variant.over_runs(m.value));
       if (to_read) {
-        row.push_back(number(e.mean) +
-                      (std::isfinite(e.half_width) ? " ± " + number(e.half_width) : ""));
+        row.push_back(text_of_estimate(e));
       } else {
         row.push_back(number(e.mean, "%.9g"));
         row.push_back(number(e.half_width, "%.9g"));
@@ -112,38 +92,11 @@ Table make_table(const Results& results, bool to_read) {
   return table;
 }
 
-std::string joined(const std::vector<std::string>& cells, const std::string& separator) {
-  std::string text;
-  for (const std::string& cell : cells) text += (text.empty() ? "" : separator) + cell;
-  return text;
-}
-
-std::string markdown(const Table& table) {
-  std::string text = "| " + joined(table.header, " | ") + " |\n|";
-  for (std::size_t i = 0; i < table.header.size(); ++i) text += "---|";
-  text += "\n";
-  for (const auto& row : table.rows) text += "| " + joined(row, " | ") + " |\n";
-  return text;
-}
-
-std::string escaped(const std::string& text) {
-  std::string result;
-  for (const char c : text) {
-    result += c == '<' ? "&lt;" : c == '&' ? "&amp;" : std::string(1, c);
-  }
-  return result;
-}
-
-std::string html(const Table& table) {
-  std::string text = "<table>\n<tr>";
-  for (const std::string& cell : table.header) text += "<th>" + escaped(cell) + "</th>";
-  text += "</tr>\n";
-  for (const auto& row : table.rows) {
-    text += "<tr>";
-    for (const std::string& cell : row) text += "<td>" + escaped(cell) + "</td>";
-    text += "</tr>\n";
-  }
-  return text + "</table>\n";
+std::string loss_name(const Results& results) {
+  const bool classes = std::any_of(
+      results.variants.begin(), results.variants.end(),
+      [](const Variant& variant) { return has_task(variant, "associative_retrieval"); });
+  return classes ? "cross-entropies" : "mean squared errors";
 }
 
 // What the numbers are, and what to compare them with.
@@ -158,54 +111,54 @@ std::vector<std::string> notes(const Results& results) {
         way + " labels gives a loss of " + number(std::log(std::stod(way))) + " and a share of " +
         number(1 / std::stod(way)) + "."};
   }
-  if (acts(results)) {
-    std::vector<std::string> lines = {
+  std::vector<std::string> lines;
+  if (of_acting(results)) {
+    lines.emplace_back(
         "Rewards of an episode, mean ± 95% confidence interval over the runs (seeds). "
         "\"validation\" is the highest one of a run; \"test\" is the one of those weights in new "
-        "episodes, with actions drawn as in training and with the likeliest action at each step."};
-    for (const Variant& variant : results.variants) {
-      const std::string size = variant.text("size");
-      std::string line = variant.text("task") + (size == "-" ? "" : " of size " + size) + ":";
-      for (const Mark& mark : marks(variant)) {
-        line +=
-            (line.back() == ':' ? " " : "; ") + mark.name + " " + number(mark.all_steps, "%.1f");
-      }
-      line += ".";
-      if (std::find(lines.begin(), lines.end(), line) == lines.end()) lines.push_back(line);
-    }
-    return lines;
+        "episodes, with actions drawn as in training and with the likeliest action at each step.");
+  } else {
+    lines.push_back(
+        "Losses (" + loss_name(results) +
+        "), mean ± 95% confidence interval over the runs (seeds). \"validation\" is the lowest "
+        "loss "
+        "of a run, over all steps that count; \"test\" is that of those weights on the fixed test "
+        "set, over the same steps; \"test, queries\" is the " +
+        query_measure(results) + ".");
   }
-  std::vector<std::string> lines = {
-      "Mean squared errors, mean ± 95% confidence interval over the runs (seeds). \"validation\" "
-      "is the lowest error of a run, over all steps that count; \"test\" is the error of those "
-      "weights on "
-      "the "
-      "fixed test set, over the same steps and over the query steps alone."};
-  std::vector<std::string> seen;
-  for (const Variant& variant : results.variants) {
-    std::string line;
-    for (const Mark& mark : marks(variant)) {
-      line += (line.empty() ? "" : "; ") + mark.name + " " + number(mark.all_steps) +
-              ", queries alone " + number(mark.query_steps);
-    }
-    std::string task = variant.text("task");
-    if (line.empty()) {
-      line = "there are no reference values; errors are over the steps of all tasks together";
-    }
-    if (variant.text("support") != "-") task += ", " + variant.text("support") + " points shown";
-    line = task + ": " + line + ".";
-    if (std::find(seen.begin(), seen.end(), line) == seen.end()) seen.push_back(line);
+  const std::vector<std::string> references = reference_values(results);
+  lines.insert(lines.end(), references.begin(), references.end());
+  if (references.empty()) {
+    lines.emplace_back(
+        "There are no reference values for this task: compare with the plain network, where one is "
+        "in the table.");
   }
-  lines.insert(lines.end(), seen.begin(), seen.end());
+  return lines;
+}
+
+// What a reader must know before believing the numbers.
+std::vector<std::string> warnings(const Results& results) {
+  std::vector<std::string> lines;
+  std::size_t most = 0;
+  Index batches = 0;
   for (const Variant& variant : results.variants) {
-    if (variant.text("task") == "linear_regression") {
-      lines.emplace_back(
-          "linear_regression: the best possible share of queries within 0.05 is about 31% with 20 "
-          "points shown and 9% with 10. Shares published elsewhere with 20 points: RNN 5%, LSTM "
-          "10%, gated DeltaNet 11%, "
-          "Transformer 30%.");
-      break;
-    }
+    most = std::max(most, variant.runs.size());
+    if (!variant.runs.empty())
+      batches = std::max(batches, variant.settings.at("batches").get<Index>());
+  }
+  if (most == 1) {
+    lines.emplace_back(
+        "One run of each setting: there are no intervals, and any difference between two rows may "
+        "be the luck of one seed. Run more seeds before you conclude from it (--seeds 4).");
+  }
+  Index published = 0;
+  for (const RunSettings& variant : find_experiment(results.name).variants) {
+    published = std::max(published, variant.batches);
+  }
+  if (batches < published) {
+    lines.push_back("Short training: " + std::to_string(batches) +
+                    " batches, where the experiment has " + std::to_string(published) +
+                    ". A network that has not learned yet may learn later.");
   }
   return lines;
 }
@@ -226,24 +179,34 @@ std::string svg_element(const fs::path& path) {
   return text.substr(begin);
 }
 
-std::string html_report(const Results& results, const std::vector<Figure>& figures,
+std::string html_report(const Results& results, const std::vector<Drawing>& figures,
                         const fs::path& folder) {
   std::string text =
-      "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<title>" +
+      "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
+      "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>" +
       escaped(results.title) +
-      "</title>\n<style>\nbody { font: 15px/1.5 sans-serif; max-width: 1200px; margin: 2em auto; "
-      "padding: 0 1em; color: #222; }\ntable { border-collapse: collapse; margin: 1em 0; }\n"
-      "th, td { padding: 3px 12px 3px 0; text-align: left; border-bottom: 1px solid #ddd; }\n"
-      "figure { margin: 2em 0; overflow-x: auto; }\nfigure svg { max-width: 100%; height: auto; }\n"
-      "figcaption, .notes { color: #555; }\npre { background: #f6f6f6; padding: 1em; }\n"
+      // What is wider than a phone scrolls in its own box, so that the page does not.
+      "</title>\n<style>\nbody { font: 16px/1.5 sans-serif; max-width: 900px; margin: 2em auto; "
+      "padding: 0 1em; color: #222; overflow-wrap: break-word; }\n"
+      ".wide, figure, pre { overflow-x: auto; }\ntable { border-collapse: collapse; margin: 1em 0; "
+      "font-size: 15px; }\n"
+      "th, td { padding: 4px 14px 4px 0; text-align: left; border-bottom: 1px solid #ddd; "
+      "white-space: nowrap; }\nfigure { margin: 2em 0; }\n"
+      "figure svg { width: 100%; min-width: 560px; height: auto; }\n"
+      "figcaption, .notes { color: #555; }\n.warning { background: #fff4e0; border-left: 4px solid "
+      "#E69F00; padding: 0.5em 1em; }\npre { background: #f6f6f6; padding: 1em; }\n"
       "</style>\n</head>\n<body>\n<h1>" +
       escaped(results.title) + "</h1>\n<p>Experiment <code>" + escaped(results.name) +
-      "</code></p>\n" + html(make_table(results, true)) + "<div class=\"notes\">\n";
+      "</code></p>\n";
+  for (const std::string& line : warnings(results)) {
+    text += "<p class=\"warning\">" + escaped(line) + "</p>\n";
+  }
+  text += html(make_table(results, true)) + "<div class=\"notes\">\n";
   for (const std::string& line : notes(results)) text += "<p>" + escaped(line) + "</p>\n";
   text += "</div>\n";
-  for (const Figure& figure : figures) {
+  for (const Drawing& figure : figures) {
     // gnuplot gives the elements of every drawing the same names; in one document they must differ.
-    std::string svg = svg_element(folder / (figure.file + ".svg"));
+    std::string svg = svg_element(folder / (figure.name + ".svg"));
     const std::string label = "<title>Gnuplot</title>";
     if (const std::size_t at = svg.find(label); at != std::string::npos)
       svg.erase(at, label.size());
@@ -251,7 +214,7 @@ std::string html_report(const Results& results, const std::vector<Figure>& figur
       const std::string from(mark);
       for (std::size_t at = svg.find(from); at != std::string::npos;
            at = svg.find(from, at + from.size())) {
-        svg.insert(at + from.size(), figure.file + "-");
+        svg.insert(at + from.size(), figure.name + "-");
       }
     }
     text += "<figure>\n" + svg + "<figcaption>" + escaped(figure.caption) +
@@ -259,15 +222,45 @@ std::string html_report(const Results& results, const std::vector<Figure>& figur
   }
   text += "<h2>Settings</h2>\n";
   for (const Variant& variant : results.variants) {
-    const std::string rule = variant.text("rule");
-    const std::string panel = results.panel(variant);
-    text += "<details><summary>" + escaped(rule + (panel.empty() ? "" : ", " + panel)) +
+    const std::string panel = panel_title(results, variant);
+    text += "<details><summary>" +
+            escaped(network_name(results, variant) + (panel.empty() ? "" : ", " + panel)) +
             "</summary><pre>" + escaped(variant.settings.dump(2)) + "</pre></details>\n";
   }
   return text + "</body>\n</html>\n";
 }
 
 }  // namespace
+
+std::vector<std::string> reference_values(const Results& results) {
+  std::vector<std::string> lines;
+  const auto add = [&](const std::string& line) {
+    if (std::find(lines.begin(), lines.end(), line) == lines.end()) lines.push_back(line);
+  };
+  for (const Variant& variant : results.variants) {
+    std::string task = label_of("task", variant.text("task"));
+    if (variant.text("support") != "-") task += ", " + variant.text("support") + " points shown";
+    if (variant.text("size") != "-") task += " of size " + variant.text("size");
+    for (const Mark& mark : marks(variant)) {
+      if (variant.acts()) {
+        add("\"" + mark.name + "\" in " + task + ": " + number(mark.all_steps, "%.1f") +
+            " an episode. It " + mark.meaning + ".");
+        continue;
+      }
+      add("\"" + mark.name + "\" in " + task + ": " + number(mark.query_steps) +
+          " on the queries, " + number(mark.all_steps) + " over all steps. It " + mark.meaning +
+          ".");
+    }
+  }
+  for (const Variant& variant : results.variants) {
+    if (variant.text("task") == "linear_regression") {
+      add("The best possible share of queries within 0.05 in linear regression is about 31% with "
+          "20 points shown and 9% with 10. Shares published elsewhere with 20 points: RNN 5%, LSTM "
+          "10%, gated DeltaNet 11%, Transformer 30%.");
+    }
+  }
+  return lines;
+}
 
 std::string write_report(const fs::path& folder) {
   const Results results = read_results(folder);
@@ -278,13 +271,17 @@ std::string write_report(const fs::path& folder) {
 
   // The tables are written before the figures are drawn, since figures need gnuplot.
   std::string table = markdown(make_table(results, true));
-  std::string text = "# " + results.title + "\n\n" + table + "\n";
+  std::string text = "# " + results.title + "\n\n";
+  for (const std::string& line : warnings(results)) text += "**" + line + "**\n\n";
+  text += table + "\n";
   for (const std::string& line : notes(results)) text += line + "\n\n";
   plastic::write_file_atomically(folder / "results.md", text);
 
-  const std::vector<Figure> figures = draw_figures(results, folder);
-  for (const Figure& figure : figures) {
-    text += "![" + figure.caption + "](" + figure.file + ".svg)\n\n";
+  std::vector<Drawing> figures = figures_of(results);
+  for (Drawing& drawing : episodes_of(results, folder)) figures.push_back(std::move(drawing));
+  for (const Drawing& figure : figures) {
+    draw(figure, folder);
+    text += "![" + figure.caption + "](" + figure.name + ".svg)\n\n";
   }
   plastic::write_file_atomically(folder / "results.md", text);
   plastic::write_file_atomically(folder / "report.html", html_report(results, figures, folder));

@@ -2,6 +2,9 @@
 
 #include <filesystem>
 #include <string>
+#include <vector>
+
+#include "results.hpp"
 
 namespace experiments {
 
@@ -12,5 +15,9 @@ namespace experiments {
 /// Runs that have not finished are counted as missing. Throws std::runtime_error if there is no
 /// finished run, a file cannot be read, or gnuplot fails. Returns the Markdown table.
 std::string write_report(const std::filesystem::path& folder);
+
+/// What the errors of these results are to be held against, a sentence each; empty where nothing is
+/// known.
+std::vector<std::string> reference_values(const Results& results);
 
 }  // namespace experiments

@@ -19,19 +19,48 @@ namespace experiments {
 
 namespace fs = std::filesystem;
 
-Estimate estimate(const std::vector<double>& values) {
-  // 0.975 quantiles of Student's t for 1, 2, ... degrees of freedom.
+namespace {
+
+// 0.975 quantile of Student's t for a whole number of degrees of freedom.
+double t_quantile(std::size_t freedom) {
   constexpr std::array quantiles = {12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365,
                                     2.306,  2.262, 2.228, 2.201, 2.179, 2.160, 2.145,
                                     2.131,  2.120, 2.110, 2.101, 2.093, 2.086};
+  if (freedom <= quantiles.size()) return quantiles[freedom - 1];
+  return 1.96 + 2.5 / static_cast<double>(freedom);
+}
+
+double mean_of(const std::vector<double>& values) {
+  return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
+}
+
+// The square of the standard error of the mean.
+double square_of_error(const std::vector<double>& values) {
   const auto n = static_cast<double>(values.size());
-  const double mean = std::accumulate(values.begin(), values.end(), 0.0) / n;
-  if (values.size() < 2) return {mean, std::numeric_limits<double>::quiet_NaN()};
+  const double mean = mean_of(values);
   double square = 0;
   for (const double x : values) square += (x - mean) * (x - mean);
-  const std::size_t freedom = values.size() - 1;
-  const double t = freedom <= quantiles.size() ? quantiles[freedom - 1] : 1.96 + 2.5 / (n - 1);
-  return {mean, t * std::sqrt(square / (n - 1) / n)};
+  return square / (n - 1) / n;
+}
+
+}  // namespace
+
+Estimate estimate(const std::vector<double>& values) {
+  const double mean = mean_of(values);
+  if (values.size() < 2) return {mean, std::numeric_limits<double>::quiet_NaN()};
+  return {mean, t_quantile(values.size() - 1) * std::sqrt(square_of_error(values))};
+}
+
+Estimate difference(const std::vector<double>& a, const std::vector<double>& b) {
+  const double mean = mean_of(a) - mean_of(b);
+  if (a.size() < 2 || b.size() < 2) return {mean, std::numeric_limits<double>::quiet_NaN()};
+  const double u = square_of_error(a), v = square_of_error(b);
+  if (u + v == 0) return {mean, 0};
+  const double freedom =
+      (u + v) * (u + v) /
+      (u * u / static_cast<double>(a.size() - 1) + v * v / static_cast<double>(b.size() - 1));
+  // Rounded down, which is the wider interval.
+  return {mean, t_quantile(static_cast<std::size_t>(std::max(1.0, freedom))) * std::sqrt(u + v)};
 }
 
 Quartiles quartiles(std::vector<double> values) {
@@ -62,17 +91,6 @@ std::vector<double> Variant::over_runs(double RunResult::*value) const {
   return values;
 }
 
-std::string Results::panel(const Variant& variant) const {
-  std::string text;
-  for (const std::string& setting : varied) {
-    if (setting == series || !variant.settings.contains(setting)) continue;
-    if (!text.empty()) text += ", ";
-    if (setting != "cell" && setting != "task" && setting != "rule") text += setting + " ";
-    text += variant.text(setting);
-  }
-  return text;
-}
-
 Columns read_columns(const fs::path& path) {
   std::ifstream file(path);
   std::string line, cell;
@@ -98,8 +116,6 @@ Columns read_columns(const fs::path& path) {
   return columns;
 }
 
-namespace {
-
 const std::vector<double>& column(const Columns& columns, const std::string& name,
                                   const fs::path& path) {
   const auto found = columns.find(name);
@@ -108,6 +124,8 @@ const std::vector<double>& column(const Columns& columns, const std::string& nam
   }
   return found->second;
 }
+
+namespace {
 
 RunResult read_run(const fs::path& folder, const Variant& variant) {
   RunResult run;
@@ -193,30 +211,24 @@ bool is_experiment(const Json& json) {
          });
 }
 
-Results read_results(const fs::path& folder) {
-  const fs::path path = folder / "experiment.json";
-  std::ifstream file(path);
-  if (!file)
-    throw std::runtime_error("cannot read " + path.string() + ": run the experiment first");
-  const Json json = Json::parse(file, nullptr, false);
-  if (!is_experiment(json)) throw std::runtime_error(path.string() + " is damaged");
+Results collect_results(const std::string& name, const std::string& title,
+                        const std::vector<ListedRun>& runs) {
   Results results;
-  results.name = json.at("name");
-  results.title = json.at("title");
-  for (const Json& run : json.at("runs")) {
-    Json settings = run.at("settings");
+  results.name = name;
+  results.title = title;
+  for (const ListedRun& run : runs) {
+    Json settings = run.settings;
     settings.erase("seed");
     auto variant = std::find_if(results.variants.begin(), results.variants.end(),
                                 [&](const Variant& v) { return v.settings == settings; });
     if (variant == results.variants.end()) {
       variant = results.variants.insert(variant, Variant{settings, {}, 0, 0});
     }
-    const fs::path run_folder = folder / run.at("folder").get<std::string>();
-    if (is_finished(run_folder)) {
-      variant->runs.push_back(read_run(run_folder, *variant));
+    if (is_finished(run.folder)) {
+      variant->runs.push_back(read_run(run.folder, *variant));
     } else {
       ++variant->missing;
-      variant->failed += fs::exists(run_folder / "failed.txt") ? 1 : 0;
+      variant->failed += fs::exists(run.folder / "failed.txt") ? 1 : 0;
     }
   }
   results.varied = find_varied(results.variants);
@@ -226,6 +238,21 @@ Results read_results(const fs::path& folder) {
       if (setting != "cell" && setting != "task") results.series = setting;
     }
   }
+  return results;
+}
+
+Results read_results(const fs::path& folder) {
+  const fs::path path = folder / "experiment.json";
+  std::ifstream file(path);
+  if (!file)
+    throw std::runtime_error("cannot read " + path.string() + ": run the experiment first");
+  const Json json = Json::parse(file, nullptr, false);
+  if (!is_experiment(json)) throw std::runtime_error(path.string() + " is damaged");
+  std::vector<ListedRun> runs;
+  for (const Json& run : json.at("runs")) {
+    runs.push_back({folder / run.at("folder").get<std::string>(), run.at("settings")});
+  }
+  Results results = collect_results(json.at("name"), json.at("title"), runs);
   const bool any = std::any_of(results.variants.begin(), results.variants.end(),
                                [](const Variant& v) { return !v.runs.empty(); });
   if (!any) throw std::runtime_error(results.name + ": no run has finished");
@@ -236,24 +263,61 @@ std::vector<Mark> marks(const Variant& variant) {
   const std::string task = variant.text("task");
   const bool few = variant.text("support") == "10";
   if (task == "cue_reward") {
-    return {{"a cue never shown", 0.0179, 0.0358},
-            {"best without looking at the cue", 0.1369, 0.2738},
-            {"copy, then predict zero", 0.1667, 0.3333}};
+    return {{"perfect memory", 0.0179, 0.0358,
+             "remembers every reward; what it leaves are the cues that were never shown"},
+            {"cue ignored", 0.1369, 0.2738,
+             "is the best guess that uses the rewards that were shown, but not which cue each "
+             "belongs to"},
+            {"copy, then zero", 0.1667, 0.3333,
+             "repeats the reward while it is shown, and says zero when asked"}};
   }
-  if (task == "sequence_reproduction") return {{"chance", 1.0 / 3, 1.0 / 3}};
+  if (task == "sequence_reproduction") {
+    return {{"chance", 1.0 / 3, 1.0 / 3, "says zero, the mean of all values"}};
+  }
   if (task == "linear_regression") {
-    return {{"near-optimal estimator", few ? 0.199 : 0.0145, few ? 0.293 : 0.0200}};
+    return {{"near-optimal", few ? 0.199 : 0.0145, few ? 0.293 : 0.0200,
+             "is a Bayesian estimator that knows from what functions are drawn"}};
   }
   if (task == "mlp_regression") {
-    return {{"near-optimal estimator", few ? 0.040 : 0.0158, few ? 0.055 : 0.0220}};
+    return {{"near-optimal", few ? 0.040 : 0.0158, few ? 0.055 : 0.0220,
+             "is a Bayesian estimator that knows from what functions are drawn"}};
   }
   if (task == "maze") {
     const bool large = variant.text("size") == "11";
     const double walk = large ? 7.4 : 14.5, known = large ? 325 : 417;
-    return {{"random walk", walk, walk}, {"knowing the cell from the start", known, known}};
+    return {
+        {"random walk", walk, walk, "takes every action as often as any other"},
+        {"cell known", known, known, "knows the cell from the start and takes the shortest way"}};
   }
-  if (task == "target_discovery") return {{"guessing", 0, 0}, {"best possible", 18.2, 18.2}};
+  if (task == "target_discovery") {
+    return {{"guessing", 0, 0, "takes both actions equally often"},
+            {"best possible", 18.2, 18.2,
+             "has to find the target out by its first answers, and errs no more"}};
+  }
   return {};
+}
+
+namespace {
+
+long count_of(const Variant& variant, const char* setting) {
+  const auto found = variant.settings.find(setting);
+  return found != variant.settings.end() && found->is_number() ? found->get<long>() : -1;
+}
+
+}  // namespace
+
+long shown_steps(const Variant& variant) {
+  const std::string task = variant.text("task");
+  if (task == "cue_reward") return 10;
+  if (task == "sequence_reproduction") return count_of(variant, "length");
+  if (task == "linear_regression" || task == "mlp_regression") return count_of(variant, "support");
+  return -1;
+}
+
+long first_query(const Variant& variant) {
+  const long shown = shown_steps(variant);
+  return variant.text("task") == "sequence_reproduction" ? shown + count_of(variant, "delay")
+                                                         : shown;
 }
 
 }  // namespace experiments

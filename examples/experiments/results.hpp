@@ -20,6 +20,10 @@ struct Estimate {
 };
 Estimate estimate(const std::vector<double>& values);
 
+/// Mean of `a` minus mean of `b` and half the width of its 95% confidence interval (Welch's t),
+/// which is NaN where one of them has a single value.
+Estimate difference(const std::vector<double>& a, const std::vector<double>& b);
+
 /// Median and quartiles over seeds, interpolated; the quartiles of a single value are NaN.
 struct Quartiles {
   double low, median, high;
@@ -51,6 +55,7 @@ struct Variant {
 struct Mark {
   std::string name;
   double all_steps, query_steps;
+  std::string meaning;  ///< a sentence for readers, from its verb on
 };
 
 struct Results {
@@ -58,21 +63,41 @@ struct Results {
   std::vector<Variant> variants;
   std::vector<std::string> varied;  ///< settings that differ between variants, but the size
   std::string series;  ///< the varied setting that makes the curves of a panel: mostly the rule
-
-  /// The other settings that are varied, as "lstm, delay 20": a panel of a figure.
-  std::string panel(const Variant& variant) const;
 };
 
 /// Whether this is what experiment.json of a folder holds: a name, a title and runs.
 bool is_experiment(const Json& json);
 
-/// Throws std::runtime_error naming a file that is missing or bad.
+/// A run of an experiment: where it is, or would be, and its settings with the seed.
+struct ListedRun {
+  std::filesystem::path folder;
+  Json settings;
+};
+
+/// What the finished ones of these runs say; the others are counted as missing. Throws
+/// std::runtime_error naming a file that is bad.
+Results collect_results(const std::string& name, const std::string& title,
+                        const std::vector<ListedRun>& runs);
+
+/// The results of FOLDER/experiment.json. Throws std::runtime_error naming a file that is missing
+/// or bad, and if no run has finished.
 Results read_results(const std::filesystem::path& folder);
 
 /// None for a mix of tasks.
 std::vector<Mark> marks(const Variant& variant);
 
+/// The first step that asks for what the episode has taught; -1 where the task is not one of the
+/// paper's.
+long first_query(const Variant& variant);
+
+/// The steps from 0 on that show what is asked for later; -1 as above.
+long shown_steps(const Variant& variant);
+
 /// The columns of a CSV file of numbers with a header.
 Columns read_columns(const std::filesystem::path& path);
+
+/// The column of that name. Throws std::runtime_error naming the file if it has none.
+const std::vector<double>& column(const Columns& columns, const std::string& name,
+                                  const std::filesystem::path& path);
 
 }  // namespace experiments

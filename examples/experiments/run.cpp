@@ -13,6 +13,7 @@
 #include "../folder_lock.hpp"
 #include "acting_run.hpp"
 #include "csv.hpp"
+#include "episode_files.hpp"
 #include "image_run.hpp"
 #include "plastic/cells/dispatch.hpp"
 #include "plastic/io/checkpoint.hpp"

@@ -14,10 +14,7 @@ namespace {
 namespace fs = std::filesystem;
 
 RunSettings adjusted(RunSettings settings, const Experiment& experiment, const Changes& changes) {
-  if (changes.batches > 0) settings.batches = changes.batches;
-  if (changes.hidden > 0) {
-    settings.hidden = std::max<Index>(1, settings.hidden * changes.hidden / experiment.hidden);
-  }
+  settings = scaled(experiment, std::move(settings), changes.hidden, changes.batches);
   if (changes.validate_every > 0) settings.validate_every = changes.validate_every;
   if (!changes.data.empty()) {
     if (settings.task != "one_shot_images") {

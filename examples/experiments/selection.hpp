@@ -27,12 +27,6 @@ struct Changes {
   std::string data;
 };
 
-/// A run in the list of an experiment.
-struct ListedRun {
-  std::filesystem::path folder;
-  Json settings;
-};
-
 /// The runs of an experiment, in the folder `out`. All settings with one seed come before the next
 /// seed, so that runs that are stopped early have seen every setting. Throws std::invalid_argument,
 /// which lists what there is, where a filter chooses nothing.

@@ -17,8 +17,9 @@ void read(Bytes bytes) {
   if (written) folder.write("experiment.json", text_of(bytes));
   const experiments::Results results = experiments::read_results(folder.path());
   for (const experiments::Variant& variant : results.variants) {
-    results.panel(variant);
     experiments::marks(variant);
+    experiments::shown_steps(variant);
+    experiments::first_query(variant);
     experiments::estimate(variant.over_runs(&experiments::RunResult::test_loss));
   }
 }
