@@ -256,7 +256,7 @@ std::vector<Experiment> make_experiments() {
           .batch = 1,
           .learning_rate = 3e-4,
           .batches = 2000,
-          .validate_every = 500}}},
+          .validate_every = 100}}},
       {"key_value", "Key-value retrieval",
        key_value(S{.task = "key_value",
                    .cell = "delta_net",

@@ -125,7 +125,7 @@ class Computation {
       if constexpr (Cell::states > 1) append(results_["cell_state"], state.state(1).col(s));
       const std::vector<MatrixShape> matrices = Cell::matrix_shapes(cell_.options());
       for (std::size_t k = 0; k < matrices.size(); ++k) {
-        const auto& [layer, name, inputs, outputs, alpha] = matrices[k];
+        const std::string &layer = matrices[k].layer, &name = matrices[k].name;
         if (name != "weight") {
           append(results_["trace." + layer + "." + name], state.matrix(k, s));
         }

@@ -1,5 +1,6 @@
 #include "plastic/synapse/fast_matrix.hpp"
 
+#include <array>
 #include <catch2/catch.hpp>
 #include <cmath>
 #include <string>
@@ -181,10 +182,12 @@ TEST_CASE("Adjoints of every form of update and read of a fast matrix are centra
 
 TEST_CASE("A long differentiable history of a fast matrix keeps few copies",
           "[synapse][fast_matrix]") {
-  const auto memory = [](Index size) {
+  const auto memory = [](Index size, bool deferred) {
     Tape<float> tape;
     const auto x = tape.variable(random_matrix<float>(size, 1, 1));
-    FastMatrix<float> h(tape, size, size, 1, true);
+    const auto zero = tape.constant(Matrix<float>::Zero(size, size));
+    const auto one = tape.constant(Matrix<float>::Ones(size, size));
+    FastMatrix<float> h(tape, size, size, 1, true, 0, deferred);
     Var<float> y = x;
     for (int t = 0; t < 2000; ++t) {
       const MatrixTerm<float> term{{}, y, y * 0.1};
@@ -192,14 +195,152 @@ TEST_CASE("A long differentiable history of a fast matrix keeps few copies",
       change.keep = tape.constant(Matrix<float>::Constant(1, 1, 0.9F));
       change.terms = std::span(&term, 1);
       h.write(change);
-      y = tanh(h.read(y) + x);
+      y = tanh((deferred ? h.read_layer(y, zero, one) : h.read(y)) + x);
     }
     tape.backward(y);
     CHECK(x.adjoint().allFinite());
     return static_cast<double>(tape.memory());
   };
   const double copy = 200.0 * 200 * sizeof(float);
-  CHECK(memory(200) < 2.6 * std::sqrt(2000.0) * copy + 2000 * 60 * 200.0 * sizeof(float));
+  for (const bool deferred : {false, true}) {
+    INFO("deferred " << deferred);
+    CHECK(memory(200, deferred) <
+          2.6 * std::sqrt(2000.0) * copy + 2000 * 60 * 200.0 * sizeof(float));
+  }
+}
+
+namespace {
+
+// An episode with a layer of two samples, and its gradients: deferred, or with a matrix that is
+// not.
+struct LayerRun {
+  Index inputs = 3;
+  Index outputs = 4;
+  int steps = 8;
+  Index interval = 0;
+  enum { none, number, columns } keep = number;
+  bool deferred = true;
+};
+
+template <class Scalar>
+std::vector<Matrix<Scalar>> run_layer(const LayerRun& run) {
+  constexpr Index samples = 2;
+  const Index n = run.inputs, m = run.outputs;
+  Tape<Scalar> tape;
+  std::vector<Var<Scalar>> v;
+  const auto add = [&](Index rows, Index cols, double low, double high) {
+    v.push_back(tape.variable(random_matrix<Scalar>(rows, cols, v.size() + 1, low, high)));
+    return v.back();
+  };
+  const double spread = 1 / std::sqrt(static_cast<double>(n));
+  const auto weight = add(m, n, -spread, spread), alpha = add(m, n, -1, 1),
+             keep = add(m, samples, 0.6, 0.95), input = add(n, samples, -1, 1),
+             back = add(n, m, -spread, spread), first = add(m, samples, -1, 1);
+  FastMatrix<Scalar> h(tape, n, m, samples, true, run.interval, run.deferred);
+  for (Index s = 0; s < samples; ++s) h.set_value(s, random_matrix<Scalar>(m, n, 50 + s));
+  const auto read = [&](const Var<Scalar>& x, const Var<Scalar>& skip) {
+    if (run.deferred) return h.read_layer(x, weight, alpha, skip);
+    const Var<Scalar> y = matmul(weight, x) + h.read(x, alpha);
+    return skip.empty() ? y : select(skip, tape.constant(Matrix<Scalar>::Zero(m, samples)), y);
+  };
+  Var<Scalar> x = input, y = first, total = sum(keep);
+  for (int t = 0; t < run.steps; ++t) {
+    // Steps that want all, some or one of the columns, one sample or none; and a second read.
+    Matrix<Scalar> skip = Matrix<Scalar>::Zero(m, samples);
+    if (t % 5 == 1) skip.topRows(m - 1).setOnes();
+    if (t % 5 == 2 || t % 11 > 6) skip.setOnes();
+    if (t % 5 == 3) skip.col(t % 2).setOnes();
+    if (t % 11 == 8) skip.bottomRows(1).setZero();
+    const Var<Scalar> wanted = t % 5 == 0 && t % 11 <= 6 ? Var<Scalar>() : tape.constant(skip);
+    y = tanh(read(x, wanted) + first);
+    if (t % 7 == 3) y = y + read(tanh(x + input), {}) * 0.3;
+    const Var<Scalar> change = y * 0.3;
+    const MatrixTerm<Scalar> term{{}, x, change};
+    MatrixChange<Scalar> update;
+    update.terms = std::span(&term, 1);
+    if (run.keep == LayerRun::number) update.keep = rows(keep, 0, 1);
+    if (run.keep == LayerRun::columns) update.keep = keep;
+    Matrix<Scalar> active = Matrix<Scalar>::Ones(1, samples);
+    if (t % 6 == 4) active(0, 1) = 0;
+    update.active = tape.constant(active);
+    h.write(update);
+    if (t == run.steps / 2) CHECK(h.value(1).allFinite());
+    x = tanh(matmul(back, y) + input);
+    total = total + sum(y) * (t % 3 == 0 ? 0 : 1);
+  }
+  CHECK(h.version() == run.steps);
+  std::vector<Matrix<Scalar>> results{y.value(), h.value(0), h.value(1)};
+  for (int sweep = 0; sweep < 2; ++sweep) {
+    tape.backward(sweep == 0 ? sum(y) + sum(keep) : total);
+    for (const Var<Scalar>& each : v) results.push_back(each.adjoint());
+  }
+  return results;
+}
+
+}  // namespace
+
+TEMPLATE_TEST_CASE("A deferred fast matrix is like one that is not", "[synapse][fast_matrix]",
+                   double, float) {
+  using Scalar = TestType;
+  const double tolerance = std::is_same_v<Scalar, double> ? 1e-11 : 2e-3;
+  std::vector<LayerRun> runs;
+  for (const auto& [n, m] : {std::pair<Index, Index>{1, 1}, {3, 4}, {7, 33}, {5, 47}, {3, 530}}) {
+    runs.push_back({n, m, 24});
+  }
+  runs.push_back({3, 17, 40, 0, LayerRun::none});
+  runs.push_back({3, 33, 40, 0, LayerRun::columns});
+  runs.push_back({3, 18, 45, 1});
+  runs.push_back({3, 18, 45, 3});
+  runs.push_back({3, 18, 90, 25, LayerRun::columns});
+  runs.push_back({2, 17, 600});
+  for (LayerRun run : runs) {
+    INFO(run.inputs << " x " << run.outputs << ", " << run.steps << " steps, interval "
+                    << run.interval << ", keep " << run.keep);
+    const auto got = run_layer<Scalar>(run);
+    run.deferred = false;
+    const auto expected = run_layer<Scalar>(run);
+    for (std::size_t k = 0; k < got.size(); ++k) {
+      INFO("result " << k);
+      const Matrix<Scalar> error = got[k] - expected[k];
+      CHECK(error.cwiseAbs().maxCoeff() <=
+            tolerance * (1 + static_cast<double>(expected[k].cwiseAbs().maxCoeff())));
+    }
+  }
+}
+
+TEST_CASE("What a deferred fast matrix cannot do is refused by name", "[synapse][fast_matrix]") {
+  Tape<double> tape;
+  const auto w = tape.variable(random_matrix(2, 3, 1)), a = tape.variable(random_matrix(2, 3, 2));
+  FastMatrix<double> h(tape, 3, 2, 1, true, 0, true), other(tape, 3, 2, 1, true);
+  const auto x = tape.variable(random_matrix(3, 1, 3)), y = tape.variable(random_matrix(2, 1, 4));
+  const auto late = tape.variable(random_matrix(2, 3, 5));
+  CHECK(rejection([&] { h.read(x); }) ==
+        "FastMatrix::read: the matrix must be one that is not deferred, got a deferred one");
+  CHECK(rejection([&] { h.column_squares(); }) ==
+        "FastMatrix::column_squares: the matrix must be one that is not deferred, got a deferred "
+        "one");
+  CHECK(rejection([&] { other.read_layer(x, w, a); }) ==
+        "FastMatrix::read_layer: the matrix must be deferred, got one that is not");
+  CHECK(rejection([&] { h.read_layer(x, w, a, x); }) ==
+        "FastMatrix::read_layer: skip must be 2 x 1, got 3 x 1");
+  CHECK(rejection([&] { h.read_layer(x, late, a); }) ==
+        "FastMatrix::read_layer: weight must be the same in all reads, and older than the matrix, "
+        "got another one");
+  const std::array terms{MatrixTerm<double>{{}, x, y}, MatrixTerm<double>{{}, x, y}};
+  MatrixChange<double> change;
+  const std::string expected =
+      "FastMatrix::write: the change of a deferred matrix must be keep, of the same shape in all "
+      "of "
+      "them, and one term of pre and post, got another one";
+  change.terms = terms;
+  CHECK(rejection([&] { h.write(change); }) == expected);
+  change.terms = std::span(terms).first(1);
+  h.write(change);
+  change.keep = y;
+  CHECK(rejection([&] { h.write(change); }) == expected);
+  CHECK(rejection([&] {
+          h.set_value(0, Matrix<double>::Zero(2, 3));
+        }).starts_with("FastMatrix::set_value: the matrix must be one that has not been written"));
 }
 
 TEST_CASE("Mistakes with a fast matrix are refused by name", "[synapse][fast_matrix]") {

@@ -25,6 +25,7 @@ struct MatrixShape {
   Index inputs = 1;           ///< rows of H
   Index outputs = 1;          ///< columns of H
   std::ptrdiff_t alpha = -1;  ///< block of A, or -1
+  bool deferred = false;      ///< as of FastMatrix
 };
 
 /// One time step of a model.

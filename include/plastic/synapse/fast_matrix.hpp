@@ -4,6 +4,7 @@
 #include <span>
 #include <string>
 
+#include "plastic/synapse/detail/deferred_nodes.hpp"
 #include "plastic/synapse/detail/matrix_nodes.hpp"
 
 namespace plastic {
@@ -52,9 +53,11 @@ class FastMatrix {
   FastMatrix() = default;
 
   /// A matrix that starts at zero. differentiable: false keeps only the newest version and its
-  /// reads have no adjoint. interval: every how many updates to keep a copy; 0 chooses.
+  /// reads have no adjoint. interval: every how many updates to keep a copy; 0 chooses. deferred:
+  /// it is read by `read_layer` alone, and each update is H' = keep H + pre post^T; those are then
+  /// made in the pass of the read that wants them, which is faster.
   FastMatrix(Tape<Scalar>& tape, Index inputs, Index outputs, Index samples, bool differentiable,
-             Index interval = 0)
+             Index interval = 0, bool deferred = false)
       : tape_(&tape) {
     detail::check_positive("FastMatrix", "inputs", inputs);
     detail::check_positive("FastMatrix", "outputs", outputs);
@@ -62,23 +65,67 @@ class FastMatrix {
     detail::check_not_negative("FastMatrix", "interval", interval);
     detail::check_matrix_size<Scalar>("FastMatrix", "the size", inputs * outputs, samples);
     data_ = new (tape.arena().allocate(sizeof(Data)))
-        Data{{tape, inputs, outputs, samples, differentiable, interval}, tape.size()};
+        Data{{tape, inputs, outputs, samples, differentiable, interval}, deferred};
+    if (deferred && differentiable) {
+      data_->later = new (tape.arena().allocate(sizeof(Later)))
+          Later(tape, inputs, outputs, samples, interval, history().current());
+    }
+    data_->end = tape.size();
   }
 
-  bool empty() const { return data_ == nullptr; }         ///< whether it was made without a tape
-  Index inputs() const { return history().inputs(); }     ///< rows of H
-  Index outputs() const { return history().outputs(); }   ///< columns of H
-  Index samples() const { return history().samples(); }   ///< matrices side by side
-  Index version() const { return history().versions(); }  ///< number of updates so far
+  bool empty() const { return data_ == nullptr; }        ///< whether it was made without a tape
+  Index inputs() const { return history().inputs(); }    ///< rows of H
+  Index outputs() const { return history().outputs(); }  ///< columns of H
+  Index samples() const { return history().samples(); }  ///< matrices side by side
+  /// Number of updates so far.
+  Index version() const {
+    return checked().later == nullptr ? history().versions() : data_->later->versions();
+  }
 
   /// y = x (A o H) for each sample; A empty: ones. x: inputs x samples; A: outputs x inputs; y:
   /// outputs x samples.
   Var<Scalar> read(const Var<Scalar>& x, const Var<Scalar>& alpha = {}) {
     constexpr std::string_view here = "FastMatrix::read";
     check_ready(here);
+    check_deferred(here, false);
     check(here, "x", x, inputs(), samples());
     if (!alpha.empty()) check(here, "alpha", alpha, outputs(), inputs());
     return evaluated<detail::MatrixRead<Scalar>>(outputs(), std::array{&x.node(), node_of(alpha)});
+  }
+
+  /// y = x (W + A o H) for each sample of a deferred matrix. weight and alpha: W and A, outputs x
+  /// inputs; W is the same in all reads, and on the tape before the matrix. skip: outputs x
+  /// samples, a constant; where it is not 0, y is 0: columns that nobody wants take no time where
+  /// they are many side by side. Throws also if the matrix is not deferred.
+  Var<Scalar> read_layer(const Var<Scalar>& x, const Var<Scalar>& weight, const Var<Scalar>& alpha,
+                         const Var<Scalar>& skip = {}) {
+    constexpr std::string_view here = "FastMatrix::read_layer";
+    check_ready(here);
+    check_deferred(here, true);
+    check(here, "x", x, inputs(), samples());
+    check(here, "weight", weight, outputs(), inputs());
+    check(here, "alpha", alpha, outputs(), inputs());
+    if (!skip.empty()) check(here, "skip", skip, outputs(), samples());
+    Later* later = data_->later;
+    auto* node = tape_->template emplace_result<detail::DeferredRead<Scalar>>(
+        outputs(), samples(), later,
+        std::array<Node<Scalar>*, 3>{&x.node(), &weight.node(), &alpha.node()}, node_of(skip));
+    if (later == nullptr) {
+      node->evaluate(history());
+    } else {
+      if (weight.node().index > later->start().index ||
+          (later->slow_weight() != nullptr && later->slow_weight() != &weight.node())) {
+        detail::reject(here, "weight", "the same in all reads, and older than the matrix",
+                       "another one");
+      }
+      later->set_slow_weight(weight.node());
+      Arena& arena = tape_->arena();
+      const auto count = static_cast<std::size_t>(samples());
+      node->evaluate(arena.allocate_array<Index>(count * static_cast<std::size_t>(later->blocks())),
+                     arena.allocate_array<detail::kernels::LayerRead<Scalar>>(count));
+    }
+    data_->end = tape_->size();
+    return {tape_, node};
   }
 
   /// Squared norm of every column of W + H, that is, of all weights into a neuron; W empty: of H.
@@ -126,9 +173,15 @@ class FastMatrix {
       add(term.pre);
       add(term.post);
     }
-    entry->node = tape_->template emplace<detail::MatrixWrite<Scalar>>(
-        &history(), entry, std::span<Node<Scalar>* const>(parents, count));
-    history().append(*entry);
+    const std::span<Node<Scalar>* const> all(parents, count);
+    if (data_->later == nullptr) {
+      entry->node = tape_->template emplace<detail::MatrixWrite<Scalar>>(&history(), entry, all);
+      history().append(*entry);
+    } else {
+      entry->node =
+          tape_->template emplace<detail::DeferredWrite<Scalar>>(data_->later, entry, all);
+      data_->later->append(*entry);
+    }
     data_->end = tape_->size();
   }
 
@@ -137,6 +190,11 @@ class FastMatrix {
   /// allows before its first update only. Throw std::invalid_argument if there is no such sample.
   Matrix<Scalar> value(Index sample) const {
     check_sample("FastMatrix::value", sample);
+    if (data_->later != nullptr) {
+      Matrix<Scalar> result(outputs(), inputs());
+      data_->later->copy_current(sample, MatrixMap<Scalar>(result.data(), outputs(), inputs()));
+      return result;
+    }
     return ConstMatrixMap<Scalar>(std::as_const(history()).current() + sample * history().size(),
                                   outputs(), inputs());
   }
@@ -144,7 +202,7 @@ class FastMatrix {
     constexpr std::string_view here = "FastMatrix::set_value";
     check_sample(here, sample);
     detail::check_shape(here, "value", value.rows(), value.cols(), outputs(), inputs());
-    if (history().newest() != nullptr) {
+    if (has_history()) {
       detail::reject(here, "the matrix", "one that has not been written",
                      "one whose history has begun");
     }
@@ -169,20 +227,30 @@ class FastMatrix {
     if (other.samples() != samples()) {
       detail::reject(here, "the other's samples", std::to_string(samples()), other.samples());
     }
-    if (history().newest() != nullptr) {
+    if (has_history()) {
       detail::reject(here, "the matrix", "one that has not been written",
                      "one whose history has begun");
     }
-    std::copy_n(std::as_const(other.history()).current(), history().block_size(),
-                history().current());
+    if (other.data_->later == nullptr) {
+      std::copy_n(std::as_const(other.history()).current(), history().block_size(),
+                  history().current());
+    } else {
+      for (Index s = 0; s < samples(); ++s) {
+        other.data_->later->copy_current(
+            s, MatrixMap<Scalar>(history().current() + s * history().size(), outputs(), inputs()));
+      }
+    }
     history().set_versions(other.version());
   }
 
  private:
   using History = detail::MatrixHistory<Scalar>;
+  using Later = detail::DeferredHistory<Scalar>;
   struct Data {
     History history;
-    std::size_t end;  // length of the tape after the last read or write
+    bool deferred;
+    Later* later = nullptr;  // the updates, if they are deferred and differentiated
+    std::size_t end = 0;     // length of the tape after the last read or write
   };
 
   History& history() { return checked().history; }
@@ -190,6 +258,11 @@ class FastMatrix {
   Data& checked() const {
     check_not_empty("FastMatrix");
     return *data_;
+  }
+
+  /// Whether updates are kept.
+  bool has_history() const {
+    return history().newest() != nullptr || (data_->later != nullptr && version() > 0);
   }
 
   static Node<Scalar>* node_of(const Var<Scalar>& v) { return v.empty() ? nullptr : &v.node(); }
@@ -267,10 +340,32 @@ class FastMatrix {
       detail::reject(here, "keep and keep_matrix", "empty where the bound is soft", "one of them");
     }
     if (!change.active.empty()) check(here, "active", change.active, 1, samples());
+    if (!data_->deferred) return;
+    const bool fits = change.terms.size() == 1 && change.terms[0].matrix.empty() &&
+                      !change.terms[0].pre.empty() && !change.terms[0].post.empty() &&
+                      change.keep_matrix.empty() && change.other == nullptr &&
+                      change.bound == MatrixBound::none;
+    using detail::kernels::Keep;
+    const Keep keep = change.keep.empty()       ? Keep::all
+                      : change.keep.rows() == 1 ? Keep::number
+                                                : Keep::columns;
+    if (!fits || (data_->later != nullptr && version() > 0 && data_->later->keep_kind() != keep)) {
+      detail::reject(here, "the change of a deferred matrix",
+                     "keep, of the same shape in all of them, and one term of pre and post",
+                     "another one");
+    }
+  }
+
+  void check_deferred(std::string_view function, bool deferred) const {
+    if (data_->deferred != deferred) {
+      detail::reject(function, "the matrix", deferred ? "deferred" : "one that is not deferred",
+                     deferred ? "one that is not" : "a deferred one");
+    }
   }
 
   void check_function(std::string_view function, const Var<Scalar>& weight) const {
     check_ready(function);
+    check_deferred(function, false);
     if (!weight.empty()) check(function, "weight", weight, outputs(), inputs());
   }
   void check_sample(std::string_view function, Index sample) const {

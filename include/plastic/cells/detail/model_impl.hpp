@@ -51,7 +51,7 @@ void begin_model(const typename Model::Options& options, const Parameters<Scalar
   for (std::size_t k = 0; k < matrices.size(); ++k) {
     episode.matrices[k] =
         FastMatrix<Scalar>(tape, matrices[k].inputs, matrices[k].outputs, episode.samples,
-                           episode.differentiable, options.snapshot_interval);
+                           episode.differentiable, options.snapshot_interval, matrices[k].deferred);
   }
   episode.derived = variables(Model::derived);
   episode.step_begin = tape.position();
