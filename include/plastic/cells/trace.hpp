@@ -113,11 +113,7 @@ struct TraceParts {
             {"rule.eta", 1, 0, Start::constant(o.eta)}};
   }
   static std::vector<MatrixShape> matrices(const Options& o) {
-    return {{"h_fc", "hebb", o.hidden, o.hidden, alpha, deferred(o)}};
-  }
-  /// Whether the changes of H may wait for the read that wants them.
-  static bool deferred(const Options& o) {
-    return o.alpha == AlphaShape::full && o.form != TraceForm::clip && o.form != TraceForm::soft;
+    return {{"h_fc", "hebb", o.hidden, o.hidden, alpha}};
   }
 
   /// i_fc, h_fc, and out_fc if there is a readout.
@@ -126,14 +122,6 @@ struct TraceParts {
         recurrent_layers(o.inputs, o.hidden, o.outputs, Start::normal(0.01));
     if (!o.readout) all.pop_back();
     return all;
-  }
-
-  /// h (W + A o H), but anything where `skip` is not 0, if it is given.
-  template <class Scalar>
-  static Var<Scalar> recur(ModelStep<Scalar>& step, const Options& o, std::size_t h_fc,
-                           const Var<Scalar>& h, const Var<Scalar>& skip = {}) {
-    if (!deferred(o)) return read_traced(step, h_fc, h);
-    return step.matrix(0).read_layer(h, step.weight(h_fc), step.block(alpha), skip);
   }
 
   /// The outputs of a step that ends in `after`, given the number of out_fc, and eta.
@@ -176,7 +164,7 @@ struct TraceRnn : detail::TraceParts {
   static CellOutput<Var<Scalar>> advance(ModelStep<Scalar>& step, const Options& o,
                                          const Var<Scalar>& x) {
     const Var<Scalar> h = step.state(0);
-    const Var<Scalar> after = tanh(step.layer(i_fc, x) + recur(step, o, h_fc, h));
+    const Var<Scalar> after = tanh(step.layer(i_fc, x) + detail::read_traced(step, h_fc, h));
     if (step.update()) change(step, o, h, after);
     step.set_state(0, after);
     return outputs_of(step, o, out_fc, after);
@@ -198,13 +186,28 @@ struct TraceClamp : detail::TraceParts {
     return all;
   }
 
+  /// H of h_fc, whose changes wait for the read that wants them, where the form and A allow it: a
+  /// step that clamps most units wants few.
+  static std::vector<MatrixShape> matrices(const Options& o) {
+    std::vector<MatrixShape> all = TraceParts::matrices(o);
+    all[0].deferred = deferred(o);
+    return all;
+  }
+  /// Whether they wait.
+  static bool deferred(const Options& o) {
+    return o.alpha == AlphaShape::full && o.form != TraceForm::clip && o.form != TraceForm::soft;
+  }
+
   /// One time step; the rate is eta.
   template <class Scalar>
   static CellOutput<Var<Scalar>> advance(ModelStep<Scalar>& step, const Options& o,
                                          const Var<Scalar>& x) {
     const Var<Scalar> h = step.state(0);
     const Var<Scalar> clamped = pad_rows(x, 0, o.hidden);
-    const Var<Scalar> after = select(clamped, clamped, tanh(recur(step, o, h_fc, h, clamped)));
+    const Var<Scalar> sums =
+        deferred(o) ? step.matrix(0).read_layer(h, step.weight(h_fc), step.block(alpha), clamped)
+                    : detail::read_traced(step, h_fc, h);
+    const Var<Scalar> after = select(clamped, clamped, tanh(sums));
     if (step.update()) change(step, o, h, after);
     step.set_state(0, after);
     return outputs_of(step, o, out_fc, after);
