@@ -60,8 +60,9 @@ void Tally::compare(const std::vector<double>& better, const std::vector<double>
 
 std::string Tally::verdict() const {
   if (compared() == 0) return "not run yet";
-  if (agree == compared()) return "holds";
-  return agree == 0 ? "does not hold here" : "holds partly";
+  const std::string so_far = compared() < all() ? " so far" : "";
+  if (agree == compared()) return "holds" + so_far;
+  return (agree == 0 ? "does not hold here" : "holds partly") + so_far;
 }
 
 std::string Tally::counts() const {

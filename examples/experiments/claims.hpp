@@ -26,7 +26,8 @@ struct Tally {
   int compared() const { return agree + reversed + open; }
   int all() const { return compared() + single + missing; }
 
-  /// "holds", "holds partly", "does not hold here" or "not run yet".
+  /// "holds", "holds partly" or "does not hold here", "so far" where some comparisons have no
+  /// intervals yet, or "not run yet".
   std::string verdict() const;
   /// How many comparisons of each kind there are, in words.
   std::string counts() const;

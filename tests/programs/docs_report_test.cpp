@@ -89,9 +89,9 @@ TEST_CASE("A verdict follows from the intervals of the runs", "[programs][docs_r
     CHECK(mentions(line, "| " + verdict));
     CHECK(mentions(line, "| " + counts + " |"));
   };
-  check({"0.01", "0.011", "0.01", "0.011"}, "holds (1 of", "1 | 0 | 0");
-  check({"0.31", "0.32", "0.31", "0.32"}, "does not hold here (1 of", "0 | 1 | 0");
-  check({"0.01", "0.4", "0.01", "0.4"}, "does not hold here (1 of", "0 | 0 | 1");
+  check({"0.01", "0.011", "0.01", "0.011"}, "holds so far (1 of", "1 | 0 | 0");
+  check({"0.31", "0.32", "0.31", "0.32"}, "does not hold here so far (1 of", "0 | 1 | 0");
+  check({"0.01", "0.4", "0.01", "0.4"}, "does not hold here so far (1 of", "0 | 0 | 1");
   check({"0.01", "", "", ""}, "not run yet |", "0 | 0 | 0 | 1");
 }
 
