@@ -155,6 +155,15 @@ class FolderLock {
     return all;
   }
 
+  static bool is_holder(const std::string& name) {
+    const std::vector<std::string> all = parts(name);
+    const auto is_number = [](const std::string& text) {
+      return !text.empty() &&
+             std::all_of(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; });
+    };
+    return all.size() == 6 && is_number(all[1]) && is_number(all[5]);
+  }
+
   static State parse(const std::string& name) {
     const std::vector<std::string> all = parts(name);
     State state{.holder = {.host = all.at(0)}, .machine = all.at(2), .has_flock = all.at(3) == "f"};
@@ -168,7 +177,7 @@ class FolderLock {
     std::filesystem::directory_iterator at(folder / ".holder", error);
     while (!error && at != std::filesystem::directory_iterator()) {
       const std::string name = at->path().filename();
-      if (name == "free" || (name.front() != '.' && parts(name).size() == 6)) return name;
+      if (name == "free" || (name.front() != '.' && is_holder(name))) return name;
       at.increment(error);
     }
     return {};

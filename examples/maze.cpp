@@ -178,7 +178,22 @@ void train(const RunSettings& settings) {
   if (!std::cout.flush()) throw std::runtime_error("cannot write to standard output");
 }
 
+// Before hours of training rather than after them.
+void check_file(const std::string& option, const fs::path& path) {
+  if (path.empty()) return;
+  const fs::path folder = fs::absolute(path).parent_path();
+  if (!fs::is_directory(folder)) {
+    throw std::invalid_argument(option + " " + path.string() + ": there is no folder " +
+                                folder.string());
+  }
+  if (fs::exists(path) && !fs::is_regular_file(path)) {
+    throw std::invalid_argument(option + " " + path.string() + ": it is not a regular file");
+  }
+}
+
 void run(const RunSettings& settings) {
+  check_file("--picture", settings.picture);
+  check_file("--checkpoint", settings.checkpoint);
   if (settings.rule == None::name) return train<PlasticRNN<None, float>>(settings);
   if (settings.rule == Gradient::name) return train<PlasticRNN<Gradient, float>>(settings);
   if (settings.rule == Hebbian::name) return train<PlasticRNN<Hebbian, float>>(settings);

@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
 #include <iomanip>
 #include <locale>
 #include <sstream>
@@ -13,6 +14,7 @@
 #include <string>
 #include <vector>
 
+#include "plastic/core/atomic_file.hpp"
 #include "plastic/environments/grid_maze.hpp"
 
 namespace examples {
@@ -89,10 +91,20 @@ inline std::string walk_script(const plastic::GridMaze& maze, const Walk& walk,
   struct Panel {
     const char *name, *colour;
     int column;
+    std::string range;
   };
-  std::vector<Panel> panels = {{"sum of rewards", "#D55E00", 2}};
-  if (!walk.modulator.empty()) panels.push_back({"modulator", "#0072B2", 3});
-  if (!walk.eta.empty()) panels.push_back({"eta", "#009E73", 4});
+  // gnuplot complains of a range that is empty.
+  const auto range_of = [](const std::vector<double>& values) {
+    const auto [low, high] = std::minmax_element(values.begin(), values.end());
+    return *low < *high ? std::string("[*:*]")
+                        : "[" + std::to_string(*low - 1) + ":" + std::to_string(*low + 1) + "]";
+  };
+  std::vector<Panel> panels = {
+      {"sum of rewards", "#D55E00", 2, "[0:" + std::to_string(std::max(sum, 1.0)) + "]"}};
+  if (!walk.modulator.empty()) {
+    panels.push_back({"modulator", "#0072B2", 3, range_of(walk.modulator)});
+  }
+  if (!walk.eta.empty()) panels.push_back({"eta", "#009E73", 4, range_of(walk.eta)});
   script << "set size noratio\nset border 3\nset xtics nomirror\nset ytics nomirror font ',9'\n"
          << "set grid lc rgb '#dddddd'\nset xrange [0:" << steps << "]\nset yrange [*:*]\n"
          << "set lmargin at screen 0.58\nset rmargin at screen 0.97\n";
@@ -107,9 +119,7 @@ inline std::string walk_script(const plastic::GridMaze& maze, const Walk& walk,
   for (std::size_t k = 0; k < panels.size(); ++k) {
     const double top = 0.92 - height * static_cast<double>(k);
     script << "set tmargin at screen " << top << "\nset bmargin at screen " << top - height + 0.06
-           << "\nset yrange "
-           << (k == 0 ? "[0:" + std::to_string(std::max(sum, 1.0)) + "]" : std::string("[*:*]"))
-           << "\nset ylabel '" << panels[k].name << "'\n"
+           << "\nset yrange " << panels[k].range << "\nset ylabel '" << panels[k].name << "'\n"
            << (k + 1 == panels.size() ? "set xlabel 'step'\n" : "")
            << "plot $steps using 1:" << panels[k].column << " with lines lw 2 lc rgb '"
            << panels[k].colour << "' notitle\n";
@@ -122,20 +132,24 @@ inline std::string walk_script(const plastic::GridMaze& maze, const Walk& walk,
 inline void draw_walk(const plastic::GridMaze& maze, const Walk& walk, const std::string& title,
                       const std::filesystem::path& path) {
   namespace fs = std::filesystem;
-  // gnuplot works inside the folder, so that no name of a user's is a part of its script.
-  const fs::path folder = fs::absolute(path).parent_path();
-  const std::string unfinished = "walk." + std::to_string(::getpid()) + ".tmp";
+  // gnuplot works inside a folder of its own, so that no name of a user's is a part of its script.
+  std::string folder = (fs::temp_directory_path() / "maze-XXXXXX").string();
+  if (::mkdtemp(folder.data()) == nullptr) {
+    throw std::runtime_error("no folder can be made in " + fs::temp_directory_path().string());
+  }
   std::string word = "'";
-  for (const char c : folder.string()) word += c == '\'' ? std::string("'\\''") : std::string(1, c);
-  const std::string command = "cd " + word + "' && gnuplot";
-  std::FILE* gnuplot = ::popen(command.c_str(), "w");
-  const std::string script = walk_script(maze, walk, title, unfinished);
-  const bool written = gnuplot != nullptr && std::fputs(script.c_str(), gnuplot) >= 0;
-  if (gnuplot == nullptr || ::pclose(gnuplot) != 0 || !written) {
-    fs::remove(folder / unfinished);
+  for (const char c : folder) word += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  std::FILE* gnuplot = ::popen(("cd " + word + "' && gnuplot").c_str(), "w");
+  const bool written = gnuplot != nullptr &&
+                       std::fputs(walk_script(maze, walk, title, "walk.svg").c_str(), gnuplot) >= 0;
+  const bool drawn = gnuplot != nullptr && ::pclose(gnuplot) == 0 && written;
+  std::ostringstream picture;
+  picture << std::ifstream(fs::path(folder) / "walk.svg").rdbuf();
+  fs::remove_all(folder);
+  if (!drawn) {
     throw std::runtime_error("gnuplot could not draw " + path.string() + " (is it installed?)");
   }
-  fs::rename(folder / unfinished, path);
+  plastic::write_file_atomically(path, picture.str());
 }
 
 }  // namespace examples

@@ -109,8 +109,8 @@ int main(int argc, char** argv) {
       ->type_name("NAME")
       ->capture_default_str();
   app.add_option("--test-data", settings.test_data,
-                 "such a folder for a second test, on its test split: the same classes drawn in\n"
-                 "another way, say")
+                 "such a folder, with its three splits, for a second test on its test split:\n"
+                 "the same classes drawn in another way, say")
       ->type_name("NAME");
   app.add_option("--encoder", settings.encoder,
                  "conv4, resnet12, r2d2, or the encoder.safetensors of another run")

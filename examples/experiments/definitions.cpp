@@ -299,7 +299,8 @@ const Experiment& find_experiment(std::string_view name) {
   for (const Experiment& experiment : all_experiments()) {
     if (experiment.name == name) return experiment;
   }
-  plastic::detail::reject("find_experiment", "the name", "one that `experiments list` shows", name);
+  throw std::invalid_argument("there is no experiment " + std::string(name) +
+                              "; `experiments list` names them");
 }
 
 }  // namespace experiments

@@ -143,6 +143,15 @@ void train_classifier(const RunSettings& settings, const fs::path& folder, int t
   std::optional<FewShotImages> second;
   if (!settings.test_data.empty()) {
     other = shared_data(settings.test_data, threads, observers.reading)->test;
+    const ImageShape &there = other.shape, &here = data->train.shape;
+    if (there != here) {
+      const auto text = [](const ImageShape& shape) {
+        return std::to_string(shape.channels) + " x " + std::to_string(shape.height) + " x " +
+               std::to_string(shape.width);
+      };
+      throw std::invalid_argument("the images of " + settings.test_data + " must be " + text(here) +
+                                  ", as those of " + settings.data + " are, got " + text(there));
+    }
     other.normalisation = data->train.normalisation;
     second.emplace(other, episodes);
   }

@@ -126,6 +126,7 @@ int submit(const Options& options) {
     lock.emplace(folder, FolderLock::Busy::wait, options.dead_after());
   }
   const Jobs jobs = read_jobs(options.out);
+  if (!jobs.fault.empty() && !options.print) throw std::runtime_error(jobs.fault);
   std::vector<std::string> open;
   std::size_t finished = 0, queued = 0, held = 0;
   for (const PlannedRun& run : runs) {
@@ -178,6 +179,7 @@ int status(const Options& options) {
   std::cout << runs.size() << " runs: " << counts[Kind::finished] << " finished, "
             << counts[Kind::running] << " running, " << counts[Kind::waiting] << " waiting, "
             << counts[Kind::failed] << " failed\n";
+  if (!jobs.fault.empty()) std::cout << jobs.fault << "; its queue is not in this list\n";
   return 0;
 }
 
@@ -308,12 +310,21 @@ int main(int argc, char** argv) {
   examples::say_in_one_line(app, "experiments");
   CLI11_PARSE(app, argc, argv);
   return examples::on_all_ranks("experiments", [&](plastic::Communicator* ranks) {
-    if (run_command->parsed()) return run(options, ranks);
-    if (!plastic::detail::leads(ranks)) return 0;
-    if (submit_command->parsed()) return submit(options);
-    if (status_command->parsed()) return status(options);
-    if (report_command->parsed()) return report(options);
-    list();
-    return 0;
+    int code = 0;
+    if (run_command->parsed()) {
+      code = run(options, ranks);
+    } else if (!plastic::detail::leads(ranks)) {
+      return 0;
+    } else if (submit_command->parsed()) {
+      code = submit(options);
+    } else if (status_command->parsed()) {
+      code = status(options);
+    } else if (report_command->parsed()) {
+      code = report(options);
+    } else {
+      list();
+    }
+    if (!std::cout.flush()) throw std::runtime_error("cannot write to standard output");
+    return code;
   });
 }

@@ -96,7 +96,8 @@ Columns read_columns(const fs::path& path) {
   std::string line, cell;
   std::vector<std::string> names;
   Columns columns;
-  if (!std::getline(file, line)) throw std::runtime_error("cannot read " + path.string());
+  if (!file) throw std::runtime_error("cannot read " + path.string());
+  if (!std::getline(file, line)) throw std::runtime_error(path.string() + " is empty");
   std::istringstream header(line);
   while (std::getline(header, cell, ',')) names.push_back(cell);
   while (std::getline(file, line)) {
@@ -225,7 +226,12 @@ Results collect_results(const std::string& name, const std::string& title,
       variant = results.variants.insert(variant, Variant{settings, {}, 0, 0});
     }
     if (is_finished(run.folder)) {
-      variant->runs.push_back(read_run(run.folder, *variant));
+      try {
+        variant->runs.push_back(read_run(run.folder, *variant));
+      } catch (const std::runtime_error& error) {
+        throw std::runtime_error(std::string(error.what()) + "; remove " + run.folder.string() +
+                                 " to train it again");
+      }
     } else {
       ++variant->missing;
       variant->failed += fs::exists(run.folder / "failed.txt") ? 1 : 0;
@@ -244,8 +250,9 @@ Results collect_results(const std::string& name, const std::string& title,
 Results read_results(const fs::path& folder) {
   const fs::path path = folder / "experiment.json";
   std::ifstream file(path);
-  if (!file)
+  if (!file || !fs::is_regular_file(path)) {
     throw std::runtime_error("cannot read " + path.string() + ": run the experiment first");
+  }
   const Json json = Json::parse(file, nullptr, false);
   if (!is_experiment(json)) throw std::runtime_error(path.string() + " is damaged");
   std::vector<ListedRun> runs;

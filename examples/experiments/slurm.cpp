@@ -23,6 +23,8 @@ namespace fs = std::filesystem;
 struct Answer {
   int status = 0;
   std::string text;
+
+  std::string line() const { return text.substr(0, text.find('\n')); }
 };
 
 // What a command prints, with its errors.
@@ -93,7 +95,7 @@ std::vector<std::string> runs_of(const fs::path& script) {
 // The tasks of this user's jobs, by the name of the job and the number of the task.
 std::map<std::pair<std::string, std::string>, QueuedTask> read_queue() {
   const Answer answer = ask("squeue --me --noheader --array --format='%F|%K|%T|%N|%r|%j'");
-  if (answer.status != 0) throw std::runtime_error("Slurm does not answer: " + answer.text);
+  if (answer.status != 0) throw std::runtime_error("Slurm does not answer: " + answer.line());
   std::map<std::pair<std::string, std::string>, QueuedTask> queue;
   std::istringstream lines(answer.text);
   for (std::string line; std::getline(lines, line);) {
@@ -129,7 +131,12 @@ Jobs read_jobs(const fs::path& out) {
   std::sort(names.begin(), names.end(), [](const std::string& a, const std::string& b) {
     return std::pair(time_of(a), a) < std::pair(time_of(b), b);
   });
-  const auto queue = has_slurm() ? read_queue() : decltype(read_queue())();
+  decltype(read_queue()) queue;
+  try {
+    if (has_slurm()) queue = read_queue();
+  } catch (const std::runtime_error& error) {
+    jobs.fault = error.what();
+  }
   for (const std::string& name : names) {
     const std::vector<std::string> runs = runs_of(folder / (name + ".sh"));
     for (std::size_t k = 0; k < runs.size(); ++k) {
@@ -196,7 +203,7 @@ std::string submit_job(const ArrayJob& job, const fs::path& out) {
   const Answer answer = ask("sbatch --parsable " + quoted(script));
   if (answer.status != 0) {
     fs::remove(script);
-    throw std::runtime_error("sbatch: " + answer.text);
+    throw std::runtime_error(answer.line());
   }
   return answer.text.substr(0, answer.text.find(';'));
 }

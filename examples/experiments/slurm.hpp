@@ -18,13 +18,13 @@ struct QueuedTask {
 struct Jobs {
   std::map<std::string, QueuedTask> queued;           ///< runs that wait or run
   std::map<std::string, std::filesystem::path> logs;  ///< what the run's last task has said
+  std::string fault;  ///< why the queue is not known, if Slurm is installed and does not answer
 };
 
 /// Whether there are Slurm's commands here.
 bool has_slurm();
 
-/// Throws std::runtime_error with what Slurm says if it does not answer. Asks only where a job has
-/// been sent, and Slurm is installed.
+/// Asks Slurm only where a job has been sent, and Slurm is installed.
 Jobs read_jobs(const std::filesystem::path& out);
 
 /// An array job with one task a run.

@@ -44,8 +44,13 @@ RunStatus status_of(const ListedRun& run, const Jobs& jobs, std::chrono::seconds
   using Kind = RunStatus::Kind;
   const std::string name = run.folder.filename();
   // The lock is looked at before the result: a run that ends in between is then finished.
-  const std::optional<FolderHolder> holder =
-      fs::exists(run.folder) ? FolderLock::holder(run.folder, dead_after) : std::nullopt;
+  std::optional<FolderHolder> holder;
+  std::string fault;
+  try {
+    if (fs::exists(run.folder)) holder = FolderLock::holder(run.folder, dead_after);
+  } catch (const std::runtime_error& error) {
+    fault = error.what();
+  }
   const std::string failed = last_line(run.folder / "failed.txt");
   if (is_finished(run.folder)) return {Kind::finished, "finished"};
   std::string done;
@@ -54,6 +59,7 @@ RunStatus status_of(const ListedRun& run, const Jobs& jobs, std::chrono::seconds
            " batches";
   } catch (const std::runtime_error& error) {
     done = error.what();
+    if (fault.empty()) fault = done + "; remove it to begin this run anew";
   }
   if (holder && holder->alive) return {Kind::running, "running on " + holder->host + ", " + done};
   if (const auto at = jobs.queued.find(name); at != jobs.queued.end()) {
@@ -65,6 +71,7 @@ RunStatus status_of(const ListedRun& run, const Jobs& jobs, std::chrono::seconds
     return {Kind::waiting,
             "waiting (task " + task.task + (says_why ? ": " + task.reason : "") + "), " + done};
   }
+  if (!fault.empty()) return {Kind::failed, "failed: " + fault};
   if (!failed.empty()) return {Kind::failed, "failed after " + done + ": " + failed};
   if (const auto at = jobs.logs.find(name); at != jobs.logs.end()) {
     const std::string said = last_line(at->second);

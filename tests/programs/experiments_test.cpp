@@ -2,6 +2,7 @@
 #include <catch2/catch.hpp>
 #include <chrono>
 #include <csignal>
+#include <cstdlib>
 #include <filesystem>
 #include <map>
 #include <memory>
@@ -209,10 +210,9 @@ TEST_CASE("Networks that act are run and reported", "[programs][experiments]") {
       CHECK(fs::file_size(folder / name / file) > 100);
     }
     const std::string html = content(folder / name / "report.html");
-    CHECK(mentions(html, "Learning curves: median over the runs; bands are its quartiles."));
-    CHECK(mentions(html, name == "maze" ? "maze of size 11: random walk 7.4; knowing the cell from "
-                                          "the start 325.0."
-                                        : "target_discovery: guessing 0.0; best possible 18.2."));
+    CHECK(mentions(html, "Learning curves: median over n runs; bands are the quartiles."));
+    CHECK(mentions(html, name == "maze" ? "in maze of size 11: 325.0 an episode"
+                                        : "in target_discovery: 18.2 an episode"));
   }
   const fs::path run = run_folders(folder.path()).front();
   CHECK(content(run / "test.csv")
@@ -637,12 +637,29 @@ TEST_CASE("The status shows runs that have failed, finished, and not begun",
   fs::remove(damaged / "test.csv");
   write_plainly(damaged / "checkpoint.safetensors", "no tensors");
   run("experiments", small(out, "cuereward_demo", options));
-  fs::remove_all(run_folders(out).back());
+  const fs::path gone = run_folders(out).back();
+  fs::remove_all(gone);
   const std::string text = status(out, "cuereward_demo");
-  CHECK(mentions(text, "checkpoint.safetensors is damaged: "));
+  CHECK(mentions(text, "checkpoint.safetensors is damaged; remove it"));
   CHECK(mentions(text, "waiting, 0 of 4 batches"));
   CHECK(mentions(text, "3 runs: 1 finished, 0 running, 1 waiting, 1 failed"));
   CHECK(mentions(status(out, "cuereward_demo", {"--rules", "none", "gradient"}), "2 runs: "));
+
+  // One that is damaged does not hide the others.
+  for (const std::string holder : {"", "nobody", "a~b~c~d~e~f"}) {
+    fs::create_directories(gone / ".holder");
+    if (!holder.empty()) write_plainly(gone / ".holder" / holder, "");
+    const std::string all = status(out, "cuereward_demo");
+    CHECK(mentions(all, "failed: " + (gone / ".holder").string() + " is damaged"));
+    CHECK(mentions(all, "3 runs: 1 finished, 0 running, 0 waiting, 2 failed"));
+    fs::remove_all(gone);
+  }
+}
+
+TEST_CASE("Experiments say so where their output is lost", "[programs][experiments]") {
+  if (!fs::is_character_file("/dev/full")) return;
+  const std::string program = std::string(PLASTIC_PROGRAMS) + "/experiments";
+  CHECK(std::system((program + " list >/dev/full 2>/dev/null").c_str()) != 0);
 }
 
 TEST_CASE("The job for Slurm can be printed, and nothing is written", "[programs][experiments]") {

@@ -316,8 +316,10 @@ TEST_CASE("Maze trains, shows an episode and goes on from its checkpoint", "[pro
   CHECK(again.substr(again.find(said)) == out.substr(out.find(said)));
   check_refusal("maze", {"--size", "10"}, {"maze", "--size", "9, 11 or 13"});
   check_refusal("maze", {"--rule", "delta"}, {"maze", "--rule", "retroactive"});
-  check_refusal("maze", {"--iterations", "1", "--hidden", "2", "--picture", "/nowhere/a.svg"},
-                {"maze", "/nowhere/a.svg"});
+  for (const std::string where : {"/nowhere/a.svg", "/dev/full"}) {
+    check_refusal("maze", {"--iterations", "1", "--hidden", "2", "--picture", where},
+                  {"maze", where});
+  }
   arguments[3] = "7";
   check_refusal("maze", arguments, {"maze", "hidden"});
 }

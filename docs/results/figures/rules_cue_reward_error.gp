@@ -16,28 +16,26 @@ set offsets 0, graph 0.04, 0, 0
 set yrange [8 - 0.4:-0.6] noextend
 set key off
 set tmargin 5
-set ytics ("gradient, RNN, n = 4" 0, "Hebbian, RNN, n = 4" 1, "plain, RNN, n = 1" 2, "trace, RNN (form=decay), n = 1" 3, "trace, RNN (form=oja), n = 1" 4, "trace, RNN (form=clip), n = 1" 5, "modulated, RNN, n = 1" 6, "modulated, LSTM, n = 1" 7)
+set ytics ("gradient, RNN, n = 3" 0, "Hebbian, RNN, n = 3" 1, "plain, RNN, n = 1" 2, "trace, RNN (form=decay), n = 1" 3, "trace, RNN (form=oja), n = 1" 4, "trace, RNN (form=clip), n = 1" 5, "modulated, RNN, n = 1" 6, "modulated, LSTM, n = 1" 7)
 set arrow from 0.0358, graph 0 to 0.0358, graph 1 nohead dt 2 lw 1.5 lc rgb '#777777'
 set label "perfect memory 0.0358" at 0.0358, graph 1 center offset 0,0.7 font ',11' tc rgb '#666666'
 set arrow from 0.2738, graph 0 to 0.2738, graph 1 nohead dt 2 lw 1.5 lc rgb '#777777'
 set label "cue ignored 0.274" at 0.2738, graph 1 center offset 0,1.6 font ',11' tc rgb '#666666'
 $d0 << END
-0.127965825 0 0.119153478 0.136778172
+0.128346735 0 0.111653884 0.145039586
 END
 $d0s << END
 0.122600285 0
 0.135734586 0
 0.126705335 0
-0.126823094 0
 END
 $d1 << END
-0.111647928 1 0.103237897 0.120057959
+0.111231589 1 0.0953487744 0.127114403
 END
 $d1s << END
 0.113716291 1
 0.116009404 1
 0.103969071 1
-0.112896945 1
 END
 $d2 << END
 0.281740091 2 nan nan
