@@ -210,9 +210,8 @@ TEST_CASE("A short training writes its progress, test loss, best network and plo
   CHECK(file.tensor("input").shape() == std::vector<Index>{8, 20, 16});
   CHECK(file.tensor("target").shape() == std::vector<Index>{8, 20, 1});
 
-  std::vector<std::string> expected{".holder",     "answers.csv", "best.safetensors",
-                                    "episode.csv", "fast.csv",    "progress.csv",
-                                    "test.csv"};
+  std::vector<std::string> expected{".holder",  "answers.csv",  "best.safetensors", "episode.csv",
+                                    "fast.csv", "progress.csv", "test.csv"};
   const std::string curve = content(folder / "new/out/learning_curve.svg");
   if (std::system("command -v gnuplot >/dev/null 2>&1") == 0) {
     expected.insert(expected.begin() + 5, "learning_curve.svg");
