@@ -3,8 +3,7 @@
 #include <string>
 #include <vector>
 
-#include "plastic/cells/lstm.hpp"
-#include "plastic/cells/rnn.hpp"
+#include "plastic/cells/compiled.hpp"
 #include "plastic/plastic.hpp"
 #include "support/gradcheck.hpp"
 

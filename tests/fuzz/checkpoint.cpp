@@ -1,6 +1,6 @@
 #include "plastic/io/checkpoint.hpp"
 
-#include "plastic/cells/rnn.hpp"
+#include "plastic/cells/compiled.hpp"
 #include "plastic/optim/adamw.hpp"
 #include "plastic/rules/hebbian.hpp"
 #include "plastic/tasks/cue_reward.hpp"

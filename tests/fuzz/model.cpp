@@ -1,3 +1,4 @@
+#include "plastic/cells/compiled.hpp"
 #include "plastic/cells/dispatch.hpp"
 #include "plastic/cells/linear.hpp"
 #include "plastic/io/model_file.hpp"

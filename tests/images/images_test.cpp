@@ -7,8 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "plastic/cells/lstm.hpp"
-#include "plastic/cells/rnn.hpp"
+#include "plastic/cells/compiled.hpp"
 #include "plastic/images/few_shot_objective.hpp"
 #include "plastic/images/glyphs.hpp"
 #include "plastic/io/checkpoint.hpp"

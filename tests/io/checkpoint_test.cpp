@@ -7,8 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "plastic/cells/lstm.hpp"
-#include "plastic/cells/rnn.hpp"
+#include "plastic/cells/compiled.hpp"
 #include "plastic/io/model_file.hpp"
 #include "plastic/optim/adamw.hpp"
 #include "plastic/optim/sgd.hpp"

@@ -6,8 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "plastic/cells/lstm.hpp"
-#include "plastic/cells/rnn.hpp"
+#include "plastic/cells/compiled.hpp"
 #include "plastic/images/encoder_objective.hpp"
 #include "plastic/images/few_shot_objective.hpp"
 #include "plastic/images/glyphs.hpp"

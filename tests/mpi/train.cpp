@@ -11,8 +11,7 @@
 #include <thread>
 #include <vector>
 
-#include "plastic/cells/lstm.hpp"
-#include "plastic/cells/rnn.hpp"
+#include "plastic/cells/compiled.hpp"
 #include "plastic/core/atomic_file.hpp"
 #include "plastic/io/checkpoint.hpp"
 #include "plastic/mpi/communicator.hpp"

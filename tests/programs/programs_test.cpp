@@ -211,6 +211,13 @@ TEST_CASE("One_shot_images refuses what cannot be, by name", "[programs]") {
       "one_shot_images",
       {"--data", (folder / "good").string(), "--test-data", none, "--out", (folder / "b").string()},
       {none});
+  const std::string small = (folder / "small").string();
+  write_data_set(small, 6, 2, 8);
+  check_refusal("one_shot_images",
+                {"--data", (folder / "good").string(), "--test-data", small, "--out",
+                 (folder / "b").string()},
+                {small, "3 x 16 x 16", "got 3 x 8 x 8"});
+  CHECK_FALSE(fs::exists(folder / "b" / "encoder.safetensors"));  // before any training
   write_data_set(folder / "images", 2, 2);
   check_refusal("one_shot_images",
                 {"--data", (folder / "images").string(), "--out", (folder / "b").string()},

@@ -5,9 +5,8 @@
 #include <utility>
 #include <vector>
 
+#include "plastic/cells/compiled.hpp"
 #include "plastic/cells/linear.hpp"
-#include "plastic/cells/lstm.hpp"
-#include "plastic/cells/rnn.hpp"
 #include "plastic/rules/gradient.hpp"
 #include "plastic/rules/hebbian.hpp"
 #include "plastic/rules/none.hpp"

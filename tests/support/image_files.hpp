@@ -95,10 +95,10 @@ inline void write_jpeg(const fs::path& path, const std::vector<std::uint8_t>& pi
   write_plainly(path, jpeg_bytes(pixels, width, height, {.channels = channels}));
 }
 
-// root/data/classN/K.png or .jpg, 16 x 16 in colours, with split files in root/splits: `classes`
-// classes for training and as many again for each of the others. Images of a class are alike.
-inline void write_data_set(const fs::path& root, int classes, int images) {
-  constexpr int side = 16;
+// root/data/classN/K.png or .jpg, side x side in colours, with split files in root/splits:
+// `classes` classes for training and as many again for each of the others. Images of a class are
+// alike.
+inline void write_data_set(const fs::path& root, int classes, int images, int side = 16) {
   const char* names[] = {"train", "val", "test"};
   fs::create_directories(root / "splits");
   for (int split = 0; split < 3; ++split) {

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "plastic/cells/rnn.hpp"
+#include "plastic/cells/compiled.hpp"
 #include "plastic/optim/adamw.hpp"
 #include "plastic/rules/hebbian.hpp"
 #include "plastic/tasks/sampled_task.hpp"

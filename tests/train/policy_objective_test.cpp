@@ -13,8 +13,8 @@
 #include <utility>
 #include <vector>
 
+#include "plastic/cells/compiled.hpp"
 #include "plastic/cells/families.hpp"
-#include "plastic/cells/rnn.hpp"
 #include "plastic/environments/cart_pole_motor.hpp"
 #include "plastic/environments/grid_maze.hpp"
 #include "plastic/io/checkpoint.hpp"

@@ -9,8 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "plastic/cells/lstm.hpp"
-#include "plastic/cells/rnn.hpp"
+#include "plastic/cells/compiled.hpp"
 #include "plastic/optim/sgd.hpp"
 #include "plastic/rules/gradient.hpp"
 #include "plastic/rules/hebbian.hpp"

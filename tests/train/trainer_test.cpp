@@ -11,8 +11,7 @@
 #include <utility>
 #include <vector>
 
-#include "plastic/cells/lstm.hpp"
-#include "plastic/cells/rnn.hpp"
+#include "plastic/cells/compiled.hpp"
 #include "plastic/optim/adamw.hpp"
 #include "plastic/optim/sgd.hpp"
 #include "plastic/rules/gradient.hpp"
