@@ -13,11 +13,8 @@
 #include "plastic/cells/families.hpp"
 #include "plastic/environments/grid_maze.hpp"
 #include "plastic/environments/target_discovery.hpp"
-#include "plastic/io/checkpoint.hpp"
 #include "plastic/io/model_file.hpp"
 #include "plastic/optim/adamw.hpp"
-#include "plastic/train/csv_log.hpp"
-#include "plastic/train/keep_best.hpp"
 #include "plastic/train/policy_objective.hpp"
 #include "plastic/train/trainer.hpp"
 #include "run_files.hpp"
@@ -72,24 +69,14 @@ void train_actor(const RunSettings& settings, const E& environment, const fs::pa
                     .communicator = ranks});
   };
   auto trainer = make_trainer(false);
-  KeepBest<float> keep(cell.parameters(), [&] { save(folder / "best.safetensors", cell); });
-  CsvLog log(folder / "progress.csv");
-  Checkpoint checkpoint(folder / "checkpoint.safetensors");
   StopWhenLost lost(lock);
-  StopOnSignal stop(folder / "checkpoint.safetensors", lost);
-  trainer.run(lost, keep, log, checkpoint, stop, observer);
-
-  const bool writes = plastic::detail::leads(ranks);
-  if (writes) {
-    if (!keep.found()) throw std::runtime_error("no validation loss was finite");
-    keep.restore();
-    save(folder / "best.safetensors", cell);
-  }
+  const auto write = [&] { save(folder / "best.safetensors", cell); };
+  train_and_keep_best(trainer, cell.parameters(), write, folder, observer, lost, ranks);
   constexpr Index batches = 50;
   const Random::Stream stream{0, Random::Purpose::test};
   const Evaluation sampled = trainer.evaluate_in_detail(stream, batches);
   const Evaluation greedy = make_trainer(true).evaluate_in_detail(stream, batches);
-  if (!writes) return;
+  if (!plastic::detail::leads(ranks)) return;
   lost.check();
   if constexpr (Cell::plastic) {
     write_eta(sampled, folder / "eta.csv");

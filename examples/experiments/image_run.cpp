@@ -12,12 +12,11 @@
 #include "plastic/image_files/image_data.hpp"
 #include "plastic/images/encoder_objective.hpp"
 #include "plastic/images/few_shot_objective.hpp"
-#include "plastic/io/checkpoint.hpp"
 #include "plastic/io/image_model_file.hpp"
 #include "plastic/optim/adamw.hpp"
-#include "plastic/train/csv_log.hpp"
 #include "plastic/train/keep_best.hpp"
 #include "plastic/train/trainer.hpp"
+#include "run_files.hpp"
 #include "stop.hpp"
 
 namespace experiments {
@@ -186,19 +185,9 @@ void train_classifier(const RunSettings& settings, const fs::path& folder, int t
        .threads = threads,
        .shard = Cell::plastic ? 2 : 8,
        .communicator = ranks});
-  const auto write = [&] { save(folder / "best.safetensors", model); };
-  KeepBest<float> keep(model.state(), write);
-  CsvLog log(folder / "progress.csv");
-  Checkpoint checkpoint(folder / "checkpoint.safetensors");
   StopWhenLost lost(lock);
-  StopOnSignal stop(folder / "checkpoint.safetensors", lost);
-  trainer.run(lost, keep, log, checkpoint, stop, observers.training);
-
-  if (writes) {
-    if (!keep.found()) throw std::runtime_error("no validation loss was finite");
-    keep.restore();
-    write();
-  }
+  const auto write = [&] { save(folder / "best.safetensors", model); };
+  train_and_keep_best(trainer, model.state(), write, folder, observers.training, lost, ranks);
   const Evaluation result = trainer.evaluate_in_detail({0, Random::Purpose::test}, 100);
   if (!writes) return;
   lost.check();

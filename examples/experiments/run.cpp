@@ -16,11 +16,8 @@
 #include "episode_files.hpp"
 #include "image_run.hpp"
 #include "plastic/cells/dispatch.hpp"
-#include "plastic/io/checkpoint.hpp"
 #include "plastic/io/model_file.hpp"
 #include "plastic/optim/adamw.hpp"
-#include "plastic/train/csv_log.hpp"
-#include "plastic/train/keep_best.hpp"
 #include "plastic/train/trainer.hpp"
 #include "run_files.hpp"
 #include "stop.hpp"
@@ -73,21 +70,11 @@ void train_cell(const RunSettings& settings, const fs::path& folder, int threads
                    // The machine's cache does not decide this: a run may move to another machine.
                    .shard = Cell::plastic ? 2 : 8,
                    .communicator = ranks});
-  KeepBest<float> keep(cell.parameters(), [&] { save(folder / "best.safetensors", cell, task); });
-  CsvLog log(folder / "progress.csv");
-  Checkpoint checkpoint(folder / "checkpoint.safetensors");
   StopWhenLost lost(lock);
-  StopOnSignal stop(folder / "checkpoint.safetensors", lost);
-  trainer.run(lost, keep, log, checkpoint, stop, observer);
-
-  const bool writes = plastic::detail::leads(ranks);
-  if (writes) {
-    if (!keep.found()) throw std::runtime_error("no validation loss was finite");
-    keep.restore();
-    save(folder / "best.safetensors", cell, task);
-  }
+  const auto write = [&] { save(folder / "best.safetensors", cell, task); };
+  train_and_keep_best(trainer, cell.parameters(), write, folder, observer, lost, ranks);
   const Evaluation test = trainer.evaluate_in_detail({0, Random::Purpose::test}, 100);
-  if (!writes) return;
+  if (!plastic::detail::leads(ranks)) return;
   lost.check();
   if constexpr (Cell::plastic) {
     write_eta(test, folder / "eta.csv");

@@ -1,15 +1,21 @@
 #pragma once
 
 #include <filesystem>
+#include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "csv.hpp"
 #include "plastic/cells/model_options.hpp"
+#include "plastic/io/checkpoint.hpp"
+#include "plastic/train/csv_log.hpp"
 #include "plastic/train/evaluation.hpp"
+#include "plastic/train/keep_best.hpp"
 #include "settings.hpp"
+#include "stop.hpp"
 
-// What runs on tasks and runs of networks that act have in common.
+// What runs of all kinds have in common.
 namespace experiments {
 
 /// The options of a network of this type. Throws std::invalid_argument on a bad setting.
@@ -41,6 +47,24 @@ inline void write_eta(const plastic::Evaluation& test, const std::filesystem::pa
     csv.end_row();
   }
   csv.write(path);
+}
+
+/// Trains from the folder's checkpoint if there is one, writes progress.csv, and leaves the network
+/// in the state that validated best, which `write` has then written. `state`: what KeepBest takes.
+/// Throws std::runtime_error if no validation loss was finite, Stopped and FolderLost.
+template <class Trainer, class State, class Write>
+void train_and_keep_best(Trainer& trainer, State&& state, const Write& write,
+                         const std::filesystem::path& folder, plastic::TrainingCallback& observer,
+                         StopWhenLost& lost, plastic::Communicator* ranks) {
+  plastic::KeepBest<float> keep(std::forward<State>(state), write);
+  plastic::CsvLog log(folder / "progress.csv");
+  plastic::Checkpoint checkpoint(folder / "checkpoint.safetensors");
+  StopOnSignal stop(folder / "checkpoint.safetensors", lost);
+  trainer.run(lost, keep, log, checkpoint, stop, observer);
+  if (!plastic::detail::leads(ranks)) return;
+  if (!keep.found()) throw std::runtime_error("no validation loss was finite");
+  keep.restore();
+  write();
 }
 
 }  // namespace experiments
