@@ -57,21 +57,33 @@ inline std::vector<LayerSize> layer_sizes(bool lstm, std::size_t inputs, std::si
       {inputs, hidden}, {hidden, gates * hidden}, {hidden, gates * hidden}, {hidden, all_outputs}};
 }
 
-/// Inputs [batch][steps][inputs] uniform in [0, 1) and targets [batch][steps][outputs] uniform in
-/// [-1, 1), always the same.
+/// Episodes of cue-reward association, always the same: inputs [batch][steps][inputs], targets
+/// [batch][steps][outputs]. Each sample has five cues, and a reward for each. A step shows a noisy
+/// cue, in the first half of the steps with its reward; the target is that reward.
 struct Data {
   std::vector<float> inputs, targets;
 
   explicit Data(const Case& c) {
+    constexpr std::size_t cues = 5, features = Case::inputs - 2;
     std::mt19937 random(1);
     const auto draw = [&] {
       return static_cast<float>(static_cast<double>(random()) / 4294967296.0);
     };
-    const auto columns = static_cast<std::size_t>(c.batch) * static_cast<std::size_t>(c.steps);
-    inputs.resize(columns * Case::inputs);
-    targets.resize(columns * Case::outputs);
-    for (float& x : inputs) x = draw();
-    for (float& x : targets) x = 2 * draw() - 1;
+    for (int sample = 0; sample < c.batch; ++sample) {
+      std::vector<float> cue(cues * features), reward(cues);
+      for (float& x : cue) x = draw();
+      for (float& x : reward) x = 2 * draw() - 1;
+      for (int t = 0; t < c.steps; ++t) {
+        const bool recall = 2 * t >= c.steps;
+        const std::size_t shown = random() % cues;
+        for (std::size_t i = 0; i < features; ++i) {
+          inputs.push_back(cue[shown * features + i] + 0.2f * draw() - 0.1f);
+        }
+        inputs.push_back(recall ? 0.f : reward[shown]);
+        inputs.push_back(recall ? 1.f : 0.f);
+        targets.push_back(reward[shown]);
+      }
+    }
   }
 };
 
