@@ -1,4 +1,5 @@
-# plastic::compiled: the cells of cells/compiled.hpp and cells/families.hpp, compiled once for all targets of a project.
+# plastic::compiled: the kernels of kernels/compiled.hpp and the cells of cells/compiled.hpp and
+# cells/families.hpp, compiled once for all targets of a project.
 #
 # They are libraries of the project that includes this file, and take the flags that it has set for
 # all: build type, CMAKE_CXX_FLAGS, and add_compile_options before this point. All files of a program
@@ -15,6 +16,7 @@ add_library(plastic_compiled INTERFACE)
 add_library(plastic::compiled ALIAS plastic_compiled)
 foreach(scalar float double)
   add_library(plastic_compiled_${scalar} STATIC EXCLUDE_FROM_ALL
+              ${plastic_compiled_dir}/kernels_${scalar}.cpp
               ${plastic_compiled_dir}/compiled_${scalar}.cpp
               ${plastic_compiled_dir}/families_${scalar}.cpp)
   add_library(plastic::compiled_${scalar} ALIAS plastic_compiled_${scalar})

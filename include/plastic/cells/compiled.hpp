@@ -8,8 +8,9 @@
 
 /// The cells that src/compiled_float.cpp and src/compiled_double.cpp compile once, so that files
 /// that use them need not compile them. In effect if PLASTIC_COMPILED is defined, as it is by
-/// CMake's target plastic::compiled, which also compiles the two files. All files of a program must
-/// agree on the instruction set (-march).
+/// CMake's target plastic::compiled, which also compiles those two files, and those of
+/// kernels/compiled.hpp and cells/families.hpp. All files of a program must agree on the
+/// instruction set (-march).
 
 #ifdef PLASTIC_COMPILED
 

@@ -42,25 +42,45 @@ struct LayerRead {
   Scalar* da = nullptr;        // rows x cols, or nullptr
 };
 
+/// Columns of a matrix that are passed over together, in packets of at most `width` numbers.
+struct ColumnBlock {
+  Index number;
+  Index first;
+  Index last;  // one past it
+  Index width;
+};
+
+/// Calls f(block) for blocks of columns: whole packets, at most 32 at a time, then the rest by
+/// narrower ones. Rows are that long because memory is fastest in order: in blocks of 8 packets a
+/// read of 1001 rows took 1.3 times as long.
+template <class Scalar, class F>
+void for_wide_blocks(Index cols, F&& f) {
+  Index number = 0, first = 0;
+  for (Index width = lanes<Scalar>; first < cols; width /= 2) {
+    const Index most = 32 * width, end = first + (cols - first) / width * width;
+    for (; first < end; first = std::min(first + most, end)) {
+      f(ColumnBlock{number++, first, std::min(first + most, end), width});
+    }
+  }
+}
+
 // As in packets.hpp.
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wignored-attributes"
 
-/// Calls f<Packet>(block, first, last) for blocks of columns that are passed over together: whole
-/// packets, at most 32 at a time, then the rest by narrower ones. Rows are that long because memory
-/// is fastest in order: in blocks of 8 packets a read of 1001 rows took 1.3 times as long.
+/// Calls f<keep, Packet>() for a kind of keep and the packet of a block.
 template <class Scalar, class Packet = WidestPacket<Scalar>, class F>
-void for_wide_blocks(Index block, Index first, Index cols, F&& f) {
-  constexpr Index most = 32 * width<Packet>;
-  const Index end = first + (cols - first) / width<Packet> * width<Packet>;
-  for (; first < end; first = std::min(first + most, end)) {
-    f.template operator()<Packet>(block++, first, std::min(first + most, end));
-  }
+void with_block(Keep keep, const ColumnBlock& block, F&& f) {
   if constexpr (width < Packet >> 1) {
-    using Half = typename packet::unpacket_traits<Packet>::half;
-    using Next = std::conditional_t<(width<Half> < width<Packet>), Half, Scalar>;
-    if (first < cols) for_wide_blocks<Scalar, Next>(block, first, cols, f);
+    if (block.width < width<Packet>) {
+      using Half = typename packet::unpacket_traits<Packet>::half;
+      using Next = std::conditional_t<(width<Half> < width<Packet>), Half, Scalar>;
+      return with_block<Scalar, Next>(keep, block, f);
+    }
   }
+  if (keep == Keep::all) return f.template operator()<Keep::all, Packet>();
+  if (keep == Keep::number) return f.template operator()<Keep::number, Packet>();
+  f.template operator()<Keep::columns, Packet>();
 }
 
 #pragma GCC diagnostic pop
@@ -89,12 +109,11 @@ EIGEN_ALWAYS_INLINE void advance_piece(const DeferredUpdate<Scalar>& u, Index i,
   });
 }
 
-/// Carries out the updates from H at `from` to H at `to`, both rows x cols, in a block, and the
-/// read if there is one. Nothing is stored if the two are the same and there are no updates.
+/// See advance_block.
 template <Keep Kept, class Packet, class Scalar>
-void advance_block(Index rows, Index cols, Index first, Index last,
-                   std::span<const DeferredUpdate<Scalar>> updates, const Scalar* from, Scalar* to,
-                   const LayerRead<Scalar>& read) {
+void advance_columns(Index rows, Index cols, Index first, Index last,
+                     std::span<const DeferredUpdate<Scalar>> updates, const Scalar* from,
+                     Scalar* to, const LayerRead<Scalar>& read) {
   using namespace packet;
   const bool stored = from != to || !updates.empty(), reads = read.x != nullptr;
   for (Index i = 0; i < rows; ++i) {
@@ -121,15 +140,12 @@ void advance_block(Index rows, Index cols, Index first, Index last,
   }
 }
 
-/// Goes back over a read of the last version, if there is one, and then over the last updates, as
-/// many as there are `adjoints`. from: H before all updates; g: the adjoint of H after them, which
-/// becomes that before the first of those that are gone back over; `fresh`: it is still zero, and
-/// not read.
+/// See retreat_block.
 template <Keep Kept, class Packet, class Scalar>
-void retreat_block(Index rows, Index cols, Index first, Index last,
-                   std::span<const DeferredUpdate<Scalar>> updates,
-                   std::span<const DeferredAdjoint<Scalar>> adjoints, const Scalar* from, Scalar* g,
-                   bool fresh, const LayerRead<Scalar>& read) {
+void retreat_columns(Index rows, Index cols, Index first, Index last,
+                     std::span<const DeferredUpdate<Scalar>> updates,
+                     std::span<const DeferredAdjoint<Scalar>> adjoints, const Scalar* from,
+                     Scalar* g, bool fresh, const LayerRead<Scalar>& read) {
   using namespace packet;
   const std::size_t back = adjoints.size(), start = updates.size() - back;
   const bool reads = read.x != nullptr;
@@ -191,6 +207,33 @@ void retreat_block(Index rows, Index cols, Index first, Index last,
   if constexpr (Kept == Keep::number) {
     for (std::size_t b = 0; b < back; ++b) *adjoints[b].keep += predux(number_sums[b]);
   }
+}
+
+/// Carries out the updates from H at `from` to H at `to`, both rows x cols, in a block, and the
+/// read if there is one. Nothing is stored if the two are the same and there are no updates.
+template <class Scalar>
+void advance_block(Keep keep, const ColumnBlock& block, Index rows, Index cols,
+                   std::span<const DeferredUpdate<Scalar>> updates, const Scalar* from, Scalar* to,
+                   const LayerRead<Scalar>& read) {
+  with_block<Scalar>(keep, block, [&]<Keep kept, class Packet>() {
+    advance_columns<kept, Packet, Scalar>(rows, cols, block.first, block.last, updates, from, to,
+                                          read);
+  });
+}
+
+/// Goes back over a read of the last version, if there is one, and then over the last updates, as
+/// many as there are `adjoints`. from: H before all updates; g: the adjoint of H after them, which
+/// becomes that before the first of those that are gone back over; `fresh`: it is still zero, and
+/// not read.
+template <class Scalar>
+void retreat_block(Keep keep, const ColumnBlock& block, Index rows, Index cols,
+                   std::span<const DeferredUpdate<Scalar>> updates,
+                   std::span<const DeferredAdjoint<Scalar>> adjoints, const Scalar* from, Scalar* g,
+                   bool fresh, const LayerRead<Scalar>& read) {
+  with_block<Scalar>(keep, block, [&]<Keep kept, class Packet>() {
+    retreat_columns<kept, Packet, Scalar>(rows, cols, block.first, block.last, updates, adjoints,
+                                          from, g, fresh, read);
+  });
 }
 
 }  // namespace plastic::detail::kernels

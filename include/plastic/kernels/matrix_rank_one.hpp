@@ -15,8 +15,12 @@ enum class Keep { all, number, columns };
 /// What it adds: nothing, pre post^T, or C o (pre post^T), where it also multiplies by L.
 enum class Change { none, term, masked_term };
 
-/// An update of one sample, H' = L o keep H + C o (pre post^T), clamped to [-limit, limit] if Clip.
-/// keep: one number or cols, as Keep says; L and C, rows x cols, count for Change::masked_term.
+/// How an update bounds the result: not at all; to [-limit, limit]; or, with the change d, as
+/// H + max(d, 0) (1 - H) + min(d, 0) (1 + H), then to [-limit, limit].
+enum class Bound { none, clip, soft };
+
+/// An update of one sample, H' = L o keep H + C o (pre post^T), bounded. keep: one number or cols,
+/// as Keep says; L and C, rows x cols, count for Change::masked_term.
 template <class Scalar>
 struct RankOneUpdate {
   Index rows = 0;
@@ -39,8 +43,15 @@ struct RankOneAdjoint {
   Scalar* matrix = nullptr;
 };
 
+/// H + max(d, 0) (1 - H) + min(d, 0) (1 + H) = H + d - |d| H.
+template <class Packet>
+EIGEN_ALWAYS_INLINE Packet soft_bound(const Packet& d, const Packet& h) {
+  using namespace packet;
+  return psub(padd(h, d), pmul(pabs(d), h));
+}
+
 /// H' from H, which may be the same memory.
-template <Keep Kept, bool Clip, Change Added, class Scalar>
+template <Keep Kept, Bound Limited, Change Added, class Scalar>
 void update_by_rank_one(const RankOneUpdate<Scalar> u, const Scalar* from, Scalar* to) {
   using namespace packet;
   constexpr bool has_term = Added != Change::none, masked = Added == Change::masked_term;
@@ -62,10 +73,12 @@ void update_by_rank_one(const RankOneUpdate<Scalar> u, const Scalar* from, Scala
         if constexpr (Kept != Keep::all) h = pmul(kept[k], h);
         if constexpr (masked) {
           h = pmadd(pmul(by_row, by_column[k]), load<Packet>(u.matrix + at), h);
+        } else if constexpr (Limited == Bound::soft) {
+          h = soft_bound<Packet>(pmul(by_row, by_column[k]), h);
         } else if constexpr (has_term) {
           h = pmadd(by_row, by_column[k], h);
         }
-        if constexpr (Clip) h = pmin(pmax(h, low), high);
+        if constexpr (Limited != Bound::none) h = pmin(pmax(h, low), high);
         if constexpr (Kept != Keep::all || masked) h = flush_tiny<Scalar>(h);
         pstoreu(to + at, h);
       });
@@ -74,7 +87,7 @@ void update_by_rank_one(const RankOneUpdate<Scalar> u, const Scalar* from, Scala
 }
 
 /// Its adjoint: g, the adjoint of H', becomes that of H.
-template <Keep Kept, bool Clip, Change Added, class Scalar>
+template <Keep Kept, Bound Limited, Change Added, class Scalar>
 void rank_one_adjoint(const RankOneUpdate<Scalar> u, const Scalar* from, Scalar* g,
                       const RankOneAdjoint<Scalar> total) {
   using namespace packet;
@@ -96,14 +109,22 @@ void rank_one_adjoint(const RankOneUpdate<Scalar> u, const Scalar* from, Scalar*
         Packet kept = zero, h = zero, l = zero, c = zero, by_column = zero;
         if constexpr (Kept == Keep::number) kept = pset1<Packet>(*u.keep);
         if constexpr (Kept == Keep::columns) kept = load<Packet>(u.keep + column);
-        if constexpr (scaled || Clip) h = load<Packet>(from + at);
+        if constexpr (scaled || Limited != Bound::none) h = load<Packet>(from + at);
         if constexpr (has_term) by_column = load<Packet>(u.post + column);
         if constexpr (masked) {
           l = load<Packet>(u.keep_matrix + at);
           c = load<Packet>(u.matrix + at);
         }
         Packet change = load<Packet>(g + at);
-        if constexpr (Clip) {
+        Packet of_old = zero;  // of H, with a soft bound
+        if constexpr (Limited == Bound::soft) {
+          const Packet one = pset1<Packet>(Scalar(1)), d = pmul(by_row, by_column);
+          change = pand(change, pcmp_le(pabs(soft_bound<Packet>(d, h)), high));
+          of_old = pmul(change, psub(one, pabs(d)));
+          change = pmul(change, padd(pand(psub(one, h), pcmp_le(zero, d)),
+                                     pand(padd(one, h), pcmp_le(d, zero))));
+        }
+        if constexpr (Limited == Bound::clip) {
           Packet old = h;
           if constexpr (masked) old = pmul(l, old);
           if constexpr (Kept != Keep::all) old = pmul(kept, old);
@@ -136,7 +157,8 @@ void rank_one_adjoint(const RankOneUpdate<Scalar> u, const Scalar* from, Scalar*
           if constexpr (Kept == Keep::columns) add_to(total.keep + column, of_keep);
           if constexpr (Kept != Keep::all) change = pmul(kept, change);
         }
-        if constexpr (scaled || Clip) pstoreu(g + at, change);
+        if constexpr (Limited == Bound::soft) change = of_old;
+        if constexpr (scaled || Limited != Bound::none) pstoreu(g + at, change);
       });
       if constexpr (has_term) total.pre[i] += predux(row_sum);
     }

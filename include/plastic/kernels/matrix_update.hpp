@@ -8,13 +8,9 @@
 #include "plastic/kernels/matrix_rank_one.hpp"
 
 /// Passes over one sample's fast matrix H whose update is not one rank-one term with a decay. Rows
-/// are contiguous and belong to inputs, columns to outputs. A pass handles row after row: what it
-/// needs of a row besides H and its adjoint stays in the first-level cache.
+/// are contiguous and belong to inputs, columns to outputs. A pass goes down the rows of a few
+/// columns, whose numbers stay in registers.
 namespace plastic::detail::kernels {
-
-/// How an update bounds the result: not at all; to [-limit, limit]; or, with the change d, as
-/// H + max(d, 0) (1 - H) + min(d, 0) (1 + H), then to [-limit, limit].
-enum class Bound { none, clip, soft };
 
 /// C o (pre post^T) of one sample; nullptr stands for ones.
 template <class Scalar>
@@ -62,65 +58,87 @@ using Row = Eigen::Map<Eigen::Array<Scalar, Eigen::Dynamic, 1>>;
 template <class Scalar>
 using ConstRow = Eigen::Map<const Eigen::Array<Scalar, Eigen::Dynamic, 1>>;
 
-/// d = the change of row i: the terms, and gain E.
-template <class Scalar>
-void change_of_row(const MatrixUpdate<Scalar>& update, Index i, Row<Scalar>& d) {
-  const Index m = update.cols;
-  bool begun = false;
-  const auto add = [&](const auto& expression) {
-    if (begun) {
-      d += expression;
-    } else {
-      d = expression;
-    }
-    begun = true;
-  };
-  for (const MatrixTerm<Scalar>& term : update.terms) {
+/// A piece of row i of an update: N packets from `column` on, which lie at `at` in the matrices.
+template <class Packet, int N, class Scalar>
+struct Piece {
+  const MatrixUpdate<Scalar>& update;
+  Index i;
+  Index column;
+  Index at;
+
+  using Packets = Packet[N];
+
+  /// x *= what lies at `from`, if anything.
+  static EIGEN_ALWAYS_INLINE void multiply(Packets& x, const Scalar* from, Index offset) {
+    if (from == nullptr) return;
+    unrolled<N>([&](auto k) PLASTIC_INLINE {
+      x[k] = packet::pmul(x[k], load<Packet>(from + offset + k * width<Packet>));
+    });
+  }
+
+  /// pre post^T of a term.
+  EIGEN_ALWAYS_INLINE void product_of(const MatrixTerm<Scalar>& term, Packets& x) const {
     const Scalar pre = term.pre == nullptr ? Scalar(1) : term.pre[i];
-    if (term.matrix == nullptr) {
-      if (term.post == nullptr) {
-        add(Eigen::Array<Scalar, Eigen::Dynamic, 1>::Constant(m, pre));
-      } else {
-        add(pre * ConstRow<Scalar>(term.post, m));
-      }
-      continue;
+    unrolled<N>([&](auto k) PLASTIC_INLINE { x[k] = packet::pset1<Packet>(pre); });
+    multiply(x, term.post, column);
+  }
+
+  /// d = the terms, and gain E.
+  EIGEN_ALWAYS_INLINE void change(Packets& d) const {
+    unrolled<N>([&](auto k) PLASTIC_INLINE { d[k] = packet::pset1<Packet>(Scalar(0)); });
+    Packet x[N];
+    const auto add = [&](const Scalar* matrix) PLASTIC_INLINE {
+      multiply(x, matrix, at);
+      unrolled<N>([&](auto k) PLASTIC_INLINE { d[k] = packet::padd(d[k], x[k]); });
+    };
+    for (const MatrixTerm<Scalar>& term : update.terms) {
+      product_of(term, x);
+      add(term.matrix);
     }
-    const ConstRow<Scalar> matrix(term.matrix + i * m, m);
-    if (term.post == nullptr) {
-      add(pre * matrix);
-    } else {
-      add(pre * ConstRow<Scalar>(term.post, m) * matrix);
+    if (update.other == nullptr) return;
+    unrolled<N>([&](auto k) PLASTIC_INLINE { x[k] = packet::pset1<Packet>(update.gain); });
+    add(update.other);
+  }
+
+  /// x *= L o keep.
+  EIGEN_ALWAYS_INLINE void multiply_by_keep(Packets& x) const {
+    multiply(x, update.keep_matrix, at);
+    if (update.keep_kind == Keep::columns) multiply(x, update.keep, column);
+    if (update.keep_kind == Keep::number) {
+      const Packet keep = packet::pset1<Packet>(*update.keep);
+      unrolled<N>([&](auto k) PLASTIC_INLINE { x[k] = packet::pmul(keep, x[k]); });
     }
   }
-  if (update.other != nullptr) add(update.gain * ConstRow<Scalar>(update.other + i * m, m));
-  if (!begun) d.setZero();
-}
+  bool keeps_all() const { return update.keep_kind == Keep::all && update.keep_matrix == nullptr; }
 
-/// d += L o keep h of row i, for an update without a soft bound.
-template <class Scalar>
-void add_kept(const MatrixUpdate<Scalar>& update, Index i, const ConstRow<Scalar>& h,
-              Row<Scalar>& d) {
-  const Index m = update.cols;
-  const auto add = [&](const auto& kept) {
-    if (update.keep_kind == Keep::all) {
-      d += kept;
-    } else if (update.keep_kind == Keep::number) {
-      d += update.keep[0] * kept;
-    } else {
-      d += ConstRow<Scalar>(update.keep, m) * kept;
+  /// H' before it is clamped, from H in h and the change.
+  EIGEN_ALWAYS_INLINE void unbounded(Packets& h, const Packets& d) const {
+    if (update.bound == Bound::soft) {
+      unrolled<N>([&](auto k) PLASTIC_INLINE { h[k] = soft_bound<Packet>(d[k], h[k]); });
+      return;
     }
-  };
-  if (update.keep_matrix == nullptr) {
-    add(h);
-  } else {
-    add(ConstRow<Scalar>(update.keep_matrix + i * m, m) * h);
+    multiply_by_keep(h);
+    unrolled<N>([&](auto k) PLASTIC_INLINE { h[k] = packet::padd(h[k], d[k]); });
+    if (keeps_all()) return;
+    unrolled<N>([&](auto k) PLASTIC_INLINE { h[k] = flush_tiny<Scalar>(h[k]); });
   }
+};
+
+/// Calls f<Packet, N>(first) for blocks of columns of an update of more than one term.
+template <class Scalar, class F>
+void for_pieces_of_rows(const MatrixUpdate<Scalar>& update, F&& f) {
+  for_column_blocks<Scalar, WidestPacket<Scalar>, 4>(
+      0, update.cols, [&]<class Packet, int N>(Index first) PLASTIC_INLINE {
+        for (Index i = 0; i < update.rows; ++i) {
+          f(Piece<Packet, N, Scalar>{update, i, first, i * update.cols + first});
+        }
+      });
 }
 
-/// Calls f<Keep, Clip, Change>(RankOneUpdate) for an update that has such a form; false if not.
+/// Calls f<Keep, Bound, Change>(RankOneUpdate) for an update that has such a form; false if not.
 template <class Scalar, class F>
 bool with_rank_one(const MatrixUpdate<Scalar>& u, F&& f) {
-  if (u.terms.size() > 1 || u.other != nullptr || u.bound == Bound::soft) return false;
+  if (u.terms.size() > 1 || u.other != nullptr) return false;
   Change added = Change::none;
   RankOneUpdate<Scalar> one{u.rows,  u.cols,        u.keep,  nullptr,
                             nullptr, u.keep_matrix, nullptr, u.limit};
@@ -131,21 +149,26 @@ bool with_rank_one(const MatrixUpdate<Scalar>& u, F&& f) {
     if (one.pre == nullptr || one.post == nullptr) return false;
     added = one.matrix == nullptr ? Change::term : Change::masked_term;
   }
+  if (u.bound == Bound::soft) {
+    if (added != Change::term) return false;
+    f.template operator()<Keep::all, Bound::soft, Change::term>(one);
+    return true;
+  }
   if ((u.keep_matrix != nullptr) != (added == Change::masked_term)) return false;
-  const auto with_change = [&]<Keep keep, bool clip>() {
+  const auto with_change = [&]<Keep keep, Bound bound>() {
     if (added == Change::none) {
-      f.template operator()<keep, clip, Change::none>(one);
+      f.template operator()<keep, bound, Change::none>(one);
     } else if (added == Change::term) {
-      f.template operator()<keep, clip, Change::term>(one);
+      f.template operator()<keep, bound, Change::term>(one);
     } else {
-      f.template operator()<keep, clip, Change::masked_term>(one);
+      f.template operator()<keep, bound, Change::masked_term>(one);
     }
   };
   const auto with_bound = [&]<Keep keep>() {
     if (u.bound == Bound::clip) {
-      with_change.template operator()<keep, true>();
+      with_change.template operator()<keep, Bound::clip>();
     } else {
-      with_change.template operator()<keep, false>();
+      with_change.template operator()<keep, Bound::none>();
     }
   };
   if (u.keep_kind == Keep::all) {
@@ -158,136 +181,149 @@ bool with_rank_one(const MatrixUpdate<Scalar>& u, F&& f) {
   return true;
 }
 
-/// H' from H, which may be the same memory. room: cols values.
+/// H' from H, which may be the same memory.
 template <class Scalar>
-void update_matrix(const MatrixUpdate<Scalar>& update, const Scalar* from, Scalar* to,
-                   Scalar* room) {
-  const Index m = update.cols;
-  const auto by_rank_one = [&]<Keep keep, bool clip, Change added>(const auto& one) {
-    update_by_rank_one<keep, clip, added>(one, from, to);
+void update_matrix(const MatrixUpdate<Scalar>& update, const Scalar* from, Scalar* to) {
+  const auto by_rank_one = [&]<Keep keep, Bound bound, Change added>(const auto& one) {
+    update_by_rank_one<keep, bound, added>(one, from, to);
   };
   if (with_rank_one(update, by_rank_one)) return;
-  Row<Scalar> d(room, m);
-  for (Index i = 0; i < update.rows; ++i) {
-    const ConstRow<Scalar> h(from + i * m, m);
-    Row<Scalar> result(to + i * m, m);
-    change_of_row(update, i, d);
-    if (update.bound == Bound::soft) {
-      result = (h + d.max(Scalar(0)) * (1 - h) + d.min(Scalar(0)) * (1 + h))
-                   .max(-update.limit)
-                   .min(update.limit);
-      continue;
+  using namespace packet;
+  for_pieces_of_rows(update, [&]<class Packet, int N>(
+                                 const Piece<Packet, N, Scalar>& piece) PLASTIC_INLINE {
+    Packet h[N], d[N];
+    unrolled<N>([&](auto k)
+                    PLASTIC_INLINE { h[k] = load<Packet>(from + piece.at + k * width<Packet>); });
+    piece.change(d);
+    piece.unbounded(h, d);
+    if (update.bound != Bound::none) {
+      const Packet high = pset1<Packet>(update.limit), low = pset1<Packet>(-update.limit);
+      unrolled<N>([&](auto k) PLASTIC_INLINE { h[k] = pmin(pmax(h[k], low), high); });
     }
-    add_kept(update, i, h, d);
-    if (update.bound == Bound::clip) {
-      result = d.max(-update.limit).min(update.limit);
-    } else if (update.keep_kind == Keep::all && update.keep_matrix == nullptr) {
-      result = d;
-    } else {
-      result = (d.abs() < tiny<Scalar>).select(Scalar(0), d);
-    }
-  }
+    unrolled<N>([&](auto k) PLASTIC_INLINE { pstoreu(to + piece.at + k * width<Packet>, h[k]); });
+  });
 }
 
-/// The adjoint of the same: g, the adjoint of H', becomes that of H. room: 4 cols + rows values.
+/// The adjoint of the same: g, the adjoint of H', becomes that of H. unwanted: memory for results
+/// that nobody wants, as long as the longer side.
 template <class Scalar>
 void update_matrix_adjoint(const MatrixUpdate<Scalar>& update, const Scalar* from, Scalar* adjoint,
-                           const MatrixUpdateAdjoint<Scalar>& total, Scalar* room) {
-  const Index m = update.cols;
-  Row<Scalar> d(room, m), change(room + m, m), product(room + 2 * m, m);
-  double keep_sum = 0, gain_sum = 0;
+                           const MatrixUpdateAdjoint<Scalar>& total, Scalar* unwanted) {
   // The passes for a rank-one update want all adjoints: matrices are learned, or have none.
   const bool all_wanted = (update.keep_matrix == nullptr) == (total.keep_matrix == nullptr) &&
                           (update.terms.empty() || (update.terms[0].matrix == nullptr) ==
                                                        (total.terms[0].matrix == nullptr));
   if (all_wanted) {
-    Scalar* unwanted = room + 3 * m;  // as long as the longer side
     const auto wanted = [&](Scalar* sum) { return sum == nullptr ? unwanted : sum; };
-    const auto by_rank_one = [&]<Keep keep, bool clip, Change added>(const auto& one) {
+    const auto by_rank_one = [&]<Keep keep, Bound bound, Change added>(const auto& one) {
       RankOneAdjoint<Scalar> sums{wanted(total.keep), nullptr, nullptr, total.keep_matrix, nullptr};
       if constexpr (added != Change::none) {
         sums.pre = wanted(total.terms[0].pre);
         sums.post = wanted(total.terms[0].post);
         sums.matrix = total.terms[0].matrix;
       }
-      rank_one_adjoint<keep, clip, added>(one, from, adjoint, sums);
+      rank_one_adjoint<keep, bound, added>(one, from, adjoint, sums);
     };
     if (with_rank_one(update, by_rank_one)) return;
   }
-  for (Index i = 0; i < update.rows; ++i) {
-    const ConstRow<Scalar> h(from + i * m, m);
-    Row<Scalar> g(adjoint + i * m, m);
-    const Scalar* of_change = g.data();  // the adjoint of the change
-    if (update.bound == Bound::clip) {
-      change_of_row(update, i, d);
-      add_kept(update, i, h, d);
-      g = (d.abs() <= update.limit).select(g, Scalar(0));
-    } else if (update.bound == Bound::soft) {
-      change_of_row(update, i, d);
-      product = h + d.max(Scalar(0)) * (1 - h) + d.min(Scalar(0)) * (1 + h);
-      g = (product.abs() <= update.limit).select(g, Scalar(0));
-      change = g * ((d >= Scalar(0)).select(1 - h, Scalar(0)) +
-                    (d <= Scalar(0)).select(1 + h, Scalar(0)));
-      g *= 1 - d.abs();
-      of_change = change.data();
+  using namespace packet;
+  double keep_sum = 0, gain_sum = 0;
+  for_pieces_of_rows(update, [&]<class Packet, int N>(
+                                 const Piece<Packet, N, Scalar>& piece) PLASTIC_INLINE {
+    const Index i = piece.i, at = piece.at, column = piece.column;
+    const Packet zero = pset1<Packet>(Scalar(0)), one = pset1<Packet>(Scalar(1));
+    Packet h[N], g[N], dc[N];  // H, the adjoint of H', and that of the change
+    unrolled<N>([&](auto k) PLASTIC_INLINE {
+      h[k] = load<Packet>(from + at + k * width<Packet>);
+      g[k] = load<Packet>(adjoint + at + k * width<Packet>);
+    });
+    if (update.bound != Bound::none) {
+      Packet d[N], after[N];
+      piece.change(d);
+      unrolled<N>([&](auto k) PLASTIC_INLINE { after[k] = h[k]; });
+      piece.unbounded(after, d);
+      const Packet high = pset1<Packet>(update.limit);
+      unrolled<N>([&](auto k) PLASTIC_INLINE { g[k] = pand(g[k], pcmp_le(pabs(after[k]), high)); });
+      unrolled<N>([&](auto k) PLASTIC_INLINE { dc[k] = g[k]; });
+      if (update.bound == Bound::soft) {
+        unrolled<N>([&](auto k) PLASTIC_INLINE {
+          dc[k] = pmul(g[k], padd(pand(psub(one, h[k]), pcmp_le(zero, d[k])),
+                                  pand(padd(one, h[k]), pcmp_le(d[k], zero))));
+          g[k] = pmul(g[k], psub(one, pabs(d[k])));
+        });
+      }
+    } else {
+      unrolled<N>([&](auto k) PLASTIC_INLINE { dc[k] = g[k]; });
     }
-    const ConstRow<Scalar> dc(of_change, m);
-    for (std::size_t k = 0; k < update.terms.size(); ++k) {
-      const MatrixTerm<Scalar>& term = update.terms[k];
-      const MatrixTermAdjoint<Scalar>& to = total.terms[k];
-      const Scalar pre = term.pre == nullptr ? Scalar(1) : term.pre[i];
+    const auto add_all = [&](Scalar* to, const Packet(&x)[N]) PLASTIC_INLINE {
+      unrolled<N>([&](auto k) PLASTIC_INLINE { add_to(to + k * width<Packet>, x[k]); });
+    };
+    const auto sum_of = [&](const Packet(&x)[N]) PLASTIC_INLINE {
+      Packet sum = x[0];
+      unrolled<N - 1>([&](auto k) PLASTIC_INLINE { sum = padd(sum, x[k + 1]); });
+      return predux(sum);
+    };
+    Packet x[N];
+    for (std::size_t t = 0; t < update.terms.size(); ++t) {
+      const MatrixTerm<Scalar>& term = update.terms[t];
+      const MatrixTermAdjoint<Scalar>& to = total.terms[t];
       if (to.matrix != nullptr) {
-        Row<Scalar> dm(to.matrix + i * m, m);
-        if (term.post == nullptr) {
-          dm += pre * dc;
-        } else {
-          dm += pre * dc * ConstRow<Scalar>(term.post, m);
-        }
+        piece.product_of(term, x);
+        unrolled<N>([&](auto k) PLASTIC_INLINE { x[k] = pmul(x[k], dc[k]); });
+        add_all(to.matrix + at, x);
       }
       if (to.pre == nullptr && to.post == nullptr) continue;
-      const Scalar* scaled = of_change;
-      if (term.matrix != nullptr) {
-        product = dc * ConstRow<Scalar>(term.matrix + i * m, m);
-        scaled = product.data();
+      unrolled<N>([&](auto k) PLASTIC_INLINE { x[k] = dc[k]; });
+      piece.multiply(x, term.matrix, at);
+      if (to.post != nullptr) {
+        const Packet pre = pset1<Packet>(term.pre == nullptr ? Scalar(1) : term.pre[i]);
+        unrolled<N>([&](auto k) PLASTIC_INLINE {
+          add_to(to.post + column + k * width<Packet>, pmul(pre, x[k]));
+        });
       }
-      const ConstRow<Scalar> dp(scaled, m);
       if (to.pre != nullptr) {
-        to.pre[i] += term.post == nullptr ? dp.sum() : (dp * ConstRow<Scalar>(term.post, m)).sum();
+        piece.multiply(x, term.post, column);
+        to.pre[i] += sum_of(x);
       }
-      if (to.post != nullptr) Row<Scalar>(to.post, m) += pre * dp;
     }
     if (update.other != nullptr) {
-      const ConstRow<Scalar> e(update.other + i * m, m);
-      if (total.gain != nullptr) gain_sum += static_cast<double>((dc * e).sum());
-      if (total.other != nullptr) Row<Scalar>(total.other + i * m, m) += update.gain * dc;
-    }
-    if (update.bound == Bound::soft) continue;
-    if (update.keep_kind == Keep::all && update.keep_matrix == nullptr) continue;
-    product = g * h;  // the adjoint of keep L
-    const Scalar* matrix = update.keep_matrix == nullptr ? nullptr : update.keep_matrix + i * m;
-    if (total.keep_matrix != nullptr) {
-      Row<Scalar> dl(total.keep_matrix + i * m, m);
-      if (update.keep_kind == Keep::all) {
-        dl += product;
-      } else if (update.keep_kind == Keep::number) {
-        dl += update.keep[0] * product;
-      } else {
-        dl += ConstRow<Scalar>(update.keep, m) * product;
+      if (total.gain != nullptr) {
+        unrolled<N>([&](auto k) PLASTIC_INLINE { x[k] = dc[k]; });
+        piece.multiply(x, update.other, at);
+        gain_sum += static_cast<double>(sum_of(x));
+      }
+      if (total.other != nullptr) {
+        const Packet gain = pset1<Packet>(update.gain);
+        unrolled<N>([&](auto k) PLASTIC_INLINE { x[k] = pmul(gain, dc[k]); });
+        add_all(total.other + at, x);
       }
     }
-    if (matrix != nullptr) {
-      const ConstRow<Scalar> l(matrix, m);
-      product *= l;
-      g *= l;
+    if (update.bound != Bound::soft && !piece.keeps_all()) {
+      if (total.keep != nullptr || total.keep_matrix != nullptr) {
+        unrolled<N>([&](auto k) PLASTIC_INLINE { x[k] = pmul(g[k], h[k]); });
+      }
+      if (total.keep != nullptr) {
+        Packet of_keep[N];
+        unrolled<N>([&](auto k) PLASTIC_INLINE { of_keep[k] = x[k]; });
+        piece.multiply(of_keep, update.keep_matrix, at);
+        if (update.keep_kind == Keep::columns) {
+          add_all(total.keep + column, of_keep);
+        } else {
+          keep_sum += static_cast<double>(sum_of(of_keep));
+        }
+      }
+      if (total.keep_matrix != nullptr) {
+        if (update.keep_kind == Keep::columns) piece.multiply(x, update.keep, column);
+        if (update.keep_kind == Keep::number) {
+          const Packet keep = pset1<Packet>(*update.keep);
+          unrolled<N>([&](auto k) PLASTIC_INLINE { x[k] = pmul(keep, x[k]); });
+        }
+        add_all(total.keep_matrix + at, x);
+      }
+      piece.multiply_by_keep(g);
     }
-    if (total.keep != nullptr && update.keep_kind == Keep::columns) {
-      Row<Scalar>(total.keep, m) += product;
-    } else if (total.keep != nullptr) {
-      keep_sum += static_cast<double>(product.sum());
-    }
-    if (update.keep_kind == Keep::number) g *= update.keep[0];
-    if (update.keep_kind == Keep::columns) g *= ConstRow<Scalar>(update.keep, m);
-  }
+    unrolled<N>([&](auto k) PLASTIC_INLINE { pstoreu(adjoint + at + k * width<Packet>, g[k]); });
+  });
   if (total.gain != nullptr) *total.gain += static_cast<Scalar>(gain_sum);
   if (total.keep != nullptr && update.keep_kind == Keep::number) {
     *total.keep += static_cast<Scalar>(keep_sum);

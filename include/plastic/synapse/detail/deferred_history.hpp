@@ -4,7 +4,7 @@
 #include <array>
 #include <span>
 
-#include "plastic/kernels/matrix_deferred.hpp"
+#include "plastic/kernels/compiled.hpp"
 #include "plastic/synapse/detail/matrix_history.hpp"
 #include "plastic/synapse/detail/outer_products.hpp"
 
@@ -54,6 +54,7 @@ class DeferredHistory {
   using Entry = MatrixEntry<Scalar>;
   using Read = kernels::LayerRead<Scalar>;
   using Block = DeferredBlock<Scalar>;
+  using Columns = kernels::ColumnBlock;
 
   /// first: H at first, of all samples.
   DeferredHistory(Tape<Scalar>& tape, Index inputs, Index outputs, Index samples, Index interval,
@@ -67,7 +68,7 @@ class DeferredHistory {
         first_(first),
         now_(allocate()),
         room_(tape.allocate(std::max(inputs, outputs))) {
-    for_each_block([&]<class Packet>(Index, Index, Index) { ++blocks_; });
+    for_each_block([&](const Columns&) { ++blocks_; });
     const auto count = static_cast<std::size_t>(blocks_ * samples);
     state_ = tape.arena().template allocate_array<Block>(count);
     for (Index s = 0; s < samples; ++s) {
@@ -84,10 +85,10 @@ class DeferredHistory {
   Index versions() const { return count_of(newest_); }
   Block& block(Index sample, Index number) { return state_[sample * blocks_ + number]; }
 
-  /// Calls f<Packet>(block, first column, one past its last).
+  /// Calls f(block) for each block of columns.
   template <class F>
   void for_each_block(F&& f) const {
-    kernels::for_wide_blocks<Scalar>(0, 0, outputs_, f);
+    kernels::for_wide_blocks<Scalar>(outputs_, f);
   }
 
   /// Appends an update. Every update of a history has the same kind of keep.
@@ -110,9 +111,8 @@ class DeferredHistory {
   kernels::Keep keep_kind() const { return kind_; }
 
   /// Carries out the updates of a block that are due, and a read if it has an x.
-  template <class Packet>
-  void advance(Index s, Index number, Index first, Index end, const Read& read) {
-    Block& block = this->block(s, number);
+  void advance(Index s, const Columns& columns, const Read& read) {
+    Block& block = this->block(s, columns.number);
     Update updates[kernels::most_deferred];
     do {
       Entry* const last = some_updates_after(block.newest, newest_, s, updates);
@@ -123,10 +123,8 @@ class DeferredHistory {
       } else if (found_ > 0) {
         to = at(now_, s);
       }
-      with_keep([&]<kernels::Keep keep>() {
-        kernels::advance_block<keep, Packet, Scalar>(
-            inputs_, outputs_, first, end, due, block.values, to, last == newest_ ? read : Read{});
-      });
+      kernels::advance_block<Scalar>(kind_, columns, inputs_, outputs_, due, block.values, to,
+                                     last == newest_ ? read : Read{});
       block.values = to;
       block.newest = last;
     } while (block.newest != newest_);
@@ -134,11 +132,12 @@ class DeferredHistory {
 
   /// H of the newest version of one sample, to `to`, outputs x inputs.
   void copy_current(Index s, MatrixMap<Scalar> to) {
-    for_each_block([&]<class Packet>(Index number, Index first, Index end) {
-      advance<Packet>(s, number, first, end, {});
-      to.middleRows(first, end - first) =
-          ConstMatrixMap<Scalar>(block(s, number).values, outputs_, inputs_)
-              .middleRows(first, end - first);
+    for_each_block([&](const Columns& columns) {
+      advance(s, columns, {});
+      const Index first = columns.first, count = columns.last - columns.first;
+      to.middleRows(first, count) =
+          ConstMatrixMap<Scalar>(block(s, columns.number).values, outputs_, inputs_)
+              .middleRows(first, count);
     });
   }
 
@@ -173,22 +172,21 @@ class DeferredHistory {
 
   /// Goes back over a read of the version after `entry` in a block that has an adjoint, and no
   /// update.
-  template <class Packet>
-  void retreat_read(Entry* entry, Index s, Index number, Index first, Index end, const Read& read) {
-    retreat<Packet>(entry, count_of(entry), s, number, first, end, read);
+  void retreat_read(Entry* entry, Index s, const Columns& columns, const Read& read) {
+    retreat(entry, count_of(entry), s, columns, read);
   }
 
   /// Goes back over `entry` where nothing has done so yet.
   void backward(Entry& entry) {
     reach(entry.previous);
     for (Index s = 0; s < samples_; ++s) {
-      for_each_block([&]<class Packet>(Index number, Index first, Index end) {
-        Block& block = this->block(s, number);
+      for_each_block([&](const Columns& columns) {
+        Block& block = this->block(s, columns.number);
         if (!block.reached || block.at != &entry) return;
         const Index lower = block.lower > entry.version ? entry.version : block.lower;
         const Read read = block.read == nullptr ? Read{} : *block.read;
         block.read = nullptr;
-        retreat<Packet>(&entry, lower, s, number, first, end, read);
+        retreat(&entry, lower, s, columns, read);
       });
     }
     if (entry.replayed) {
@@ -216,14 +214,6 @@ class DeferredHistory {
             entry.terms[0].pre->value + s * inputs_, entry.terms[0].post->value + s * outputs_};
   }
 
-  template <class F>
-  void with_keep(F&& f) const {
-    using kernels::Keep;
-    if (kind_ == Keep::all) return f.template operator()<Keep::all>();
-    if (kind_ == Keep::number) return f.template operator()<Keep::number>();
-    f.template operator()<Keep::columns>();
-  }
-
   /// The updates of a sample after `entry`, up to the next version of which a copy is kept, to
   /// `last`, or to as many as one pass takes. Returns the last; found_ says how many change H.
   Entry* some_updates_after(Entry* entry, Entry* last, Index s, Update* updates) {
@@ -240,10 +230,8 @@ class DeferredHistory {
 
   /// Goes back from the version after `top` over a read and the updates down to `lower`, or to the
   /// copy before.
-  template <class Packet>
-  void retreat(Entry* top, Index lower, Index s, Index number, Index first, Index end,
-               const Read& read) {
-    Block& block = this->block(s, number);
+  void retreat(Entry* top, Index lower, Index s, const Columns& columns, const Read& read) {
+    Block& block = this->block(s, columns.number);
     Entry* const base = base_of(top);
     lower = std::max(lower, count_of(base));
     Update updates[kernels::most_deferred];
@@ -255,13 +243,10 @@ class DeferredHistory {
       updates[count++] = update_of(*e, s);
       if (e->version >= lower) adjoints[back++] = adjoint_of(*e, s);
     }
-    with_keep([&]<kernels::Keep keep>() {
-      kernels::retreat_block<keep, Packet, Scalar>(
-          inputs_, outputs_, first, end, std::span<const Update>(updates, to_size(count)),
-          std::span<const UpdateAdjoint>(adjoints, to_size(back)),
-          base == nullptr ? at(first_, s) : at(std::as_const(base->after), s), at(adjoint_, s),
-          block.fresh, read);
-    });
+    kernels::retreat_block<Scalar>(
+        kind_, columns, inputs_, outputs_, {updates, to_size(count)}, {adjoints, to_size(back)},
+        base == nullptr ? at(first_, s) : at(std::as_const(base->after), s), at(adjoint_, s),
+        block.fresh, read);
     block.fresh = false;
     while (count_of(block.at) > lower) block.at = block.at->previous;
   }
@@ -291,12 +276,10 @@ class DeferredHistory {
       for (Index s = 0; s < samples_; ++s) {
         some_updates_after(kept, next, s, updates);
         const Scalar* from = kept == nullptr ? at(first_, s) : at(kept->after, s);
-        for_each_block([&]<class Packet>(Index, Index first, Index end) {
-          with_keep([&]<kernels::Keep keep>() {
-            kernels::advance_block<keep, Packet, Scalar>(
-                inputs_, outputs_, first, end, std::span<const Update>(updates, to_size(found_)),
-                from, at(next->after, s), Read{});
-          });
+        for_each_block([&](const Columns& columns) {
+          kernels::advance_block<Scalar>(kind_, columns, inputs_, outputs_,
+                                         {updates, to_size(found_)}, from, at(next->after, s),
+                                         Read{});
         });
       }
       kept = next;
@@ -323,13 +306,11 @@ class DeferredHistory {
   /// own.
   void move_blocks_from(const Entry& entry) {
     for (Index s = 0; s < samples_; ++s) {
-      for_each_block([&]<class Packet>(Index number, Index first, Index end) {
-        Block& block = this->block(s, number);
+      for_each_block([&](const Columns& columns) {
+        Block& block = this->block(s, columns.number);
         if (block.values != at(entry.after, s)) return;
-        with_keep([&]<kernels::Keep keep>() {
-          kernels::advance_block<keep, Packet, Scalar>(inputs_, outputs_, first, end, {},
-                                                       block.values, at(now_, s), Read{});
-        });
+        kernels::advance_block<Scalar>(kind_, columns, inputs_, outputs_, {}, block.values,
+                                       at(now_, s), Read{});
         block.values = at(now_, s);
       });
     }

@@ -35,13 +35,12 @@ class DeferredRead final : public Node<Scalar> {
     this->value_map().setZero();
     for (Index s = 0; s < this->cols; ++s) {
       const kernels::LayerRead<Scalar> read = read_of(s);
-      kernels::for_wide_blocks<Scalar>(
-          0, 0, this->rows, [&]<class Packet>(Index, Index first, Index end) {
-            if (!wants(s, first, end)) return;
-            const Scalar* h = history.current() + s * history.size();
-            kernels::advance_block<kernels::Keep::all, Packet, Scalar>(
-                history.inputs(), this->rows, first, end, {}, h, const_cast<Scalar*>(h), read);
-          });
+      kernels::for_wide_blocks<Scalar>(this->rows, [&](const kernels::ColumnBlock& columns) {
+        if (!wants(s, columns)) return;
+        const Scalar* h = history.current() + s * history.size();
+        kernels::advance_block<Scalar>(kernels::Keep::all, columns, history.inputs(), this->rows,
+                                       {}, h, const_cast<Scalar*>(h), read);
+      });
     }
     clear_skipped(this->value);
   }
@@ -54,11 +53,12 @@ class DeferredRead final : public Node<Scalar> {
     this->value_map().setZero();
     for (Index s = 0; s < this->cols; ++s) {
       reads_[s] = read_of(s);
-      history_->for_each_block([&]<class Packet>(Index number, Index first, Index end) {
-        if (!wants(s, first, end)) return;
-        const MatrixEntry<Scalar>* before = history_->block(s, number).newest;
-        lower_[s * history_->blocks() + number] = before == nullptr ? 0 : before->version + 1;
-        history_->template advance<Packet>(s, number, first, end, reads_[s]);
+      history_->for_each_block([&](const kernels::ColumnBlock& columns) {
+        if (!wants(s, columns)) return;
+        const MatrixEntry<Scalar>* before = history_->block(s, columns.number).newest;
+        lower_[s * history_->blocks() + columns.number] =
+            before == nullptr ? 0 : before->version + 1;
+        history_->advance(s, columns, reads_[s]);
       });
     }
     clear_skipped(this->value);
@@ -78,24 +78,24 @@ class DeferredRead final : public Node<Scalar> {
       read.dx = dx == nullptr ? history_->unwanted() : dx + s * parents_[0]->rows;
       read.da = da;
       bool any = false;
-      history_->for_each_block([&]<class Packet>(Index number, Index first, Index end) {
-        if (!wants(s, first, end)) return;
-        const bool zero =
-            std::all_of(read.dy + first, read.dy + end, [](Scalar dy) { return dy == Scalar(0); });
-        DeferredBlock<Scalar>& block = history_->block(s, number);
+      history_->for_each_block([&](const kernels::ColumnBlock& columns) {
+        if (!wants(s, columns)) return;
+        const bool zero = std::all_of(read.dy + columns.first, read.dy + columns.last,
+                                      [](Scalar dy) { return dy == Scalar(0); });
+        DeferredBlock<Scalar>& block = history_->block(s, columns.number);
         if (!block.reached) {
           if (zero) return;
           block.at = entry_;
           block.reached = block.fresh = true;
           block.read = nullptr;
         }
-        block.lower = lower_[s * history_->blocks() + number];
+        block.lower = lower_[s * history_->blocks() + columns.number];
         if (zero) return;
         any = true;
         if (may_wait && block.read == nullptr) {
           block.read = &read;
         } else {
-          history_->template retreat_read<Packet>(entry_, s, number, first, end, read);
+          history_->retreat_read(entry_, s, columns, read);
         }
       });
       if (any) history_->add_slow(read.x, read.dy);
@@ -112,10 +112,11 @@ class DeferredRead final : public Node<Scalar> {
   }
 
   /// Whether one of the columns is not to be skipped.
-  bool wants(Index s, Index first, Index end) const {
+  bool wants(Index s, const kernels::ColumnBlock& columns) const {
     if (skip_ == nullptr) return true;
     const Scalar* skip = skip_->value + s * this->rows;
-    return std::any_of(skip + first, skip + end, [](Scalar x) { return x == Scalar(0); });
+    return std::any_of(skip + columns.first, skip + columns.last,
+                       [](Scalar x) { return x == Scalar(0); });
   }
   void clear_skipped(Scalar* values) const {
     if (skip_ == nullptr) return;

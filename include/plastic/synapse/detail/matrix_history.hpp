@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <span>
 
-#include "plastic/kernels/matrix_update.hpp"
+#include "plastic/kernels/compiled.hpp"
 #include "plastic/synapse/detail/free_list.hpp"
 #include "plastic/tape/tape.hpp"
 
@@ -62,7 +62,7 @@ class MatrixHistory {
         differentiable_(differentiable),
         stride_(std::max<Index>(1, interval)),
         thins_(interval == 0),
-        room_(tape.allocate(3 * outputs + std::max(inputs, outputs))),
+        room_(tape.allocate(std::max(inputs, outputs))),
         first_(allocate()) {
     std::fill_n(first_, block_size(), Scalar(0));
   }
@@ -71,7 +71,7 @@ class MatrixHistory {
   Index outputs() const { return outputs_; }
   Index samples() const { return samples_; }
   /// Memory of a column or row for results that nobody wants.
-  Scalar* unwanted() const { return room_ + 3 * outputs_; }
+  Scalar* unwanted() const { return room_; }
   bool differentiable() const { return differentiable_; }
   Index size() const { return inputs_ * outputs_; }  ///< values of one sample
   Index block_size() const { return size() * samples_; }
@@ -192,7 +192,7 @@ class MatrixHistory {
         continue;
       }
       with_update(entry, s, [&](const kernels::MatrixUpdate<Scalar>& update) {
-        kernels::update_matrix(update, h, to + s * size(), room_);
+        kernels::update_matrix(update, h, to + s * size());
       });
     }
   }

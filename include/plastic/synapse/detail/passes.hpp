@@ -4,6 +4,7 @@
 #include <numeric>
 #include <type_traits>
 
+#include "plastic/kernels/compiled.hpp"
 #include "plastic/kernels/nonzero_rows.hpp"
 #include "plastic/synapse/detail/update_entry.hpp"
 #include "plastic/tape/arena.hpp"

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "plastic/kernels/fast_weights_adjoint.hpp"
+#include "plastic/kernels/compiled.hpp"
 #include "plastic/synapse/detail/history.hpp"
 #include "plastic/tape/tape.hpp"
 
