@@ -6,8 +6,8 @@
 # must have the same -march; a flag of one target alone, as target_compile_options sets it, goes to
 # plastic_compiled_float and plastic_compiled_double too. Nothing is built that no target links.
 #
-# plastic::compiled_float has the cells in float alone, which halves the work; a target that uses
-# cells in double then does not link.
+# plastic::compiled_float has them in float alone, which halves the work; a target with fast weights in
+# double then does not link.
 if(TARGET plastic_compiled)
   return()
 endif()
