@@ -193,9 +193,11 @@ struct TraceClamp : detail::TraceParts {
     all[0].deferred = deferred(o);
     return all;
   }
-  /// Whether they wait.
+  /// Whether they wait. Measured, a step of training against one whose changes do not: 1.2 times
+  /// with 51 units, 0.9 with 101, 0.7 with 201, 0.36 with 501.
   static bool deferred(const Options& o) {
-    return o.alpha == AlphaShape::full && o.form != TraceForm::clip && o.form != TraceForm::soft;
+    return o.alpha == AlphaShape::full && o.form != TraceForm::clip && o.form != TraceForm::soft &&
+           o.hidden >= 80;
   }
 
   /// One time step; the rate is eta.
