@@ -475,7 +475,8 @@ class Network final : public Limit {
 
   // Vectors of a matrix that a pass over those rows visits.
   static double vectors(const Matrix& m, Rows rows) {
-    return static_cast<double>(rows.count * m.cols / lanes);
+    const std::size_t count = rows.count * (m.cols / lanes);
+    return static_cast<double>(count);
   }
 
   // All rows of a layer, or those where one of some vectors is not 0.

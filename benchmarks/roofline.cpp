@@ -113,7 +113,8 @@ Throughput measure_throughput(int threads) {
       multiply_add = per_vector([&] { multiply_adds(vectors, buffer, sums); });
     }
     result.multiply_add = std::min(result.multiply_add, multiply_add);
-    result.levels.push_back({k < 3 ? caches[k] : infinite, read, update});
+    const double held = k < 3 ? caches[k] : infinite;
+    result.levels.push_back({held, read, update});
   }
   return result;
 }

@@ -70,7 +70,7 @@ class FolderLock {
 
   /// Throws FolderBusy where that is refused, std::system_error if nothing can be written, and
   /// std::runtime_error if FOLDER/.holder is damaged.
-  explicit FolderLock(std::filesystem::path folder, Busy busy = Busy::refuse,
+  explicit FolderLock(const std::filesystem::path& folder, Busy busy = Busy::refuse,
                       std::chrono::seconds dead_after = default_dead_after)
       : folder_(std::filesystem::absolute(folder)), dead_after_(dead_after) {
     while (const std::optional<FolderHolder> holder = take()) {
@@ -176,7 +176,7 @@ class FolderLock {
     std::error_code error;
     std::filesystem::directory_iterator at(folder / ".holder", error);
     while (!error && at != std::filesystem::directory_iterator()) {
-      const std::string name = at->path().filename();
+      std::string name = at->path().filename();
       if (name == "free" || (name.front() != '.' && is_holder(name))) return name;
       at.increment(error);
     }

@@ -428,6 +428,7 @@ std::vector<Drawing> episodes_of(const Results& results, const fs::path& folder)
     if (best == nullptr || defaults_in(variant) > defaults_in(*best)) best = &variant;
   }
   std::vector<Drawing> drawings;
+  drawings.reserve(usual.size());
   for (const auto& [kind, variant] : usual) {
     drawings.push_back(episode(results, *variant, folder, kind));
   }

@@ -44,6 +44,7 @@ inline bool stop_unless_all_files_agree(int alignment_here) {
 
 // Internal to each file, as it must not be shared with the others.
 namespace {
+// NOLINTNEXTLINE(misc-definitions-in-headers): each file has its own on purpose
 [[maybe_unused]] const bool all_files_agree = stop_unless_all_files_agree(vector_alignment);
 }  // namespace
 

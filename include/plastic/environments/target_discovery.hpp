@@ -34,13 +34,13 @@ class TargetDiscovery {
   static constexpr int longest = 5 + 3;  ///< steps of the longest trial
 
   /// What a step of a trial shows: the number of a cue, or one of these.
-  enum Shown : std::int8_t { blank = -1, go = -2 };
+  enum Shown : int { blank = -1, go = -2 };
 
   /// One episode.
   struct State {
     std::array<std::uint32_t, cues> cue{};     ///< bit i is 1 for 1, 0 for -1
     Index target = 0;                          ///< number of the target
-    std::array<std::int8_t, longest> trial{};  ///< what each step of the trial shows
+    std::array<int, longest> trial{};  ///< what each step of the trial shows
     Index length = 0;                          ///< steps of the trial
     Index place = 0;                           ///< step of the trial
     bool present = false;                      ///< whether the trial shows the target
@@ -88,7 +88,7 @@ class TargetDiscovery {
   void observe(const State& state, std::span<double> observation) const {
     detail::check_observation("TargetDiscovery::observe", observation, 27);
     std::fill(observation.begin(), observation.end(), 0.0);
-    const std::int8_t now = shown(state);
+    const int now = shown(state);
     for (std::size_t i = 0; now >= 0 && i < bits; ++i) {
       observation[i] = (state.cue[static_cast<std::size_t>(now)] >> i & 1u) != 0 ? 1 : -1;
     }
@@ -101,7 +101,7 @@ class TargetDiscovery {
   /// @}
 
  private:
-  static std::int8_t shown(const State& state) {
+  static int shown(const State& state) {
     return state.trial[static_cast<std::size_t>(state.place)];
   }
 
@@ -111,8 +111,8 @@ class TargetDiscovery {
     const std::uint32_t first = random.below(cues), other = random.below(cues - 1);
     const std::uint32_t second = other + (other >= first ? 1 : 0);
     const std::uint32_t place = random.below(middle), gap = random.below(middle - 1);
-    state.trial[1 + place] = static_cast<std::int8_t>(first);
-    state.trial[1 + gap + (gap >= place ? 1 : 0)] = static_cast<std::int8_t>(second);
+    state.trial[1 + place] = static_cast<int>(first);
+    state.trial[1 + gap + (gap >= place ? 1 : 0)] = static_cast<int>(second);
     state.trial[1 + middle] = go;
     state.length = 3 + static_cast<Index>(middle);
     state.place = 0;
