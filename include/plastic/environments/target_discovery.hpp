@@ -38,15 +38,15 @@ class TargetDiscovery {
 
   /// One episode.
   struct State {
-    std::array<std::uint32_t, cues> cue{};     ///< bit i is 1 for 1, 0 for -1
-    Index target = 0;                          ///< number of the target
-    std::array<int, longest> trial{};  ///< what each step of the trial shows
-    Index length = 0;                          ///< steps of the trial
-    Index place = 0;                           ///< step of the trial
-    bool present = false;                      ///< whether the trial shows the target
-    Index time = 0;                            ///< steps taken
-    Index last_action = -1;                    ///< -1 at first
-    double last_reward = 0;                    ///< 0 at first
+    std::array<std::uint32_t, cues> cue{};  ///< bit i is 1 for 1, 0 for -1
+    Index target = 0;                       ///< number of the target
+    std::array<int, longest> trial{};       ///< what each step of the trial shows
+    Index length = 0;                       ///< steps of the trial
+    Index place = 0;                        ///< step of the trial
+    bool present = false;                   ///< whether the trial shows the target
+    Index time = 0;                         ///< steps taken
+    Index last_action = -1;                 ///< -1 at first
+    double last_reward = 0;                 ///< 0 at first
   };
 
   /// Throws std::invalid_argument unless steps is in 1 .. 2^24.
