@@ -82,7 +82,7 @@ Throughput measure_throughput(int threads) {
   const double count = threads;
   const double caches[] = {cache_bytes(_SC_LEVEL1_DCACHE_SIZE, 32 << 10),
                            cache_bytes(_SC_LEVEL2_CACHE_SIZE, 1 << 20),
-                           cache_bytes(_SC_LEVEL3_CACHE_SIZE, 32 << 20) / count};
+                           cache_bytes(_SC_LEVEL3_CACHE_SIZE, 32 << 20) / count, infinite};
   constexpr double most = 256 << 20;
   Throughput result{infinite, {}};
   for (std::size_t k = 0; k < 4; ++k) {
@@ -113,8 +113,7 @@ Throughput measure_throughput(int threads) {
       multiply_add = per_vector([&] { multiply_adds(vectors, buffer, sums); });
     }
     result.multiply_add = std::min(result.multiply_add, multiply_add);
-    const double held = k < 3 ? caches[k] : infinite;
-    result.levels.push_back({held, read, update});
+    result.levels.push_back({caches[k], read, update});
   }
   return result;
 }

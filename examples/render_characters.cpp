@@ -85,6 +85,7 @@ constexpr std::array typefaces{
 /// Code points of rows 16 to 47 of JIS X 0208, in its order.
 std::vector<std::uint32_t> jis_level_1() {
   const iconv_t converter = ::iconv_open("UTF-32LE", "EUC-JP");
+  // NOLINTNEXTLINE(performance-no-int-to-ptr): this is how iconv_open says that it failed
   if (converter == reinterpret_cast<iconv_t>(-1)) {
     throw std::runtime_error("this system's iconv does not know EUC-JP");
   }

@@ -39,7 +39,7 @@ struct RunSettings {
 
   // Settings of one_shot_images.
   std::string data = "glyphs";       ///< as of plastic::load_image_data
-  std::string test_data;             ///< likewise: a second test, on its test split
+  std::string test_data = {};        ///< likewise: a second test, on its test split
   std::string encoder = "conv4";     ///< conv4, resnet12, r2d2, or the file of one
   std::string pretraining = "none";  ///< classification, contrast
   Index pretraining_batches = 1000;
@@ -61,7 +61,7 @@ struct RunSettings {
   std::string rule = "gradient";
   /// Settings of a network whose rule is not gradient, hebbian or none, "form=clip clip=1", in the
   /// place of all those from `extra` to `inner_scale`; the others have their defaults.
-  std::string options;
+  std::string options = {};
   Index hidden = 128;
   Index extra = 4;
   bool modulation = true;
