@@ -1,7 +1,7 @@
 # gnuplot rules_cue_reward_error.gp draws the figure again.
 if (!exists('unfinished')) unfinished = ''
 reset
-set terminal svg noenhanced font 'Helvetica,Arial,sans-serif,14' background 'white' size 840,490
+set terminal svg noenhanced font 'Helvetica,Arial,sans-serif,14' background 'white' size 840,626
 set output 'rules_cue_reward_error.svg'.unfinished
 set encoding utf8
 set border 3 lc rgb '#555555'
@@ -13,10 +13,10 @@ set title "Cue-reward: all rules" font ',16' offset 0,1.2
 set xlabel "mean squared error of queries"
 set xrange [0:*]
 set offsets 0, graph 0.04, 0, 0
-set yrange [10 - 0.4:-0.6] noextend
+set yrange [14 - 0.4:-0.6] noextend
 set key off
 set tmargin 5
-set ytics ("gradient, RNN, n = 3" 0, "Hebbian, RNN, n = 3" 1, "plain, RNN, n = 1" 2, "trace, RNN (form=decay), n = 1" 3, "trace, RNN (form=oja), n = 1" 4, "trace, RNN (form=clip), n = 1" 5, "modulated, RNN, n = 1" 6, "modulated, LSTM, n = 1" 7, "retroactive, RNN, n = 1" 8, "fast weights, RNN, n = 1" 9)
+set ytics ("gradient, RNN, n = 3" 0, "Hebbian, RNN, n = 3" 1, "plain, RNN, n = 1" 2, "trace, RNN (form=decay), n = 1" 3, "trace, RNN (form=oja), n = 1" 4, "trace, RNN (form=clip), n = 1" 5, "modulated, RNN, n = 1" 6, "modulated, LSTM, n = 1" 7, "retroactive, RNN, n = 1" 8, "fast weights, RNN, n = 1" 9, "delta, recurrent DeltaNet, n = 1" 10, "delta, delta RNN, n = 1" 11, "STPN, RNN, n = 1" 12, "ABCD, RNN (form=ABCD_lr normalise=max), n = 1" 13)
 set arrow from 0.0358, graph 0 to 0.0358, graph 1 nohead dt 2 lw 1.5 lc rgb '#777777'
 set label "perfect memory 0.0358" at 0.0358, graph 1 center offset 0,0.7 font ',11' tc rgb '#666666'
 set arrow from 0.2738, graph 0 to 0.2738, graph 1 nohead dt 2 lw 1.5 lc rgb '#777777'
@@ -61,6 +61,18 @@ END
 $d9 << END
 0.251395006 9 nan nan
 END
+$d10 << END
+0.223255666 10 nan nan
+END
+$d11 << END
+0.287126593 11 nan nan
+END
+$d12 << END
+0.11761894 12 nan nan
+END
+$d13 << END
+0.284038857 13 nan nan
+END
 plot $d0s using 1:2 with points pt 6 ps 0.6 lc rgb '#0072B2' , \
   $d0 using 1:2:3:4 with xerrorbars lw 2 pt 0 lc rgb '#0072B2' , \
   $d0 using 1:2 with points pt 7 ps 1.1 lc rgb '#0072B2' , \
@@ -74,5 +86,9 @@ plot $d0s using 1:2 with points pt 6 ps 0.6 lc rgb '#0072B2' , \
   $d6 using 1:2 with points pt 7 ps 1.1 lc rgb '#009E73' , \
   $d7 using 1:2 with points pt 7 ps 1.1 lc rgb '#009E73' , \
   $d8 using 1:2 with points pt 7 ps 1.1 lc rgb '#CC79A7' , \
-  $d9 using 1:2 with points pt 7 ps 1.1 lc rgb '#56B4E9' 
+  $d9 using 1:2 with points pt 7 ps 1.1 lc rgb '#56B4E9' , \
+  $d10 using 1:2 with points pt 7 ps 1.1 lc rgb '#8A7A00' , \
+  $d11 using 1:2 with points pt 7 ps 1.1 lc rgb '#8A7A00' , \
+  $d12 using 1:2 with points pt 7 ps 1.1 lc rgb '#332288' , \
+  $d13 using 1:2 with points pt 7 ps 1.1 lc rgb '#882255' 
 unset output
