@@ -407,8 +407,8 @@ void add_fading(Case c) {
   }
 }
 
-// The limit's network, trained: no biases, no modulation, and an out_scale of 1. After 100 batches
-// of 16 samples as many of its units are alive as later on.
+// The limit's network, trained: no biases, no modulation, and an out_scale of 1. After these
+// batches 43 to 45% of the hidden units of an RNN are alive, 53% at the start.
 template <class Cell>
 naive::Numbers limit_parameters(const Case& full) {
   Case c = full;

@@ -211,7 +211,7 @@ class FolderLock {
 
   // The file server's time; the system's for those who may not write there.
   static std::chrono::duration<double> now(const std::filesystem::path& folder) {
-    std::string name = folder / ".holder" / ".clock-XXXXXX";
+    std::string name = folder / ".holder" / (".clock-" + std::string(6, 'X'));  // for mkstemp
     const int file = ::mkstemp(name.data());
     if (file < 0) return std::chrono::system_clock::now().time_since_epoch();
     struct ::stat made {};

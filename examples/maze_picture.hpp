@@ -133,7 +133,8 @@ inline void draw_walk(const plastic::GridMaze& maze, const Walk& walk, const std
                       const std::filesystem::path& path) {
   namespace fs = std::filesystem;
   // gnuplot works inside a folder of its own, so that no name of a user's is a part of its script.
-  std::string folder = (fs::temp_directory_path() / "maze-XXXXXX").string();
+  // mkdtemp replaces the last six characters.
+  std::string folder = (fs::temp_directory_path() / ("maze-" + std::string(6, 'X'))).string();
   if (::mkdtemp(folder.data()) == nullptr) {
     throw std::runtime_error("no folder can be made in " + fs::temp_directory_path().string());
   }

@@ -100,9 +100,8 @@ struct Piece {
     add(update.other);
   }
 
-  /// x *= L o keep.
+  /// x *= keep.
   EIGEN_ALWAYS_INLINE void multiply_by_keep(Packets& x) const {
-    multiply(x, update.keep_matrix, at);
     if (update.keep_kind == Keep::columns) multiply(x, update.keep, column);
     if (update.keep_kind == Keep::number) {
       const Packet keep = packet::pset1<Packet>(*update.keep);
@@ -117,6 +116,7 @@ struct Piece {
       unrolled<N>([&](auto k) PLASTIC_INLINE { h[k] = soft_bound<Packet>(d[k], h[k]); });
       return;
     }
+    multiply(h, update.keep_matrix, at);
     multiply_by_keep(h);
     unrolled<N>([&](auto k) PLASTIC_INLINE { h[k] = packet::padd(h[k], d[k]); });
     if (keeps_all()) return;
@@ -124,7 +124,7 @@ struct Piece {
   }
 };
 
-/// Calls f<Packet, N>(first) for blocks of columns of an update of more than one term.
+/// Calls f(piece) for the pieces of all rows, block of columns by block of columns.
 template <class Scalar, class F>
 void for_pieces_of_rows(const MatrixUpdate<Scalar>& update, F&& f) {
   for_column_blocks<Scalar, WidestPacket<Scalar>, 4>(
@@ -313,13 +313,10 @@ void update_matrix_adjoint(const MatrixUpdate<Scalar>& update, const Scalar* fro
         }
       }
       if (total.keep_matrix != nullptr) {
-        if (update.keep_kind == Keep::columns) piece.multiply(x, update.keep, column);
-        if (update.keep_kind == Keep::number) {
-          const Packet keep = pset1<Packet>(*update.keep);
-          unrolled<N>([&](auto k) PLASTIC_INLINE { x[k] = pmul(keep, x[k]); });
-        }
+        piece.multiply_by_keep(x);
         add_all(total.keep_matrix + at, x);
       }
+      piece.multiply(g, update.keep_matrix, at);
       piece.multiply_by_keep(g);
     }
     unrolled<N>([&](auto k) PLASTIC_INLINE { pstoreu(adjoint + at + k * width<Packet>, g[k]); });
